@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A benchmark: one YAML file that names entries, and the cells and trainings that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, PositiveInt, TypeAdapter, model_validator
+
+from dcae.benchmark.checks import check_divides, check_entries, error_in
+from dcae.benchmark.config import Config, read_yaml, validate
+from dcae.benchmark.entries import Settings
+
+
+class PublishedTwin(Settings):
+    """The published cell that stands beside a measured one: its data set and resolution in the paper."""
+
+    dataset: str
+    resolution: PositiveInt
+
+
+class ReconstructionPlan(Settings):
+    """Every autoencoder is measured on every data set at every resolution named here."""
+
+    protocol: str
+    datasets: dict[str, dict[PositiveInt, PublishedTwin | None]] = Field(
+        description="data set: resolution: the published cell beside it, or null"
+    )
+
+
+class GenerationPlan(Settings):
+    """One diffusion model on the latents of several autoencoders.
+
+    ``patch_sizes`` maps a spatial compression to the patch sizes to run; a value of ``autoencoders`` narrows the list
+    (default: all under ``autoencoders`` of the benchmark whose compression has a patch size here).
+    """
+
+    diffusion: str
+    dataset: str
+    resolution: PositiveInt
+    patch_sizes: dict[PositiveInt, list[PositiveInt]]
+    autoencoders: list[str] | None = None
+    tables: list[int] = Field(description="tables of the paper that its cells belong to")
+    published: PublishedTwin | None = None
+
+
+class BenchmarkFile(Settings):
+    """The YAML of a benchmark."""
+
+    description: str
+    seed: int = 0
+    autoencoders: list[str] = Field(min_length=1, description="a row in every table")
+    ablations: list[str] = Field([], description="reconstruction only")
+    controls: list[str] = Field([], description="reconstruction only; their scores are known")
+    reconstruction: ReconstructionPlan
+    generation_protocol: str | None = None
+    efficiency_protocol: str | None = None
+    generation: list[GenerationPlan] = Field([], description="diffusion models on the latents of autoencoders")
+
+    @model_validator(mode="after")
+    def _generation_needs_protocols(self):
+        if self.generation and not (self.generation_protocol and self.efficiency_protocol):
+            raise ValueError("generation is given, so generation_protocol and efficiency_protocol are needed")
+        return self
+
+    @model_validator(mode="after")
+    def _each_name_once(self):
+        names = [*self.autoencoders, *self.ablations, *self.controls]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"named more than once under autoencoders, ablations and controls: {', '.join(repeated)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Training:
+    """One phase of an autoencoder's recipe, and the training whose weights it starts from."""
+
+    autoencoder: str
+    phase: str
+    start: Training | None
+
+
+@dataclass(frozen=True)
+class ReconstructionCell:
+    """An autoencoder on a data set at a resolution."""
+
+    dataset: str
+    resolution: int
+    autoencoder: str
+
+
+@dataclass(frozen=True)
+class GenerationCell:
+    """A diffusion model at a patch size on an autoencoder's latents."""
+
+    dataset: str
+    resolution: int
+    autoencoder: str
+    diffusion: str
+    patch_size: int
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Everything a benchmark measures. Efficiency is measured for the same cells as generation."""
+
+    reconstruction: list[ReconstructionCell]
+    generation: list[GenerationCell]
+
+
+class Benchmark:
+    """A benchmark file, checked whole: unknown entries and shapes that do not fit are errors before any job starts."""
+
+    def __init__(self, path: Path, content: BenchmarkFile, config: Config):
+        self.path = Path(path)
+        self.name = self.path.stem
+        self.content = content
+        self.config = config
+        check_entries(self)
+        self.cells = Cells(self._reconstruction_cells(), self._generation_cells())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Benchmark:
+        """Read a benchmark and every entry it names.
+
+        Raises:
+            ConfigError: naming the file, the field and what is allowed.
+        """
+        path = Path(path)
+        allowed = "  allowed fields: " + ", ".join(BenchmarkFile.model_fields)
+        content = validate(TypeAdapter(BenchmarkFile), read_yaml(path), path, allowed)
+        return cls(path, content, Config(path.parent))
+
+    # --- the entries a name stands for ---
+
+    @property
+    def seed(self) -> int:
+        return self.content.seed
+
+    @property
+    def all_autoencoders(self) -> list[str]:
+        """Names in the order of the file, and those that others are built on or start from."""
+        named = [*self.content.autoencoders, *self.content.ablations, *self.content.controls]
+        ordered: dict[str, None] = {}
+        for name in named:
+            for needed in self._with_those_below(name):
+                ordered.setdefault(needed)
+        return list(ordered)
+
+    def autoencoder(self, name: str):
+        return self.config.entry("autoencoders", name)
+
+    def diffusion(self, name: str):
+        return self.config.entry("diffusion", name)
+
+    def dataset(self, name: str):
+        return self.config.entry("datasets", name)
+
+    def recipe(self, name: str):
+        return self.config.entry("recipes", name)
+
+    def protocol(self, kind: str):
+        """The protocol of ``reconstruction``, ``generation`` or ``efficiency`` cells."""
+        names = {
+            "reconstruction": self.content.reconstruction.protocol,
+            "generation": self.content.generation_protocol,
+            "efficiency": self.content.efficiency_protocol,
+        }
+        return self.config.entry("protocols", names[kind])
+
+    def group(self, autoencoder: str) -> str:
+        """Under which heading of the file an autoencoder stands."""
+        for heading in ("ablations", "controls"):
+            if autoencoder in getattr(self.content, heading):
+                return heading
+        return "autoencoders"
+
+    def _with_those_below(self, name: str) -> list[str]:
+        entry = self.autoencoder(name)
+        below = entry.autoencoder if entry.kind == "space-to-channel" else None
+        start = entry.start_from.autoencoder if entry.start_from else None
+        return [*(self._with_those_below(below or start) if below or start else []), name]
+
+    # --- trainings ---
+
+    def trained_entry(self, autoencoder: str):
+        """The entry whose training gives this autoencoder its weights (itself, or the one below), or ``None``."""
+        entry = self.autoencoder(autoencoder)
+        if entry.kind == "space-to-channel":
+            return self.trained_entry(entry.autoencoder)
+        return entry if entry.recipe else None
+
+    def training(self, autoencoder: str, phase: str | None = None) -> Training:
+        """The training of an autoencoder's phase, by default the last one, with the chain before it."""
+        entry = self.autoencoder(autoencoder)
+        phases = [each.name for each in self.recipe(entry.recipe).phases]
+        position = len(phases) - 1 if phase is None else phases.index(phase)
+        if position > 0:
+            start = self.training(autoencoder, phases[position - 1])
+        elif entry.start_from:
+            start = self.training(entry.start_from.autoencoder, entry.start_from.phase)
+        else:
+            start = None
+        return Training(autoencoder, phases[position], start)
+
+    def final_training(self, autoencoder: str) -> Training | None:
+        """The training that makes the weights this autoencoder is measured with; ``None`` if it is not trained."""
+        entry = self.trained_entry(autoencoder)
+        return self.training(entry.name) if entry else None
+
+    # --- cells ---
+
+    def generation_plans(self, cell: GenerationCell) -> list[GenerationPlan]:
+        """The blocks of the file that ask for a cell (one cell may belong to several tables)."""
+        return [plan for plan in self.content.generation if cell in self._cells_of(plan)]
+
+    def _reconstruction_cells(self) -> list[ReconstructionCell]:
+        plan = self.content.reconstruction
+        names = [*self.content.autoencoders, *self.content.ablations, *self.content.controls]
+        cells = [
+            ReconstructionCell(dataset, resolution, name)
+            for dataset, resolutions in plan.datasets.items()
+            for resolution in resolutions
+            for name in names
+        ]
+        for cell in cells:
+            check_divides(self, cell.autoencoder, cell.resolution, "reconstruction.datasets." + cell.dataset)
+        return cells
+
+    def _cells_of(self, plan: GenerationPlan) -> list[GenerationCell]:
+        names = plan.autoencoders if plan.autoencoders is not None else self.content.autoencoders
+        return [
+            GenerationCell(plan.dataset, plan.resolution, name, plan.diffusion, patch_size)
+            for name in names
+            for patch_size in plan.patch_sizes.get(self.autoencoder(name).spatial_compression, [])
+        ]
+
+    def _generation_cells(self) -> list[GenerationCell]:
+        cells: dict[GenerationCell, None] = {}
+        for index, plan in enumerate(self.content.generation):
+            for cell in self._cells_of(plan):
+                check_divides(self, cell.autoencoder, cell.resolution, f"generation.{index}.resolution")
+                side = cell.resolution // self.autoencoder(cell.autoencoder).spatial_compression
+                if side % cell.patch_size:
+                    raise error_in(
+                        self,
+                        f"generation.{index}.patch_sizes",
+                        f"{cell.patch_size} does not divide the {side} x {side} latents of {cell.autoencoder}",
+                    )
+                cells.setdefault(cell)
+        return list(cells)

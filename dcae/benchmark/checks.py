@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of a whole benchmark before any job starts: every name it uses, and every shape that must fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dcae.benchmark.config import ConfigError
+from dcae.benchmark.entries import Entry
+
+if TYPE_CHECKING:
+    from dcae.benchmark.benchmark import Benchmark
+
+
+def error_in(benchmark: Benchmark, field: str, message: str) -> ConfigError:
+    """The error about a field of a benchmark's file."""
+    return ConfigError(f"{benchmark.path}:\n  {field}: {message}")
+
+
+def _named(benchmark: Benchmark, field: str, kind: str, name: str) -> Entry:
+    try:
+        return benchmark.config.entry(kind, name)
+    except ConfigError as error:
+        raise error_in(benchmark, field, str(error)) from None
+
+
+def check_entries(benchmark: Benchmark) -> None:
+    """Raise ``ConfigError`` for the first name in the benchmark that is unknown or of the wrong kind."""
+    content = benchmark.content
+    for field in ("autoencoders", "ablations", "controls"):
+        for name in getattr(content, field):
+            _check_autoencoder(benchmark, field, name)
+    for name in content.reconstruction.datasets:
+        _named(benchmark, "reconstruction.datasets", "datasets", name)
+    _check_protocol(benchmark, "reconstruction.protocol", content.reconstruction.protocol, "quality")
+    for index, plan in enumerate(content.generation):
+        entry = _named(benchmark, f"generation.{index}.diffusion", "diffusion", plan.diffusion)
+        _check_recipe(benchmark, f"{plan.diffusion}.recipe", entry.recipe, "diffusion")
+        _named(benchmark, f"generation.{index}.dataset", "datasets", plan.dataset)
+        known = [*content.autoencoders, *content.ablations]
+        for name in plan.autoencoders or []:
+            if name not in known:
+                raise error_in(
+                    benchmark,
+                    f"generation.{index}.autoencoders",
+                    f"{name!r} is not an autoencoder of this benchmark: {known}",
+                )
+    if content.generation:
+        _check_protocol(benchmark, "generation_protocol", content.generation_protocol, "quality")
+        _check_protocol(benchmark, "efficiency_protocol", content.efficiency_protocol, "efficiency")
+
+
+def _check_protocol(benchmark: Benchmark, field: str, name: str, kind: str) -> None:
+    entry = _named(benchmark, field, "protocols", name)
+    if entry.kind != kind:
+        raise error_in(benchmark, field, f"{name!r} is a protocol of kind {entry.kind}, expected {kind}")
+
+
+def _check_recipe(benchmark: Benchmark, field: str, name: str, kind: str) -> None:
+    recipe = _named(benchmark, field, "recipes", name)
+    if recipe.kind != kind:
+        raise error_in(benchmark, field, f"{name!r} is a recipe of kind {recipe.kind}, expected {kind}")
+
+
+def _check_autoencoder(benchmark: Benchmark, field: str, name: str, seen: tuple[str, ...] = ()) -> None:
+    if name in seen:
+        raise error_in(benchmark, field, f"entries refer to each other in a circle: {' -> '.join([*seen, name])}")
+    entry = _named(benchmark, field, "autoencoders", name)
+    if entry.kind == "space-to-channel":
+        _check_autoencoder(benchmark, f"{name}.autoencoder", entry.autoencoder, (*seen, name))
+        below = benchmark.autoencoder(entry.autoencoder)
+        expected = (below.spatial_compression * entry.factor, below.latent_channels * entry.factor**2)
+        if (entry.spatial_compression, entry.latent_channels) != expected:
+            raise error_in(
+                benchmark,
+                f"{name}.spatial_compression",
+                f"{entry.autoencoder} with factor {entry.factor} gives f{expected[0]}c{expected[1]}, "
+                f"the entry says f{entry.spatial_compression}c{entry.latent_channels}",
+            )
+    if entry.recipe:
+        _check_training(benchmark, name, entry)
+    elif entry.kind in ("dc-ae", "diffusers") and not entry.pretrained:
+        raise error_in(benchmark, field, f"{name!r} has neither a recipe (to train it) nor pretrained weights")
+    if entry.start_from:
+        _check_start(benchmark, name, entry, (*seen, name))
+
+
+def _check_training(benchmark: Benchmark, name: str, entry) -> None:
+    _check_recipe(benchmark, f"{name}.recipe", entry.recipe, "autoencoder")
+    recipe = benchmark.recipe(entry.recipe)
+    for dataset in recipe.datasets:
+        _named(benchmark, f"{entry.recipe}.datasets", "datasets", dataset)
+    for phase in recipe.phases:
+        check_divides(benchmark, name, phase.resolution, f"{entry.recipe}.phases.{phase.name}.resolution")
+
+
+def _check_start(benchmark: Benchmark, name: str, entry, seen: tuple[str, ...]) -> None:
+    field = f"{name}.start_from"
+    _check_autoencoder(benchmark, f"{field}.autoencoder", entry.start_from.autoencoder, seen)
+    other = benchmark.autoencoder(entry.start_from.autoencoder)
+    phases = [phase.name for phase in benchmark.recipe(other.recipe).phases] if other.recipe else []
+    if entry.start_from.phase not in phases:
+        raise error_in(
+            benchmark, f"{field}.phase", f"{entry.start_from.phase!r} is not a phase of {other.name}: {phases}"
+        )
+
+
+def check_divides(benchmark: Benchmark, autoencoder: str, resolution: int, field: str) -> None:
+    """Raise ``ConfigError`` if an autoencoder's spatial compression does not divide a resolution."""
+    compression = benchmark.autoencoder(autoencoder).spatial_compression
+    if resolution % compression:
+        raise error_in(
+            benchmark,
+            field,
+            f"spatial_compression {compression} of {autoencoder} does not divide resolution {resolution}",
+        )

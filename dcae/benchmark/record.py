@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record: one JSON file per cell, with the measured values and everything that decided them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+SCHEMA_VERSION = 1
+
+
+def _json_number(number: float) -> float | str:
+    """JSON has no infinity; the PSNR of identical images needs one."""
+    return number if math.isfinite(number) else str(number)
+
+
+Number = Annotated[float, PlainSerializer(_json_number, when_used="json")]
+
+
+class Value(BaseModel):
+    """A measured number, from how many samples it came, and its standard error where one can be had."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: Number
+    n: int
+    standard_error: Number | None = None
+    unit: str = ""
+    random_features: bool = False
+
+
+class Provenance(BaseModel):
+    """Where a record came from. Hashes are sha256."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    created: str
+    version: str
+    git_commit: str | None
+    git_dirty: bool | None
+    command: str
+    config_digest: str
+    code_digest: str
+    inputs: dict[str, str]
+    packages: dict[str, str]
+    python: str
+    platform: str
+    seed: int
+    wall_seconds: float
+
+
+class Record(BaseModel):
+    """One cell's result. ``number_class``: re-evaluated = released weights, reproduced = trained here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["reconstruction", "generation", "efficiency"]
+    number_class: Literal["re-evaluated", "reproduced", "control"]
+    cell: dict[str, Any]
+    values: dict[str, Value]
+    protocol: dict[str, Any]
+    protocol_fingerprint: str
+    device: dict[str, Any]
+    provenance: Provenance
+
+    def write(self, path: Path) -> None:
+        """Write the record so that a reader never sees half of it."""
+        write_atomically(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read one record; raises ``ValueError`` naming the file if it does not follow the schema."""
+        try:
+            return cls.model_validate_json(Path(path).read_text())
+        except ValueError as error:
+            raise ValueError(f"{path} is not a record of schema version {SCHEMA_VERSION}: {error}") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write text by a temporary file and a rename; a file that holds this text already is left alone."""
+    path = Path(path)
+    if path.is_file() and path.read_text() == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def schema() -> str:
+    """JSON Schema of a record, as published in ``docs/record.schema.json``."""
+    return json.dumps(Record.model_json_schema(mode="serialization"), indent=1) + "\n"

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of feature networks: verified files from ``weights_dir``, or seeded random ones where none can be had."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from torch import nn
+
+from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml, validate
+
+CATALOGUE = REPOSITORY_CONFIG / "weights.yaml"
+
+
+class WeightsError(RuntimeError):
+    """A weight file is missing or is not the file that it should be."""
+
+
+class WeightFile(BaseModel):
+    """One file of the catalogue. ``sha256`` may be a prefix of at least eight digits where no more is published."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = Field(pattern=r"^[^/\\]+$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{8,64}$")
+    used_for: str
+    source: str
+    licence: str
+
+
+class Catalogue(BaseModel):
+    """``config/weights.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weights_dir: str
+    files: dict[str, WeightFile]
+
+
+def find(name: str, catalogue: Path = CATALOGUE) -> Path:
+    """Path of a weight file whose sha256 was just verified.
+
+    Raises:
+        WeightsError: unknown name, missing file, or wrong content; says what the file is for, where it comes from and
+            where it belongs.
+    """
+    content: Catalogue = validate(TypeAdapter(Catalogue), read_yaml(catalogue), catalogue)
+    if name not in content.files:
+        raise WeightsError(f"{catalogue} has no weights named {name!r}; known: {', '.join(content.files)}")
+    wanted = content.files[name]
+    path = (Path(catalogue).parent.parent / content.weights_dir / wanted.file).resolve()
+    if not path.is_file():
+        raise WeightsError(
+            f"missing weights {name!r} ({wanted.used_for}): get {wanted.source} and put it at {path}, "
+            f"or set weights_dir in {catalogue} to the folder that holds {wanted.file}"
+        )
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if not actual.startswith(wanted.sha256):
+        raise WeightsError(
+            f"{path} has sha256 {actual}, expected {wanted.sha256}: a partial download or another file; "
+            f"remove it and get {wanted.source}"
+        )
+    return path
+
+
+def seeded_random_init(module: nn.Module, seed: int) -> None:
+    """Fill a network with weights that depend on the seed alone, in place.
+
+    Weights of two or more dimensions are He-normal, which keeps the scale of activations through ReLU networks of any
+    depth, so that features of random weights neither vanish nor overflow. Biases are 0; normalisation layers are the
+    identity.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+    for child in module.modules():
+        is_norm = isinstance(child, norms)
+        if is_norm and hasattr(child, "reset_running_stats"):
+            child.reset_running_stats()
+        for name, parameter in child.named_parameters(recurse=False):
+            with torch.no_grad():
+                if is_norm:
+                    parameter.fill_(1.0 if name == "weight" else 0.0)
+                elif parameter.dim() < 2:
+                    parameter.zero_()
+                else:
+                    fan_in = parameter[0].numel()
+                    parameter.normal_(0.0, (2.0 / fan_in) ** 0.5, generator=generator)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells, trainings and digests that follow from a benchmark file, and the errors before any job starts."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dcae.benchmark import Benchmark, ConfigError, GenerationCell, ReconstructionCell, digests
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "config" / "demo.yaml"
+
+
+def changed(tmp_path: Path, **fields) -> Path:
+    """The demo's file with some fields replaced, in a folder of its own."""
+    content = {**yaml.safe_load(DEMO.read_text()), **fields}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def entry_text(kind: str, name: str) -> dict:
+    return yaml.safe_load((ROOT / "config" / kind / f"{name}.yaml").read_text())
+
+
+def test_demo_has_the_cells_of_the_tables():
+    cells = Benchmark.load(DEMO).cells
+    assert ReconstructionCell("scenes", 64, "dc-ae-f64-no-residual-demo") in cells.reconstruction
+    assert ReconstructionCell("photographs", 128, "identity") in cells.reconstruction
+    for autoencoder, diffusion, patch_size in [
+        ("sd-vae-f8-demo", "uvit-demo", 2),
+        ("sd-vae-f8-demo", "uvit-demo", 4),
+        ("sd-vae-f8-demo", "dit-demo", 4),
+        ("dc-ae-f32-demo", "uvit-demo", 1),
+        ("dc-ae-f32-demo", "dit-demo", 1),
+        ("dc-ae-f64-demo", "uvit-demo", 1),
+    ]:
+        assert GenerationCell("scenes", 128, autoencoder, diffusion, patch_size) in cells.generation
+    assert not any(cell.autoencoder == "identity" for cell in cells.generation)
+
+
+def test_a_name_under_autoencoders_gets_its_row_in_every_table(tmp_path):
+    entry = {**entry_text("autoencoders", "dc-ae-f32-demo"), "description": "a new one"}
+    (tmp_path / "autoencoders").mkdir()
+    (tmp_path / "autoencoders" / "new.yaml").write_text(yaml.safe_dump(entry))
+    names = [*yaml.safe_load(DEMO.read_text())["autoencoders"], "new"]
+    cells = Benchmark.load(changed(tmp_path, autoencoders=names)).cells
+    assert {(cell.dataset, cell.resolution) for cell in cells.reconstruction if cell.autoencoder == "new"} == {
+        ("scenes", 64),
+        ("scenes", 128),
+        ("photographs", 128),
+    }
+    assert any(cell.autoencoder == "new" and cell.diffusion == "uvit-demo" for cell in cells.generation)
+
+
+def test_phases_form_a_chain():
+    benchmark = Benchmark.load(DEMO)
+    last = benchmark.final_training("dc-ae-f64-demo")
+    assert last.start.start.start is None
+    assert last.start.start.phase == "low-resolution-full"
+
+
+def test_ablation_starts_from_the_phase_it_shares():
+    benchmark = Benchmark.load(DEMO)
+    start = benchmark.final_training("dc-ae-f64-no-high-resolution-demo").start
+    assert start == benchmark.training("dc-ae-f64-demo", "low-resolution-full")
+
+
+def test_space_to_channel_uses_the_weights_below():
+    benchmark = Benchmark.load(DEMO)
+    below = benchmark.final_training("sd-vae-f8-demo")
+    assert benchmark.final_training("sd-vae-f8-space-to-channel-demo") == below
+    assert benchmark.final_training("identity") is None
+
+
+def message_of(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Benchmark.load(path)
+    return str(caught.value)
+
+
+def test_wrong_key(tmp_path):
+    message = message_of(changed(tmp_path, autoencoder=["identity"]))
+    assert "mine.yaml" in message and "autoencoder" in message and "allowed fields" in message
+
+
+def test_unknown_autoencoder(tmp_path):
+    message = message_of(changed(tmp_path, ablations=["dc-ae-f46-demo"]))
+    assert "ablations" in message and "did you mean" in message
+
+
+def test_resolution_that_f_does_not_divide(tmp_path):
+    message = message_of(changed(tmp_path, reconstruction={"protocol": "random-features", "datasets": {"scenes": {96: None}}}))
+    assert "reconstruction.datasets.scenes" in message and "96" in message and "64" in message
+
+
+def test_patch_size_that_does_not_divide_the_latents(tmp_path):
+    generation = yaml.safe_load(DEMO.read_text())["generation"]
+    generation[0]["patch_sizes"] = {32: [3]}
+    message = message_of(changed(tmp_path, generation=generation))
+    assert "generation.0.patch_sizes" in message and "3" in message
+
+
+def test_name_given_twice(tmp_path):
+    assert "identity" in message_of(changed(tmp_path, ablations=["identity"]))
+
+
+def test_protocol_of_the_wrong_kind(tmp_path):
+    assert "efficiency_protocol" in message_of(changed(tmp_path, efficiency_protocol="random-features"))
+
+
+def test_entries_in_a_circle(tmp_path):
+    (tmp_path / "autoencoders").mkdir()
+    for name, other in (("one", "two"), ("two", "one")):
+        text = f"kind: space-to-channel\nautoencoder: {other}\nfactor: 1\nspatial_compression: 8\nlatent_channels: 4\n"
+        (tmp_path / "autoencoders" / f"{name}.yaml").write_text(text)
+    assert "circle" in message_of(changed(tmp_path, ablations=["one"]))
+
+
+def test_space_to_channel_with_wrong_shape(tmp_path):
+    (tmp_path / "autoencoders").mkdir()
+    text = "kind: space-to-channel\nautoencoder: sd-vae-f8-demo\nfactor: 2\nspatial_compression: 32\nlatent_channels: 4\n"
+    (tmp_path / "autoencoders" / "one.yaml").write_text(text)
+    assert "f16c16" in message_of(changed(tmp_path, ablations=["one"]))
+
+
+def all_digests(benchmark: Benchmark) -> dict[str, str]:
+    found = {}
+    for name in benchmark.all_autoencoders:
+        training = benchmark.final_training(name)
+        while training:
+            found[f"train {training.autoencoder} {training.phase}"] = digests.training_digest(benchmark, training)
+            training = training.start
+    for cell in benchmark.cells.reconstruction:
+        found[f"reconstruct {cell}"] = digests.reconstruction_digest(benchmark, cell)
+    for cell in benchmark.cells.generation:
+        found[f"train {cell}"] = digests.denoiser_digest(benchmark, cell)
+        found[f"generate {cell}"] = digests.generation_digest(benchmark, cell)
+        found[f"profile {cell}"] = digests.efficiency_digest(benchmark, cell)
+    return found
+
+
+def test_a_changed_entry_changes_its_own_jobs_and_no_others(tmp_path):
+    before = all_digests(Benchmark.load(changed(tmp_path)))
+    entry = entry_text("diffusion", "dit-demo")
+    (tmp_path / "diffusion").mkdir()
+    (tmp_path / "diffusion" / "other-dit.yaml").write_text(yaml.safe_dump({**entry, "guidance_scale": 7.0}))
+    generation = yaml.safe_load(DEMO.read_text())["generation"]
+    generation[1]["diffusion"] = "other-dit"
+    after = all_digests(Benchmark.load(changed(tmp_path, generation=generation)))
+    renamed = {key.replace("other-dit", "dit-demo"): value for key, value in after.items()}
+    stale = {key for key in before if before[key] != renamed[key]}
+    # The guidance scale decides how samples are drawn, not how the model is trained.
+    assert stale and all(key.startswith(("generate", "profile")) and "dit-demo" in key for key in stale)
+    assert any(key.startswith("generate") for key in stale)

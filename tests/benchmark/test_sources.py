@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The digest of code follows imports and ignores what cannot change a result."""
+
+from pathlib import Path
+
+import pytest
+
+from dcae.benchmark import sources
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A small project: a step that reaches a helper through a lazily loading package."""
+    files = {
+        "project/__init__.py": "",
+        "project/step.py": '"""A step."""\nfrom project.tools import helper\n\ndef run():\n    return helper()\n',
+        "project/tools/__init__.py": (
+            "import lazy_loader as lazy\n"
+            '__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={"a": ["helper"], "b": ["other"]})\n'
+        ),
+        "project/tools/a.py": "def helper():\n    return 1\n",
+        "project/tools/b.py": "def other():\n    return 2\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(sources, "REPOSITORY", tmp_path)
+    return tmp_path
+
+
+def digest_of(tree: Path) -> str:
+    for function in (sources.code_digest, sources._code, sources._syntax_tree, sources._offered_by):
+        function.cache_clear()
+    return sources.code_digest(("project.step",))
+
+
+def edit(tree: Path, name: str, old: str, new: str) -> None:
+    path = tree / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_code_that_is_reached_counts(tree):
+    before = digest_of(tree)
+    edit(tree, "project/tools/a.py", "return 1", "return 3")
+    assert digest_of(tree) != before
+
+
+def test_code_that_is_not_reached_does_not_count(tree):
+    before = digest_of(tree)
+    edit(tree, "project/tools/b.py", "return 2", "return 3")
+    assert digest_of(tree) == before
+
+
+def test_docstrings_comments_and_formatting_do_not_count(tree):
+    before = digest_of(tree)
+    edit(tree, "project/step.py", '"""A step."""', '"""Other words."""\n# a comment')
+    edit(tree, "project/step.py", "    return helper()", "\n    return (helper())")
+    assert digest_of(tree) == before
+
+
+def test_kinds_keep_other_families_out():
+    starts = ("dcae.autoencoders.loading",)
+    own = sources.reached_modules(starts, frozenset({"dc-ae"}))
+    assert "dcae.autoencoders.dc_ae" in own
+    assert "dcae.autoencoders.from_diffusers" not in own
+    assert "dcae.autoencoders.from_diffusers" in sources.reached_modules(starts, frozenset({"diffusers"}))
+
+
+def test_every_module_of_a_kind_exists():
+    for module in sources.ONLY_FOR_KIND:
+        assert sources._file(module, sources.REPOSITORY), module
+
+
+def test_configuration_code_does_not_count():
+    reached = sources.reached_modules(("dcae.training.autoencoder",), frozenset({"dc-ae", "scenes"}))
+    assert not any(name.startswith("dcae.benchmark") for name in reached)
