@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# The whole benchmark: train autoencoders, train diffusion models on their latents, measure, make tables and figures.
+#
+#   snakemake --cores all                                              the demo
+#   snakemake --cores all --configfile config/paper.yaml --profile slurm
+#   snakemake tables                                                   tables from the records that are there
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from workflow.jobs import Jobs
+from workflow.locks import release_locks_of_dead_runs
+
+min_version("9.20")
+
+if workflow.is_main_process:
+    run_lock = release_locks_of_dead_runs(Path(".snakemake"))
+
+# Jobs call the dcae of the environment that Snakemake itself runs in, activated or not.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+jobs = Jobs(workflow.configfiles[0] if workflow.configfiles else "config/demo.yaml")
+
+
+container: "docker://python:3.11"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    benchmark=jobs.benchmark.name,
+    autoencoder=jobs.pattern("autoencoder"),
+    phase=jobs.pattern("phase"),
+    dataset=jobs.pattern("dataset"),
+    diffusion=jobs.pattern("diffusion"),
+    resolution=r"\d+",
+    patch_size=r"\d+",
+    purpose="reconstruction|generation",
+
+
+localrules:
+    all,
+    tables,
+    build_tables,
+    draw_figures,
+
+
+rule all:
+    input:
+        jobs.results,
+
+
+include: "workflow/rules/autoencoders.smk"
+include: "workflow/rules/diffusion.smk"
+include: "workflow/rules/presentation.smk"

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments and options that several sub-commands share, and the device they run on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BenchmarkFile = Annotated[Path, typer.Argument(metavar="BENCHMARK", help="for example config/demo.yaml")]
+AutoencoderName = Annotated[str, typer.Option("--autoencoder", help="entry in config/autoencoders")]
+DiffusionName = Annotated[str, typer.Option("--diffusion", help="entry in config/diffusion")]
+DatasetName = Annotated[str, typer.Option("--dataset", help="entry in config/datasets")]
+Resolution = Annotated[int, typer.Option("--resolution", help="pixels per side")]
+PatchSize = Annotated[int, typer.Option("--patch-size")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="folder of a trained autoencoder")]
+Output = Annotated[Path, typer.Option("--output", help="folder to write")]
+State = Annotated[Path, typer.Option("--state", help="folder for checkpoints, kept between attempts")]
+TimeLimit = Annotated[float | None, typer.Option("--time-limit", help="minutes; stops and saves before, exit code 75")]
+RecordFile = Annotated[Path, typer.Option("--record", help="record to write")]
+ResultsFolder = Annotated[Path, typer.Option("--results", help="folder of all results")]
+
+
+def device() -> str:
+    """``cuda`` if there is a usable GPU, otherwise ``cpu``; sets the number of threads that the job was given.
+
+    Within Slurm, Snakemake's OMP_NUM_THREADS follows ``threads`` (1), not the cores that were asked for.
+    """
+    import torch
+
+    granted = os.environ.get("SLURM_CPUS_PER_TASK")
+    if granted:
+        torch.set_num_threads(int(granted))
+    chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"device: {chosen}, CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}", flush=True)
+    return chosen

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dcae train`` and ``dcae encode``: what makes weights and latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcae.benchmark import Benchmark, GenerationCell, digests
+from workflow.commands import options
+from workflow.provenance import sha256_of_file
+from workflow.steps import code_of
+
+
+def train_autoencoder(
+    benchmark_file: options.BenchmarkFile,
+    autoencoder: options.AutoencoderName,
+    phase: Annotated[str, typer.Option(help="phase of the autoencoder's recipe")],
+    output: options.Output,
+    state: options.State,
+    start: Annotated[Path | None, typer.Option(help="folder of the weights to start from")] = None,
+    time_limit: options.TimeLimit = None,
+) -> None:
+    """Train one phase of an autoencoder; the same command again goes on where the last one stopped."""
+    from dcae.training import train_autoencoder_phase
+
+    benchmark = Benchmark.load(benchmark_file)
+    training = benchmark.training(autoencoder, phase)
+    entry = benchmark.autoencoder(autoencoder)
+    recipe = benchmark.recipe(entry.recipe)
+    options.device()
+    train_autoencoder_phase(
+        entry=entry,
+        recipe=recipe,
+        phase_name=phase,
+        datasets={name: benchmark.dataset(name) for name in recipe.datasets},
+        output=output,
+        state=state,
+        start=start,
+        seed=benchmark.seed,
+        config_digest=digests.training_digest(benchmark, training),
+        code_digest=code_of("train_autoencoder", benchmark, recipe.datasets, autoencoder),
+        time_limit_minutes=time_limit,
+    )
+
+
+def latents_identity(
+    benchmark: Benchmark, dataset: str, resolution: int, autoencoder: str, weights: Path | None
+) -> dict[str, str]:
+    """What made a folder of latents; whoever reads latents of another identity refuses them."""
+    return {
+        "autoencoder": autoencoder,
+        "dataset": dataset,
+        "resolution": str(resolution),
+        "config": digests.latents_digest(benchmark, dataset, resolution, autoencoder),
+        "code": code_of("encode", benchmark, [dataset], autoencoder),
+        "weights": sha256_of_file(weights / "diffusion_pytorch_model.safetensors") if weights else "none",
+    }
+
+
+def encode(
+    benchmark_file: options.BenchmarkFile,
+    autoencoder: options.AutoencoderName,
+    dataset: options.DatasetName,
+    resolution: options.Resolution,
+    output: options.Output,
+    weights: options.Weights = None,
+) -> None:
+    """Encode a data set's training images once; resumes shard by shard."""
+    from dcae.autoencoders import load
+    from dcae.data import open_dataset
+    from dcae.diffusion import encode_dataset
+
+    benchmark = Benchmark.load(benchmark_file)
+    device = options.device()
+    model = load(benchmark.autoencoder(autoencoder), weights=weights, config=benchmark.config, device=device)
+    encode_dataset(
+        model,
+        open_dataset(benchmark.dataset(dataset), "train", resolution),
+        folder=output,
+        identity=latents_identity(benchmark, dataset, resolution, autoencoder, weights),
+    )
+
+
+def train_denoiser(
+    benchmark_file: options.BenchmarkFile,
+    diffusion: options.DiffusionName,
+    patch_size: options.PatchSize,
+    autoencoder: options.AutoencoderName,
+    dataset: options.DatasetName,
+    resolution: options.Resolution,
+    latents: Annotated[Path, typer.Option(help="folder of latents, from dcae encode")],
+    output: options.Output,
+    state: options.State,
+    time_limit: options.TimeLimit = None,
+) -> None:
+    """Train a diffusion model on cached latents; the same command again goes on where the last one stopped."""
+    from dcae import training
+
+    benchmark = Benchmark.load(benchmark_file)
+    cell = GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size)
+    entry = benchmark.diffusion(diffusion)
+    options.device()
+    training.train_denoiser(
+        entry=entry,
+        recipe=benchmark.recipe(entry.recipe),
+        latents=latents,
+        patch_size=patch_size,
+        output=output,
+        state=state,
+        seed=benchmark.seed,
+        config_digest=digests.denoiser_digest(benchmark, cell),
+        code_digest=code_of("train_denoiser", benchmark, diffusion=diffusion),
+        time_limit_minutes=time_limit,
+    )

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rules ask: each job's input files, and the digests of configuration and code that decide its result."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training, digests
+from dcae.benchmark.entries import digest
+from workflow.steps import code_of
+
+TABLES = ("table1", "table2", "table3")
+FIGURES = (
+    "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "reconstruction_samples", "generation_samples",
+)  # fmt: skip
+
+
+class Jobs:
+    """The functions that rules name as their inputs and parameters; each takes Snakemake's wildcards."""
+
+    def __init__(self, path: str):
+        self.benchmark = Benchmark.load(path)
+        self.path = path
+
+    # --- names ---
+
+    def pattern(self, wildcard: str) -> str:
+        """Regular expression of the names that a wildcard may take."""
+        cells = [*self.benchmark.cells.reconstruction, *self.benchmark.cells.generation]
+        names = {
+            "autoencoder": set(self.benchmark.all_autoencoders),
+            "phase": {training.phase for training in self._trainings()},
+            "dataset": {cell.dataset for cell in cells},
+            "diffusion": {cell.diffusion for cell in self.benchmark.cells.generation},
+        }[wildcard]
+        return "|".join(re.escape(name) for name in sorted(names)) or "none"
+
+    def file(self, wildcards) -> str:
+        return self.path
+
+    def _results(self, *parts: str) -> str:
+        return "/".join(["results", self.benchmark.name, *parts])
+
+    def _trainings(self) -> list[Training]:
+        finals = [self.benchmark.final_training(name) for name in self.benchmark.all_autoencoders]
+        found: dict[Training, None] = {}
+        for training in finals:
+            while training:
+                found.setdefault(training)
+                training = training.start
+        return list(found)
+
+    # --- files ---
+
+    def _weights_folder(self, training: Training) -> str:
+        return self._results("autoencoders", training.autoencoder, training.phase)
+
+    def _weights_files(self, training: Training | None) -> list[str]:
+        if training is None:
+            return []
+        folder = self._weights_folder(training)
+        return [f"{folder}/config.json", f"{folder}/diffusion_pytorch_model.safetensors"]
+
+    def start_weights(self, wildcards) -> list[str]:
+        """Files of the training that a phase starts from; none for a first phase."""
+        return self._weights_files(self.benchmark.training(wildcards.autoencoder, wildcards.phase).start)
+
+    def start_option(self, wildcards) -> str:
+        start = self.benchmark.training(wildcards.autoencoder, wildcards.phase).start
+        return f"--start {self._weights_folder(start)}" if start else ""
+
+    def final_weights(self, wildcards) -> list[str]:
+        """Files of the training that an autoencoder is measured with; none for controls and released weights."""
+        return self._weights_files(self.benchmark.final_training(wildcards.autoencoder))
+
+    def weights_option(self, wildcards) -> str:
+        training = self.benchmark.final_training(wildcards.autoencoder)
+        return f"--weights {self._weights_folder(training)}" if training else ""
+
+    def _reconstruction_files(self, folder: str, ending: str) -> list[str]:
+        return [
+            self._results(folder, "reconstruction", f"{cell.dataset}-{cell.resolution}", cell.autoencoder + ending)
+            for cell in self.benchmark.cells.reconstruction
+        ]
+
+    def _generation_files(self, folder: str, kind: str, ending: str) -> list[str]:
+        return [
+            self._results(
+                folder, kind, f"{cell.dataset}-{cell.resolution}", cell.autoencoder,
+                f"{cell.diffusion}-p{cell.patch_size}{ending}",
+            )
+            for cell in self.benchmark.cells.generation
+        ]  # fmt: skip
+
+    @property
+    def records(self) -> list[str]:
+        return [
+            *self._reconstruction_files("records", ".json"),
+            *self._generation_files("records", "generation", ".json"),
+            *self._generation_files("records", "efficiency", ".json"),
+        ]
+
+    @property
+    def sample_images(self) -> list[str]:
+        return [
+            *self._reconstruction_files("samples", ".png"),
+            *self._generation_files("samples", "generation", ".png"),
+        ]
+
+    @property
+    def table_files(self) -> list[str]:
+        return [self._results("tables", f"{name}.{ending}") for name in TABLES for ending in ("csv", "md", "tex")]
+
+    @property
+    def table_pages(self) -> list[str]:
+        """What the report shows of the tables."""
+        return [self._results("tables", f"{name}.html") for name in TABLES]
+
+    @property
+    def figure_files(self) -> list[str]:
+        return [self._results("figures", f"{name}.pdf") for name in FIGURES]
+
+    @property
+    def figure_pictures(self) -> list[str]:
+        """What the report shows of the figures."""
+        return [self._results("figures", f"{name}.png") for name in FIGURES]
+
+    @property
+    def results(self) -> list[str]:
+        """What the target ``all`` asks for."""
+        return [*self.table_files, *self.table_pages, *self.figure_files, *self.figure_pictures]
+
+    # --- digests ---
+
+    def _reconstruction_cell(self, wildcards) -> ReconstructionCell:
+        return ReconstructionCell(wildcards.dataset, int(wildcards.resolution), wildcards.autoencoder)
+
+    def _generation_cell(self, wildcards) -> GenerationCell:
+        return GenerationCell(
+            wildcards.dataset,
+            int(wildcards.resolution),
+            wildcards.autoencoder,
+            wildcards.diffusion,
+            int(wildcards.patch_size),
+        )
+
+    def training_config(self, wildcards) -> str:
+        return digests.training_digest(self.benchmark, self.benchmark.training(wildcards.autoencoder, wildcards.phase))
+
+    def training_code(self, wildcards) -> str:
+        datasets = self.benchmark.recipe(self.benchmark.autoencoder(wildcards.autoencoder).recipe).datasets
+        return code_of("train_autoencoder", self.benchmark, datasets, wildcards.autoencoder)
+
+    def reference_config(self, wildcards) -> str:
+        return digests.reference_digest(self.benchmark, wildcards.dataset, int(wildcards.resolution), wildcards.purpose)
+
+    def reference_code(self, wildcards) -> str:
+        return code_of("reference", self.benchmark, [wildcards.dataset])
+
+    def reconstruction_config(self, wildcards) -> str:
+        return digests.reconstruction_digest(self.benchmark, self._reconstruction_cell(wildcards))
+
+    def reconstruction_code(self, wildcards) -> str:
+        return code_of("evaluate", self.benchmark, [wildcards.dataset], wildcards.autoencoder)
+
+    def latents_config(self, wildcards) -> str:
+        return digests.latents_digest(
+            self.benchmark, wildcards.dataset, int(wildcards.resolution), wildcards.autoencoder
+        )
+
+    def latents_code(self, wildcards) -> str:
+        return code_of("encode", self.benchmark, [wildcards.dataset], wildcards.autoencoder)
+
+    def denoiser_config(self, wildcards) -> str:
+        return digests.denoiser_digest(self.benchmark, self._generation_cell(wildcards))
+
+    def denoiser_code(self, wildcards) -> str:
+        return code_of("train_denoiser", self.benchmark, diffusion=wildcards.diffusion)
+
+    def generation_config(self, wildcards) -> str:
+        return digests.generation_digest(self.benchmark, self._generation_cell(wildcards))
+
+    def generation_code(self, wildcards) -> str:
+        return code_of("generate", self.benchmark, [wildcards.dataset], wildcards.autoencoder, wildcards.diffusion)
+
+    def efficiency_config(self, wildcards) -> str:
+        return digests.efficiency_digest(self.benchmark, self._generation_cell(wildcards))
+
+    def efficiency_code(self, wildcards) -> str:
+        return code_of("profile", self.benchmark, diffusion=wildcards.diffusion)
+
+    @functools.cached_property
+    def _presentation(self) -> str:
+        published = sorted((Path(self.path).resolve().parent / "published").glob("*.csv"))
+        named = [self.benchmark.autoencoder(name) for name in self.benchmark.all_autoencoders]
+        named += [self.benchmark.diffusion(plan.diffusion) for plan in self.benchmark.content.generation]
+        return digest(
+            self.benchmark.content.model_dump(mode="json"),
+            [[entry.name, entry.paper_name] for entry in named],
+            [path.read_text() for path in published],
+        )
+
+    def tables_config(self, wildcards) -> str:
+        """Digest of what tables and figures show besides the records: headings, names and published numbers."""
+        return self._presentation
+
+    def tables_code(self, wildcards) -> str:
+        return code_of("tables", self.benchmark)
+
+    def figures_code(self, wildcards) -> str:
+        return code_of("figures", self.benchmark)

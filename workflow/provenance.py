@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a record comes from: code, configuration, input files, packages, device."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import dcae
+from dcae.benchmark import Provenance
+from dcae.benchmark.sources import REPOSITORY
+
+PACKAGES = (
+    "torch", "torchvision", "diffusers", "timm", "torch-fidelity", "lpips", "torchmetrics", "open-clip-torch", "numpy",
+)  # fmt: skip
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal sha256 of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def input_hashes(*folders_or_files: Path | None) -> dict[str, str]:
+    """Sha256 of each input file; a folder stands for the safetensors and JSON files directly in it."""
+    files: list[Path] = []
+    for path in filter(None, folders_or_files):
+        path = Path(path)
+        files += sorted([*path.glob("*.safetensors"), *path.glob("*.json")]) if path.is_dir() else [path]
+    return {str(file): sha256_of_file(file) for file in files}
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command in the repository, or ``None`` where there is no git or no repository."""
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _package_versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def provenance(
+    *, config_digest: str, code_digest: str, inputs: dict[str, str], seed: int, started: float
+) -> Provenance:
+    """Everything that decided a record; ``started`` is the ``time.monotonic()`` of the step's first line."""
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return Provenance(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=dcae.__version__,
+        git_commit=_git("rev-parse", "HEAD"),
+        git_dirty=None if status is None else bool(status),
+        command=" ".join(["dcae", *sys.argv[1:]]),
+        config_digest=config_digest,
+        code_digest=code_digest,
+        inputs=inputs,
+        packages=_package_versions(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        seed=seed,
+        wall_seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
+def device_description(device: str) -> dict[str, Any]:
+    """Name and size of the device that a step ran on."""
+    import torch
+
+    description: dict[str, Any] = {"type": device, "processor": _processor(), "cores": os.cpu_count()}
+    description["threads"] = torch.get_num_threads()
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        description |= {"name": properties.name, "memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
+    else:
+        description["name"] = description["processor"]
+    return description

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+# Latents, training of diffusion models, generation and efficiency.
+
+
+rule encode_latents:
+    input:
+        weights=jobs.final_weights,
+    output:
+        "results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}/index.json",
+    log:
+        "results/{benchmark}/logs/latents/{dataset}-{resolution}-{autoencoder}.log",
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        file=jobs.file,
+        weights=jobs.weights_option,
+        config=jobs.latents_config,
+        code=jobs.latents_code,
+    message:
+        "latents of {wildcards.dataset} at {wildcards.resolution} px by {wildcards.autoencoder}"
+    shell:
+        "dcae encode {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
+        " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --output $(dirname {output})"
+        " 2>&1 | tee {log}"
+
+
+rule train_denoiser:
+    input:
+        latents="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}/index.json",
+    output:
+        config="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/config.json",
+        weights="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/model.safetensors",
+    log:
+        "results/{benchmark}/logs/train/{dataset}-{resolution}-{autoencoder}-{diffusion}-p{patch_size}.log",
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        file=jobs.file,
+        state="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}.state",
+        config=jobs.denoiser_config,
+        code=jobs.denoiser_code,
+    message:
+        "training {wildcards.diffusion}, patch size {wildcards.patch_size}, on latents of {wildcards.autoencoder}"
+    shell:
+        "dcae train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
+        " --autoencoder {wildcards.autoencoder} --dataset {wildcards.dataset} --resolution {wildcards.resolution}"
+        " --latents $(dirname {input.latents}) --output $(dirname {output.config}) --state {params.state}"
+        " --time-limit {resources.runtime} 2>&1 | tee {log}"
+
+
+rule evaluate_generation:
+    input:
+        denoiser="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/model.safetensors",
+        latents="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}/index.json",
+        weights=jobs.final_weights,
+        reference="results/{benchmark}/reference/generation/{dataset}-{resolution}.safetensors",
+    output:
+        record="results/{benchmark}/records/generation/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}.json",
+        images="results/{benchmark}/samples/generation/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}.png",
+    log:
+        "results/{benchmark}/logs/generation/{dataset}-{resolution}-{autoencoder}-{diffusion}-p{patch_size}.log",
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=720,
+    params:
+        file=jobs.file,
+        weights=jobs.weights_option,
+        config=jobs.generation_config,
+        code=jobs.generation_code,
+    message:
+        "samples of {wildcards.diffusion}, patch size {wildcards.patch_size}, decoded by {wildcards.autoencoder}"
+    shell:
+        "dcae generate {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
+        " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
+        " --resolution {wildcards.resolution} --denoiser $(dirname {input.denoiser}) --latents $(dirname {input.latents})"
+        " --reference {input.reference} --record {output.record} --images {output.images} 2>&1 | tee {log}"
+
+
+rule profile_efficiency:
+    output:
+        "results/{benchmark}/records/efficiency/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}.json",
+    log:
+        "results/{benchmark}/logs/efficiency/{dataset}-{resolution}-{autoencoder}-{diffusion}-p{patch_size}.log",
+    # All cores, so that nothing else runs beside a measurement of speed.
+    threads: workflow.cores
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        file=jobs.file,
+        config=jobs.efficiency_config,
+        code=jobs.efficiency_code,
+    message:
+        "speed and memory of {wildcards.diffusion}, patch size {wildcards.patch_size}, at the latents of {wildcards.autoencoder}"
+    shell:
+        "dcae profile {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
+        " --autoencoder {wildcards.autoencoder} --dataset {wildcards.dataset} --resolution {wildcards.resolution}"
+        " --record {output} 2>&1 | tee {log}"

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which code decides the result of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dcae.benchmark import Benchmark
+from dcae.benchmark.sources import code_digest
+
+# The modules of each step; what they import counts too.
+MODULES = {
+    "train_autoencoder": ("dcae.training.autoencoder",),
+    "train_denoiser": ("dcae.training.denoiser",),
+    "encode": ("dcae.diffusion.latents", "dcae.autoencoders.loading", "dcae.data.loading"),
+    "reference": ("evaluation.reference", "dcae.data.loading"),
+    "evaluate": ("evaluation.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
+    "generate": ("evaluation.generation", "dcae.autoencoders.loading", "dcae.data.loading", "dcae.diffusion.loading"),
+    "profile": ("evaluation.efficiency", "dcae.diffusion.building"),
+    "tables": ("evaluation.tables",),
+    "figures": ("evaluation.figures",),
+}
+
+
+def code_of(
+    step: str,
+    benchmark: Benchmark,
+    datasets: Iterable[str] = (),
+    autoencoder: str | None = None,
+    diffusion: str | None = None,
+) -> str:
+    """Digest of the code that decides a step for the given entries, and of no other code."""
+    kinds = {benchmark.dataset(name).kind for name in datasets}
+    factory = None
+    while autoencoder:
+        entry = benchmark.autoencoder(autoencoder)
+        kinds.add(entry.kind)
+        factory = factory or getattr(entry, "factory", None)
+        autoencoder = entry.autoencoder if entry.kind == "space-to-channel" else None
+    if diffusion:
+        kinds.add(benchmark.diffusion(diffusion).kind)
+    return code_digest(MODULES[step], frozenset(kinds), factory)
