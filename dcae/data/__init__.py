@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images to train on and to measure with: procedural scenes, bundled photographs, folders, and mixtures of them."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={
+        "crop": ["adm_crop"],
+        "dataset": ["DatasetError", "ImageDataset", "Sample"],
+        "loading": ["open_dataset"],
+        "mixture": ["Mixture", "epoch_index"],
+    },
+)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every data set of images offers, wherever its images come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+class DatasetError(ValueError):
+    """Images that are missing or cannot be read: names the file or folder and says what to do."""
+
+
+class Sample(NamedTuple):
+    """One image with what is known about it; ``caption`` is empty where a data set has none."""
+
+    image: Tensor  # uint8 [3, R, R], RGB
+    label: int
+    caption: str
+
+
+class ImageDataset(Dataset[Sample]):
+    """Square images of one resolution, by index.
+
+    A subclass sets the attributes and writes ``__len__``, ``pixels``, ``label`` and ``caption``, each a pure function
+    of its arguments, so that any process may ask for any image in any order.
+
+    Attributes:
+        resolution: side R of every image, in pixels.
+        classes: names of the classes; labels index it.
+        fingerprint: 16 hex digits that change if any image may have changed.
+    """
+
+    resolution: int
+    classes: list[str]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def pixels(self, index: int, epoch: int = 0) -> np.ndarray:
+        """Image ``index`` as uint8 [3, R, R]. Only random crops differ between epochs."""
+        raise NotImplementedError
+
+    def label(self, index: int) -> int:
+        raise NotImplementedError
+
+    def caption(self, index: int) -> str:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Sample:
+        self.check_index(index)
+        return Sample(self.image(index), self.label(index), self.caption(index))
+
+    def image(self, index: int, epoch: int = 0) -> Tensor:
+        """The image alone, uint8 [3, R, R]."""
+        self.check_index(index)
+        return torch.from_numpy(self.pixels(index, epoch))
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """Images of the given indices, uint8 [B, 3, R, R]."""
+        return torch.stack([self.image(index) for index in indices])
+
+    def check_index(self, index: int) -> None:
+        # IndexError, as of a list, also ends ``for sample in dataset``.
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of a data set of {len(self)} images")
+
+
+def generator(seed: int, split: Split, index: int) -> np.random.Generator:
+    """The random numbers of one image: independent streams for any two (seed, split, index)."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), index])))
+
+
+def fingerprint(**decisive: Any) -> str:
+    """Sha256 (first 16 hex digits) of everything that decides the images of a data set."""
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
