@@ -7,7 +7,6 @@ import sys
 
 import typer
 
-from dcae.benchmark import ConfigError
 from workflow.commands import describing, measuring, presenting, training
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -24,16 +23,28 @@ app.command()(measuring.profile)
 app.command()(presenting.tables)
 app.command()(presenting.figures)
 
-EXIT_WRONG_INPUT = 2
+EXIT_ERROR = 1
+OWN_PACKAGES = ("dcae", "evaluation", "workflow")
 
 
 def main() -> None:
-    """Run a sub-command; a mistake in the input is told in a few lines, without a traceback."""
+    """Run a sub-command.
+
+    Errors of the project's own classes explain themselves and are told without a traceback. A training that stopped
+    before its end, and goes on when the same command is given again, exits with ``EXIT_UNFINISHED``.
+    """
     try:
         app()
-    except ConfigError as error:
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in OWN_PACKAGES:
+            raise
+        from dcae.training import EXIT_UNFINISHED, Unfinished
+
+        if isinstance(error, Unfinished):
+            print(error, flush=True)
+            sys.exit(EXIT_UNFINISHED)
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_WRONG_INPUT)
+        sys.exit(EXIT_ERROR)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,9 @@ def test_unknown_autoencoder(tmp_path):
 
 
 def test_resolution_that_f_does_not_divide(tmp_path):
-    message = message_of(changed(tmp_path, reconstruction={"protocol": "random-features", "datasets": {"scenes": {96: None}}}))
+    message = message_of(
+        changed(tmp_path, reconstruction={"protocol": "random-features", "datasets": {"scenes": {96: None}}})
+    )
     assert "reconstruction.datasets.scenes" in message and "96" in message and "64" in message
 
 
@@ -120,7 +122,9 @@ def test_entries_in_a_circle(tmp_path):
 
 def test_space_to_channel_with_wrong_shape(tmp_path):
     (tmp_path / "autoencoders").mkdir()
-    text = "kind: space-to-channel\nautoencoder: sd-vae-f8-demo\nfactor: 2\nspatial_compression: 32\nlatent_channels: 4\n"
+    text = (
+        "kind: space-to-channel\nautoencoder: sd-vae-f8-demo\nfactor: 2\nspatial_compression: 32\nlatent_channels: 4\n"
+    )
     (tmp_path / "autoencoders" / "one.yaml").write_text(text)
     assert "f16c16" in message_of(changed(tmp_path, ablations=["one"]))
 

@@ -64,7 +64,7 @@ def test_yaml_that_is_no_mapping_is_an_error(tmp_path):
 
 
 def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(ConfigError, match="did you mean .*dc-ae-f32c32"):
+    with pytest.raises(ConfigError, match=r"did you mean .*dc-ae-f32c32"):
         Config().entry("autoencoders", "dc-ae-f32c23")
 
 

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGKILL at any moment, then the same command again: the same tables as an undisturbed run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.workflow.conftest import TINY, Clone, tables_of
+
+COMMAND = ("snakemake", "--cores", "2", "--configfile", TINY)
+
+
+def start(clone: Clone) -> subprocess.Popen:
+    return subprocess.Popen(
+        COMMAND,
+        cwd=clone.folder,
+        env=clone.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the run did not get as far as the test needs"
+        time.sleep(0.02)
+
+
+def end(run: subprocess.Popen) -> None:
+    """Kill a run that this test started, with everything it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)
+    run.wait(timeout=30)
+
+
+def quality_tables(clone: Clone) -> dict[str, bytes]:
+    """The tables without measured times, which differ from run to run."""
+    return {name: content for name, content in tables_of(clone).items() if not name.startswith("table3")}
+
+
+MOMENTS = {
+    "in the first training": "autoencoders/dc-ae-tiny/low-resolution-full.state/*/checkpoint-*.pt",
+    "between the phases": "autoencoders/dc-ae-tiny/low-resolution-full/diffusion_pytorch_model.safetensors",
+    "while measuring": "records/reconstruction/scenes-tiny-64/*.json",
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "everything"),
+    [("in the first training", True), ("between the phases", False), ("while measuring", True)],
+)
+def test_a_killed_run_goes_on_to_the_same_tables(clone, finished, moment, everything):
+    run = start(clone)
+    try:
+        wait_for(lambda: any((clone.folder / "results/tiny").glob(MOMENTS[moment])))
+        if not everything:
+            os.kill(run.pid, signal.SIGKILL)  # its jobs go on without it
+            run.wait(timeout=30)
+        else:
+            end(run)
+        assert any((clone.folder / ".snakemake/locks").iterdir()), "the killed run left no lock, so this tests nothing"
+        again = clone.run(*COMMAND)
+        assert "it is removed" in again.stderr
+    finally:
+        end(run)
+    assert quality_tables(clone) == quality_tables(finished)
+
+
+def test_two_live_runs_collide(clone):
+    run = start(clone)
+    try:
+        locks = clone.folder / ".snakemake/locks"
+        wait_for(lambda: locks.is_dir() and any(locks.iterdir()))
+        second = clone.run(*COMMAND, check=False)
+        assert second.returncode != 0
+        assert "lock" in (second.stdout + second.stderr).lower()
+        assert run.poll() is None, "the first run must not be disturbed"
+    finally:
+        end(run)

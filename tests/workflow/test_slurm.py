@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The workflow on a real Slurm: two virtual nodes with fake GPUs (tests/slurm/local_slurm.py) and the profile as it is.
+
+Runs where DCAE_TEST_SLURM=1 asks for it, as .ci/run does, since it needs root and writes /etc/slurm.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+import yaml
+
+from tests.slurm.local_slurm import jobs, local_slurm
+from tests.workflow.conftest import ROOT, TINY, Clone, copy_repository
+
+PROFILE = yaml.safe_load((ROOT / "slurm" / "profile.yaml").read_text())
+ON_THE_CLUSTER = set(PROFILE["set-resources"])
+# The first look at a job after 2 s instead of 40 s; the files are on a local disk.
+FAST = ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2", "--latency-wait", "5"]
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("DCAE_TEST_SLURM") != "1",
+    reason="starts Slurm's daemons and writes /etc/slurm, which needs root: set DCAE_TEST_SLURM=1",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of Snakemake and the jobs that Slurm had for it."""
+
+    clone: Clone
+    returncode: int
+    output: str
+    jobs: list[dict[str, str]]
+
+    def jobs_of(self, rule: str) -> list[dict[str, str]]:
+        return [job for job in self.jobs if re.fullmatch(rf"rule_{rule}(_wildcards_.*)?", job["Comment"])]
+
+
+def run_on_slurm(clone: Clone, *arguments: str) -> Run:
+    """Run Snakemake with the Slurm profile, for ten minutes at most."""
+    command = ["snakemake", "--cores", "all", "--profile", "slurm", *FAST, *arguments]
+    known = {job["JobId"] for job in jobs()}
+    done = subprocess.run(
+        command,
+        cwd=clone.folder,
+        env=clone.environment,
+        timeout=600,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return Run(clone, done.returncode, done.stdout, [job for job in jobs() if job["JobId"] not in known])
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    with local_slurm() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def slurm_run(slurm, tmp_path_factory) -> Run:
+    """The tiny benchmark, run in a copy of the repository."""
+    clone = copy_repository(tmp_path_factory.mktemp("slurm") / "clone")
+    run = run_on_slurm(clone, "--configfile", TINY)
+    logs = sorted((clone.folder / "results").glob("**/*.log"))
+    tails = "".join(f"\n--- {log}\n{log.read_text()[-2000:]}" for log in logs)
+    assert run.returncode == 0, run.output[-5000:] + tails
+    return run
+
+
+def megabytes(memory: str) -> int:
+    """Slurm's way to write memory, 62.50G or 32000M, in MB."""
+    return round(float(memory[:-1]) * {"M": 1, "G": 1024}[memory[-1]])
+
+
+def minutes(time: str) -> int:
+    """Slurm's way to write a time limit, 1-00:00:00 or 04:00:00, in minutes."""
+    days, _, clock = time.rpartition("-")
+    hours, minute, _ = clock.split(":")
+    return int(days or 0) * 1440 + int(hours) * 60 + int(minute)
+
+
+def test_all_jobs_succeeded(slurm_run):
+    assert {job["JobState"] for job in slurm_run.jobs} == {"COMPLETED"}
+
+
+def test_every_rule_that_computes_went_to_the_cluster(slurm_run):
+    assert {rule for rule in ON_THE_CLUSTER if slurm_run.jobs_of(rule)} == ON_THE_CLUSTER
+
+
+@pytest.mark.parametrize("rule", sorted(ON_THE_CLUSTER))
+def test_slurm_gave_each_job_what_the_profile_asks_for(slurm_run, rule):
+    asked = PROFILE["set-resources"][rule]
+    for job in slurm_run.jobs_of(rule):
+        assert job["JOB_GRES"] == f"gpu:{asked['gpu']}"
+        assert job["NumNodes"] == "1"
+        assert int(job["CPUs/Task"]) == asked["cpus_per_task"]
+        assert minutes(job["TimeLimit"]) == asked["runtime"]
+        assert megabytes(job["MinMemoryNode"]) == eval(str(asked["mem_mb"]), {"attempt": 1})
+
+
+def test_tables_and_figures_took_no_job(slurm_run):
+    assert len(slurm_run.jobs) == sum(len(slurm_run.jobs_of(rule)) for rule in ON_THE_CLUSTER)
+    results = slurm_run.clone.folder / "results" / "tiny"
+    assert "dc-ae-tiny" in (results / "tables" / "table2.csv").read_text()
+    assert list(results.glob("figures/*.png"))
+
+
+def test_gpus_asked_for_on_the_command_line_reach_the_job(slurm, tmp_path):
+    for name in ("profiles", "slurm"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "Snakefile").write_text(
+        "rule train_autoencoder:\n"
+        "    output: 'visible.txt'\n"
+        "    resources: gpu=1\n"
+        "    shell: 'echo $CUDA_VISIBLE_DEVICES > {output}'\n"
+    )
+    run = run_on_slurm(Clone(tmp_path), "--set-resources", "train_autoencoder:gpu=2")
+    assert run.returncode == 0, run.output[-5000:]
+    assert (tmp_path / "visible.txt").read_text() == "0,1\n"

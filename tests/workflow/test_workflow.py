@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The workflow as a user runs it, on a benchmark that takes half a minute."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+
+import yaml
+
+from tests.workflow.conftest import tables_of
+
+TRAININGS = {"train_autoencoder": 3, "train_denoiser": 1}
+
+
+def test_a_run_makes_every_result(finished):
+    results = finished.folder / "results" / "tiny"
+    for name in ("table1", "table2", "table3"):
+        for ending in ("csv", "md", "tex", "html"):
+            assert (results / "tables" / f"{name}.{ending}").stat().st_size > 0
+    for name in ("figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "reconstruction_samples"):
+        assert (results / "figures" / f"{name}.png").stat().st_size > 0
+        assert (results / "figures" / f"{name}.pdf").stat().st_size > 0
+    assert len(list((results / "records").rglob("*.json"))) == 5 + 1 + 1
+
+
+def test_a_second_run_does_nothing(finished):
+    started = time.monotonic()
+    output = finished.snakemake().stderr
+    assert "Nothing to be done" in output
+    assert time.monotonic() - started < 10
+
+
+def test_dry_run_is_quick(clone):
+    started = time.monotonic()
+    clone.snakemake("--dry-run", file="config/demo.yaml")
+    assert time.monotonic() - started < 5
+
+
+def test_a_changed_entry_makes_its_own_cells_stale_and_no_others(finished):
+    finished.edit("config/diffusion/uvit-tiny.yaml", "guidance_scale: 1.5", "guidance_scale: 2.5")
+    stale = finished.stale_rules()
+    assert set(stale) == {"evaluate_generation", "profile_efficiency"}
+
+
+def test_a_changed_phase_makes_its_trainings_stale(finished):
+    finished.edit("config/recipes/tiny-one-phase.yaml", "steps: 4", "steps: 5")
+    assert finished.stale_rules() == {"train_autoencoder": 1}
+
+
+def test_a_better_description_makes_nothing_stale(finished):
+    finished.edit("config/autoencoders/dc-ae-tiny.yaml", "trains in a second", "trains in two seconds")
+    assert finished.stale_rules() == {}
+
+
+def test_a_docstring_in_a_metric_makes_nothing_stale(finished):
+    path = finished.folder / "evaluation" / "statistics.py"
+    path.write_text(path.read_text().replace('"""', '"""Edited. ', 1) + "\n# a comment\n")
+    assert finished.stale_rules() == {}
+
+
+def test_a_metric_trains_nothing(finished):
+    with (finished.folder / "evaluation" / "statistics.py").open("a") as file:
+        file.write("\nEDITED = True\n")
+    stale = finished.stale_rules()
+    assert "evaluate_reconstruction" in stale
+    assert not set(stale) & set(TRAININGS)
+
+
+def test_training_code_makes_exactly_the_trainings_stale(finished):
+    with (finished.folder / "dcae" / "training" / "engine.py").open("a") as file:
+        file.write("\nEDITED = True\n")
+    assert finished.stale_rules() == TRAININGS
+
+
+def test_tables_from_records_alone(finished, clone):
+    shutil.copytree(finished.folder / "results/tiny/records", clone.folder / "results/tiny/records")
+    output = clone.snakemake("tables").stderr
+    assert "train_" not in output
+    rebuilt = tables_of(clone)
+    assert rebuilt and rebuilt == tables_of(finished)
+
+
+def test_records_carry_their_protocol_and_provenance(finished):
+    for path in (finished.folder / "results/tiny/records").rglob("*.json"):
+        record = json.loads(path.read_text())
+        assert record["protocol_fingerprint"]
+        assert record["provenance"]["config_digest"] and record["provenance"]["code_digest"]
+        assert all(value["n"] > 0 for value in record["values"].values())
+
+
+OUTSIDE_CODE = '''
+import torch
+from torch import nn
+
+class Mine(nn.Module):
+    """Someone's own autoencoder, f16c8."""
+
+    spatial_compression, latent_channels, latent_scale, latent_shift = 16, 8, None, None
+
+    def __init__(self, width):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, width, 16), nn.ConvTranspose2d(8, 3, width, 16)
+
+    def encode(self, images):
+        return self.down(images)
+
+    def decode(self, latents):
+        return self.up(latents)
+
+def build(width):
+    return Mine(width)
+'''
+
+OUTSIDE_ENTRY = """
+kind: python
+factory: outside_package.model:build
+arguments: {width: 16}
+spatial_compression: 16
+latent_channels: 8
+recipe: tiny-one-phase
+"""
+
+
+def test_an_entry_from_outside_the_repository_gets_its_rows(finished, tmp_path):
+    package = tmp_path / "elsewhere" / "outside_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "model.py").write_text(OUTSIDE_CODE)
+    (finished.folder / "config/autoencoders/mine.yaml").write_text(OUTSIDE_ENTRY)
+    path = finished.folder / "config/tiny.yaml"
+    benchmark = yaml.safe_load(path.read_text())
+    benchmark["autoencoders"].append("mine")
+    path.write_text(yaml.safe_dump(benchmark))
+
+    output = finished.snakemake(PYTHONPATH=f"{finished.folder}:{package.parent}").stderr
+    assert "autoencoder=mine" in output
+    assert "autoencoder=dc-ae-tiny" not in output, "Snakemake ran more than the new entry needs"
+    for table in ("table1", "table2", "table3"):
+        with (finished.folder / f"results/tiny/tables/{table}.csv").open() as file:
+            assert any("mine" in row for row in csv.reader(file)), table
+
+
+def test_wrong_key_stops_before_any_job(clone):
+    clone.edit("config/autoencoders/dc-ae-tiny.yaml", "head_dim: 8", "head_dims: 8")
+    result = clone.snakemake(check=False)
+    assert result.returncode != 0
+    text = result.stdout + result.stderr
+    assert "dc-ae-tiny.yaml" in text and "head_dims" in text and "allowed fields" in text
+    assert not (clone.folder / "results").exists()
+
+
+def test_lint_is_clean(clone):
+    clone.run("snakemake", "--lint")
