@@ -21,7 +21,7 @@ if workflow.is_main_process:
 # Jobs call the dcae of the environment that Snakemake itself runs in, activated or not.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
-jobs = Jobs(workflow.configfiles[0] if workflow.configfiles else "config/demo.yaml")
+jobs = Jobs(os.path.relpath(workflow.configfiles[0]) if workflow.configfiles else "config/demo.yaml")
 
 
 container: "docker://python:3.11"

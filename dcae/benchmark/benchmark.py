@@ -49,7 +49,7 @@ class BenchmarkFile(Settings):
     """The YAML of a benchmark."""
 
     description: str
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     autoencoders: list[str] = Field(min_length=1, description="a row in every table")
     ablations: list[str] = Field([], description="reconstruction only")
     controls: list[str] = Field([], description="reconstruction only; their scores are known")

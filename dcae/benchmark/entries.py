@@ -198,7 +198,7 @@ class ScenesEntry(Entry):
 
     kind: Literal["scenes"]
     paper_name: str | None = None
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     train_images: PositiveInt
     validation_images: PositiveInt
 
@@ -208,7 +208,7 @@ class PhotographsEntry(Entry):
 
     kind: Literal["photographs"]
     paper_name: str | None = None
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     train_images: PositiveInt
     validation_images: PositiveInt
 
@@ -244,7 +244,7 @@ class NetworkWeights(Settings):
 
     network: str = Field(description="alex or vgg (LPIPS), inception-v3, or an open_clip model name")
     weights: str = Field(description="a name in config/weights.yaml, or random")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
     @property
     def random(self) -> bool:

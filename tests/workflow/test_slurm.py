@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import yaml
@@ -20,8 +21,11 @@ from tests.workflow.conftest import ROOT, TINY, Clone, copy_repository
 
 PROFILE = yaml.safe_load((ROOT / "slurm" / "profile.yaml").read_text())
 ON_THE_CLUSTER = set(PROFILE["set-resources"])
-# The first look at a job after 2 s instead of 40 s; the files are on a local disk.
-FAST = ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2", "--latency-wait", "5"]
+# The first look at a job after 2 s instead of 40 s; files on a local disk; a failure is shown, not tried again.
+FAST = [
+    *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
+    *("--latency-wait", "5", "--retries", "0"),
+]
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("DCAE_TEST_SLURM") != "1",
@@ -104,6 +108,12 @@ def test_slurm_gave_each_job_what_the_profile_asks_for(slurm_run, rule):
         assert int(job["CPUs/Task"]) == asked["cpus_per_task"]
         assert minutes(job["TimeLimit"]) == asked["runtime"]
         assert megabytes(job["MinMemoryNode"]) == eval(str(asked["mem_mb"]), {"attempt": 1})
+
+
+@pytest.mark.parametrize("rule", sorted(ON_THE_CLUSTER))
+def test_each_job_saw_the_gpu_that_it_was_given(slurm_run, rule):
+    for job in slurm_run.jobs_of(rule):
+        assert re.search(r"CUDA_VISIBLE_DEVICES=[01]\b", Path(job["StdOut"]).read_text())
 
 
 def test_tables_and_figures_took_no_job(slurm_run):

@@ -10,60 +10,66 @@ from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record
 from workflow.commands import options
 
 
-def _twin(published) -> dict[str, Any]:
+def _context(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, published) -> dict[str, Any]:
+    """A cell as the tables know it: what a record says of it, and how it is named, grouped and compared."""
+    entry = benchmark.autoencoder(cell.autoencoder)
+    phases = benchmark.recipe(entry.recipe).phases if entry.recipe else None
     return {
+        **vars(cell),
+        "autoencoder_paper_name": entry.paper_name,
+        "autoencoder_kind": entry.kind,
+        "residual_shortcuts": entry.shortcut != "none" if entry.kind == "dc-ae" else None,
+        "high_resolution_phase": any(phase.trains == "middle" for phase in phases) if phases else None,
+        "spatial_compression": entry.spatial_compression,
+        "latent_channels": entry.latent_channels,
+        "group": benchmark.group(cell.autoencoder),
+        "dataset_paper_name": benchmark.dataset(cell.dataset).paper_name,
         "published_dataset": published.dataset if published else None,
         "published_resolution": published.resolution if published else None,
     }
 
 
-def _autoencoder_context(benchmark: Benchmark, name: str) -> dict[str, Any]:
-    entry = benchmark.autoencoder(name)
-    return {
-        "autoencoder_paper_name": entry.paper_name,
-        "spatial_compression": entry.spatial_compression,
-        "latent_channels": entry.latent_channels,
-        "group": benchmark.group(name),
-    }
-
-
 def _reconstruction_context(benchmark: Benchmark, cell: ReconstructionCell) -> dict[str, Any]:
-    published = benchmark.content.reconstruction.datasets[cell.dataset][cell.resolution]
-    return {**_autoencoder_context(benchmark, cell.autoencoder), **_twin(published)}
+    return _context(benchmark, cell, benchmark.content.reconstruction.datasets[cell.dataset][cell.resolution])
 
 
 def _generation_context(benchmark: Benchmark, cell: GenerationCell) -> dict[str, Any]:
     plans = benchmark.generation_plans(cell)
     side = cell.resolution // benchmark.autoencoder(cell.autoencoder).spatial_compression
     return {
-        **_autoencoder_context(benchmark, cell.autoencoder),
-        **_twin(plans[0].published),
+        **_context(benchmark, cell, plans[0].published),
         "diffusion_paper_name": benchmark.diffusion(cell.diffusion).paper_name,
         "tokens": (side // cell.patch_size) ** 2,
         "tables": sorted({table for plan in plans for table in plan.tables}),
     }
 
 
+def planned_cells(benchmark: Benchmark) -> list[tuple[str, dict[str, Any]]]:
+    """Kind of record and cell of everything that the benchmark measures, in the order of its file."""
+    reconstruction = [_reconstruction_context(benchmark, cell) for cell in benchmark.cells.reconstruction]
+    generation = [_generation_context(benchmark, cell) for cell in benchmark.cells.generation]
+    return [
+        *(("reconstruction", context) for context in reconstruction),
+        *(("generation", context) for context in generation),
+        *(("efficiency", context) for context in generation),
+    ]
+
+
 def read_records(benchmark: Benchmark, results: Path) -> list[Record]:
-    """The records of a benchmark's cells, in its order, each with what the tables say about its cell."""
-    found = {}
-    folder = results / benchmark.name / "records"
-    for path in sorted(folder.rglob("*.json")):
+    """The records of a benchmark's cells, in its order, each with what the tables say of its cell."""
+    found: dict[tuple, Record] = {}
+    for path in sorted((results / benchmark.name / "records").rglob("*.json")):
         record = Record.read(path)
         found[record.kind, tuple(sorted(record.cell.items()))] = record
-
-    def with_context(kind: str, cell, context: dict[str, Any]) -> list[Record]:
-        record = found.pop((kind, tuple(sorted(vars(cell).items()))), None)
-        return [record.model_copy(update={"cell": {**record.cell, **context}})] if record else []
-
     ordered = []
-    for cell in benchmark.cells.reconstruction:
-        ordered += with_context("reconstruction", cell, _reconstruction_context(benchmark, cell))
-    for kind in ("generation", "efficiency"):
-        for cell in benchmark.cells.generation:
-            ordered += with_context(kind, cell, _generation_context(benchmark, cell))
+    for kind, context in planned_cells(benchmark):
+        names = ("dataset", "resolution", "autoencoder", "diffusion", "patch_size")
+        cell = {name: context[name] for name in names if name in context}
+        record = found.pop((kind, tuple(sorted(cell.items()))), None)
+        if record:
+            ordered.append(record.model_copy(update={"cell": context}))
     for record in found.values():
-        print(f"not in {benchmark.path}, left out: {record.kind} {record.cell}")
+        print(f"left out, since {benchmark.path} does not name it: {record.kind} {record.cell}")
     return ordered
 
 
@@ -75,7 +81,9 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     records = read_records(benchmark, results)
     for check in check_controls(records):
         print(check)
-    written = write_tables(build_tables(records), results / benchmark.name / "tables")
+    planned = [context for _, context in planned_cells(benchmark)]
+    built = build_tables(records, benchmark.name, planned=planned)
+    written = write_tables(built, results / benchmark.name / "tables")
     print(f"{len(records)} records: {', '.join(str(path) for path in written)}")
 
 

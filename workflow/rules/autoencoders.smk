@@ -17,14 +17,14 @@ rule train_autoencoder:
     params:
         file=jobs.file,
         start=jobs.start_option,
-        state="results/{benchmark}/autoencoders/{autoencoder}/{phase}.state",
+        folder="results/{benchmark}/autoencoders/{autoencoder}/{phase}",
         config=jobs.training_config,
         code=jobs.training_code,
     message:
         "training {wildcards.autoencoder}, phase {wildcards.phase}"
     shell:
         "dcae train autoencoder {params.file} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
-        " {params.start} --output $(dirname {output.config}) --state {params.state}"
+        " {params.start} --output {params.folder} --state {params.folder}.state"
         " --time-limit {resources.runtime} 2>&1 | tee {log}"
 
 

@@ -16,13 +16,14 @@ rule encode_latents:
     params:
         file=jobs.file,
         weights=jobs.weights_option,
+        folder="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}",
         config=jobs.latents_config,
         code=jobs.latents_code,
     message:
         "latents of {wildcards.dataset} at {wildcards.resolution} px by {wildcards.autoencoder}"
     shell:
         "dcae encode {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
-        " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --output $(dirname {output})"
+        " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --output {params.folder}"
         " 2>&1 | tee {log}"
 
 
@@ -40,7 +41,8 @@ rule train_denoiser:
         runtime=1440,
     params:
         file=jobs.file,
-        state="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}.state",
+        latents="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}",
+        folder="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}",
         config=jobs.denoiser_config,
         code=jobs.denoiser_code,
     message:
@@ -48,7 +50,7 @@ rule train_denoiser:
     shell:
         "dcae train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} --dataset {wildcards.dataset} --resolution {wildcards.resolution}"
-        " --latents $(dirname {input.latents}) --output $(dirname {output.config}) --state {params.state}"
+        " --latents {params.latents} --output {params.folder} --state {params.folder}.state"
         " --time-limit {resources.runtime} 2>&1 | tee {log}"
 
 
@@ -70,6 +72,8 @@ rule evaluate_generation:
     params:
         file=jobs.file,
         weights=jobs.weights_option,
+        denoiser="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}",
+        latents="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}",
         config=jobs.generation_config,
         code=jobs.generation_code,
     message:
@@ -77,7 +81,7 @@ rule evaluate_generation:
     shell:
         "dcae generate {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
-        " --resolution {wildcards.resolution} --denoiser $(dirname {input.denoiser}) --latents $(dirname {input.latents})"
+        " --resolution {wildcards.resolution} --denoiser {params.denoiser} --latents {params.latents}"
         " --reference {input.reference} --record {output.record} --images {output.images} 2>&1 | tee {log}"
 
 

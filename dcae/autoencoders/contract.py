@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract that every autoencoder keeps, and the one place where latents are normalised."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dcae.benchmark.config import ConfigError
+from dcae.benchmark.entries import AutoencoderFields
+
+PerChannel = float | list[float]
+
+
+class Autoencoder(nn.Module):
+    """Base class of this project's autoencoders. A user's own class need not inherit from it.
+
+    Attributes:
+        spatial_compression: f, the ratio of image side to latent side.
+        latent_channels: c.
+        latent_scale: multiplies latents before a diffusion model sees them, a number or one per channel; ``None``
+            until it is known: from the entry, from released weights, or measured when training ends.
+        latent_shift: subtracted before scaling, a number or one per channel.
+    """
+
+    def __init__(
+        self,
+        spatial_compression: int,
+        latent_channels: int,
+        latent_scale: PerChannel | None = None,
+        latent_shift: PerChannel | None = None,
+    ):
+        super().__init__()
+        self.spatial_compression = spatial_compression
+        self.latent_channels = latent_channels
+        self.latent_scale = latent_scale
+        self.latent_shift = 0.0 if latent_shift is None else latent_shift
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents [B, c, H/f, W/f], not normalised, of images [B, 3, H, W] in [-1, 1]."""
+        raise NotImplementedError
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images [B, 3, H, W], not clamped, of latents [B, c, H/f, W/f] that are not normalised."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstructions [B, 3, H, W]."""
+        return self.decode(self.encode(images))
+
+
+def normalise(autoencoder: nn.Module, latents: Tensor) -> Tensor:
+    """Latents as a diffusion model sees them: ``(latents - shift) * scale``, same shape."""
+    scale, shift = _scale_and_shift(autoencoder, latents)
+    return (latents - shift) * scale
+
+
+def denormalise(autoencoder: nn.Module, latents: Tensor) -> Tensor:
+    """The inverse of ``normalise``: latents as the decoder takes them."""
+    scale, shift = _scale_and_shift(autoencoder, latents)
+    return latents / scale + shift
+
+
+def _scale_and_shift(autoencoder: nn.Module, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    if autoencoder.latent_scale is None:
+        raise ValueError(
+            "this autoencoder's latent_scale is unknown: train it (training measures the scale), "
+            "or give latent_scale in its entry"
+        )
+    return _broadcastable(autoencoder.latent_scale, latents), _broadcastable(autoencoder.latent_shift, latents)
+
+
+def _broadcastable(value: PerChannel | Tensor, latents: Tensor) -> Tensor | float:
+    if isinstance(value, int | float):
+        return value
+    return torch.as_tensor(value, dtype=latents.dtype, device=latents.device).reshape(-1, 1, 1)
+
+
+@torch.no_grad()
+def check(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
+    """Hold code that this project did not write against its entry, with a small black image.
+
+    Raises:
+        ConfigError: what is missing or differs, with the entry's name.
+    """
+    missing = [name for name in ("encode", "decode") if not callable(getattr(autoencoder, name, None))]
+    numbers = ("spatial_compression", "latent_channels", "latent_scale", "latent_shift")
+    missing += [name for name in numbers if not hasattr(autoencoder, name)]
+    if not isinstance(autoencoder, nn.Module) or missing:
+        what = f"has no {', '.join(missing)}" if missing else "is no torch.nn.Module"
+        kind = type(autoencoder).__name__
+        raise ConfigError(f"autoencoder {entry.name}: {kind} {what}; {__name__}.Autoencoder shows what is needed")
+    for field in ("spatial_compression", "latent_channels"):
+        stated, actual = getattr(entry, field), getattr(autoencoder, field)
+        if stated != actual:
+            raise ConfigError(f"autoencoder {entry.name}: {field} is {stated} in the entry, {actual} in the code")
+    _check_shapes(autoencoder, entry)
+
+
+def _check_shapes(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
+    side = max(64, 2 * entry.spatial_compression)
+    latent_side = side // entry.spatial_compression
+    like = next(autoencoder.parameters(), torch.empty(0))
+    images = torch.zeros(1, 3, side, side, dtype=like.dtype, device=like.device)
+    modes = [(module, module.training) for module in autoencoder.modules()]
+    autoencoder.eval()
+    latents = autoencoder.encode(images)
+    expected = (1, entry.latent_channels, latent_side, latent_side)
+    if tuple(latents.shape) != expected:
+        raise ConfigError(
+            f"autoencoder {entry.name}: encode makes {tuple(latents.shape)} of images {tuple(images.shape)}, "
+            f"its entry (f{entry.spatial_compression} c{entry.latent_channels}) says {expected}"
+        )
+    decoded = autoencoder.decode(latents)
+    if decoded.shape != images.shape:
+        raise ConfigError(
+            f"autoencoder {entry.name}: decode makes {tuple(decoded.shape)} of latents {expected}, "
+            f"expected {tuple(images.shape)}"
+        )
+    for module, training in modes:
+        module.training = training

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of DC-AE: shortcuts without parameters, blocks, and changes of size (paper section 3.1 and figure 4).
+
+Parameters have the names and shapes of diffusers' ``AutoencoderDC``.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Shortcut = Literal["released-code", "paper-text", "none"]
+
+# --- Residual autoencoding: shortcuts without parameters (paper section 3.2, figure 4) --------------------------------
+#
+# The released code and the text of the paper order channels differently. Within either pair, down after up is the
+# identity; a decoder of one pair does not fit an encoder of the other.
+
+
+def average_channels(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
+    """Fewer channels, [B, n * channels, H, W] to [B, channels, H, W], by averaging n of them at a time."""
+    if shortcut == "released-code":
+        return x.unflatten(1, (channels, -1)).mean(dim=2)  # neighbours
+    return x.unflatten(1, (-1, channels)).mean(dim=1)  # one of each n-th part
+
+
+def duplicate_channels(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
+    """More channels, [B, channels / n, H, W] to [B, channels, H, W], each n times."""
+    repeats = channels // x.shape[1]
+    if shortcut == "released-code":
+        return x.repeat_interleave(repeats, dim=1)
+    return x.repeat(1, repeats, 1, 1)
+
+
+def down_shortcut(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
+    """Space to channel, then averaging: [B, C, H, W] to [B, channels, H/2, W/2]."""
+    return average_channels(F.pixel_unshuffle(x, 2), channels, shortcut)
+
+
+def up_shortcut(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
+    """Duplicating and channel to space: [B, C, H, W] to [B, channels, 2H, 2W]."""
+    if shortcut == "released-code":
+        return F.pixel_shuffle(duplicate_channels(x, 4 * channels, shortcut), 2)
+    return duplicate_channels(F.pixel_shuffle(x, 2), channels, shortcut)
+
+
+def require_multiple(what: str, larger: int, smaller: int) -> None:
+    """Shortcuts average or repeat whole channels."""
+    if larger % smaller:
+        raise ValueError(f"{what}: {larger} channels cannot be shared out evenly among {smaller}")
+
+
+# --- Blocks -----------------------------------------------------------------------------------------------------------
+
+
+class RMSNorm2d(nn.Module):
+    """Root-mean-square norm over the channels of every pixel, with weight and bias; computed in fp32."""
+
+    def __init__(self, channels: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        wide = x.float()
+        normed = wide * torch.rsqrt(wide.square().mean(dim=1, keepdim=True) + self.eps)
+        return torch.addcmul(self.bias[:, None, None], normed, self.weight[:, None, None]).to(x.dtype)
+
+
+NORMS = {"BatchNorm": nn.BatchNorm2d, "RMSNorm": RMSNorm2d}
+ACTIVATIONS = {"ReLU": nn.ReLU, "SiLU": nn.SiLU}
+ACTIVATION_BESIDE = {"BatchNorm": "ReLU", "RMSNorm": "SiLU"}  # in every released model
+
+
+class ResBlock(nn.Module):
+    """Convolution, activation, convolution, norm; identity shortcut. Nothing after the sum."""
+
+    def __init__(self, channels: int, norm: str):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.act = ACTIVATIONS[ACTIVATION_BESIDE[norm]]()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = NORMS[norm](channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        return x + self.norm(self.conv2(self.act(self.conv1(x))))
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """A context in which autocast leaves fp32 alone (the meta device knows no autocast)."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+def relu_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:
+    """ReLU attention of q, k, v [B, heads, d, N], as [B, heads, d, N]; EfficientViT (arXiv 2205.14756), equation 2.
+
+    In fp32 throughout, since sums over N overflow fp16 and its smallest number is larger than eps. Multiplying keys
+    with values first costs N * d * d; where N <= d the scores come first, N * N * d, with the same result.
+    """
+    q, k, v = q.float().relu(), k.float().relu(), v.float()
+    with full_precision(q):
+        if q.shape[-1] <= q.shape[-2]:
+            scores = k.transpose(-1, -2) @ q  # [B, heads, N keys, N queries]
+            return v @ (scores / (scores.sum(dim=-2, keepdim=True) + eps))
+        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # the row of ones sums up the scores
+        attended = (v @ k.transpose(-1, -2)) @ q  # [B, heads, d + 1, N]
+        return attended[:, :, :-1] / (attended[:, :, -1:] + eps)
+
+
+class MultiScale(nn.Module):
+    """A further scale of queries, keys and values: depth-wise convolution, then mixing within each head."""
+
+    def __init__(self, channels: int, heads: int, kernel_size: int):
+        super().__init__()
+        self.proj_in = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=False)
+        self.proj_out = nn.Conv2d(channels, channels, 1, groups=3 * heads, bias=False)
+
+    def forward(self, qkv: Tensor) -> Tensor:  # [B, 3C, H, W]
+        return self.proj_out(self.proj_in(qkv))
+
+
+class LiteMLA(nn.Module):
+    """Multi-head linear attention with a residual connection, on one or more scales."""
+
+    def __init__(self, channels: int, norm: str, head_dim: int, kernel_sizes: list[int]):
+        super().__init__()
+        require_multiple("head_dim of the EfficientViT blocks", channels, head_dim)
+        self.head_dim = head_dim
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_qkv_multiscale = nn.ModuleList(
+            MultiScale(3 * channels, channels // head_dim, kernel_size) for kernel_size in kernel_sizes
+        )
+        self.to_out = nn.Linear(channels * (1 + len(kernel_sizes)), channels, bias=False)
+        self.norm_out = NORMS[norm](channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        size = x.shape[-2:]
+        tokens = x.flatten(2).transpose(1, 2)  # [B, N, C]
+        qkv = torch.cat([self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)], dim=2).transpose(1, 2)  # [B, 3C, N]
+        qkv = qkv.unflatten(2, size)  # [B, 3C, H, W]
+        qkv = torch.cat([qkv, *(scale(qkv) for scale in self.to_qkv_multiscale)], dim=1)  # [B, 3C * scales, H, W]
+        # Upstream a single projection makes q, k, v head by head: the three layers are its thirds, not q, k and v.
+        heads = qkv.flatten(2).unflatten(1, (-1, 3 * self.head_dim))  # [B, heads * scales, 3d, N]
+        attended = relu_attention(*heads.chunk(3, dim=2)).to(x.dtype)  # [B, heads * scales, d, N]
+        out = self.to_out(attended.flatten(1, 2).transpose(1, 2)).transpose(1, 2)  # [B, C, N]
+        return x + self.norm_out(out.unflatten(2, size))
+
+
+class GLUMBConv(nn.Module):
+    """Gated inverted bottleneck with a residual connection: 1x1 to 8C, depth-wise 3x3, value times gate, 1x1 to C."""
+
+    def __init__(self, channels: int, expand_ratio: int = 4):
+        super().__init__()
+        hidden = expand_ratio * channels
+        self.conv_inverted = nn.Conv2d(channels, 2 * hidden, 1)
+        self.conv_depth = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
+        self.conv_point = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.norm = RMSNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        value, gate = self.conv_depth(F.silu(self.conv_inverted(x))).chunk(2, dim=1)  # [B, 4C, H, W] each
+        return x + self.norm(self.conv_point(value * F.silu(gate)))
+
+
+class EfficientViTBlock(nn.Module):
+    """Global context by linear attention, then local context by convolutions."""
+
+    def __init__(self, channels: int, norm: str, head_dim: int, kernel_sizes: list[int]):
+        super().__init__()
+        self.attn = LiteMLA(channels, norm, head_dim, kernel_sizes)
+        self.conv_out = GLUMBConv(channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        return self.conv_out(self.attn(x))
+
+
+def make_block(kind: str, channels: int, norm: str, head_dim: int, kernel_sizes: list[int]) -> nn.Module:
+    """One block of a stage."""
+    if kind == "ResBlock":
+        return ResBlock(channels, norm)
+    return EfficientViTBlock(channels, norm, head_dim, kernel_sizes)
+
+
+class DownBlock(nn.Module):
+    """Half the size: convolution and space to channel (or a strided convolution), plus the shortcut."""
+
+    def __init__(self, in_channels: int, out_channels: int, method: str, shortcut: Shortcut):
+        super().__init__()
+        self.out_channels, self.method, self.shortcut = out_channels, method, shortcut
+        if method == "pixel-unshuffle":
+            require_multiple("pixel-unshuffle", out_channels, 4)
+            self.conv = nn.Conv2d(in_channels, out_channels // 4, 3, padding=1)
+        else:
+            self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        if shortcut != "none":
+            require_multiple("shortcut of a down block", 4 * in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        out = self.conv(x)
+        if self.method == "pixel-unshuffle":
+            out = F.pixel_unshuffle(out, 2)  # [B, out, H/2, W/2]
+        return out if self.shortcut == "none" else out + down_shortcut(x, self.out_channels, self.shortcut)
+
+
+class UpBlock(nn.Module):
+    """Twice the size: convolution and channel to space (or nearest neighbour, then convolution), plus the shortcut."""
+
+    def __init__(self, in_channels: int, out_channels: int, method: str, shortcut: Shortcut):
+        super().__init__()
+        self.out_channels, self.method, self.shortcut = out_channels, method, shortcut
+        self.conv = nn.Conv2d(in_channels, (4 if method == "pixel-shuffle" else 1) * out_channels, 3, padding=1)
+        if shortcut != "none":
+            require_multiple("shortcut of an up block", 4 * out_channels, in_channels)
+        if shortcut == "paper-text":
+            require_multiple("channel to space in the shortcut of an up block", in_channels, 4)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        if self.method == "pixel-shuffle":
+            out = F.pixel_shuffle(self.conv(x), 2)  # [B, out, 2H, 2W]
+        else:
+            out = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return out if self.shortcut == "none" else out + up_shortcut(x, self.out_channels, self.shortcut)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``config.json`` of a DC-AE: that of diffusers' ``AutoencoderDC`` where it can say what the entry says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dcae.benchmark.entries import DCAEEntry
+
+NORMS = {"BatchNorm": "batch_norm", "RMSNorm": "rms_norm"}
+ACTIVATIONS = {"BatchNorm": "relu", "RMSNorm": "silu"}
+ADDED_LATER = {"encoder_out_shortcut": True, "decoder_in_shortcut": True, "decoder_conv_act_fn": "relu"}
+ARCHITECTURE = {
+    *("spatial_compression", "latent_channels", "stages", "head_dim"),
+    *("downsample", "upsample", "shortcut", "decoder_output_act"),
+}
+
+
+def config_of(entry: DCAEEntry) -> dict[str, Any]:
+    """What decides the architecture, as written to ``config.json``, without latent scale and shift."""
+    config = _diffusers_config(entry) if entry.shortcut == "released-code" else _own_config(entry)
+    return json.loads(json.dumps(config))
+
+
+def difference(stored: dict[str, Any], entry: DCAEEntry) -> str | None:
+    """The first field in which a ``config.json`` describes another architecture than the entry, in words."""
+    for name, expected in config_of(entry).items():
+        actual = stored.get(name, ADDED_LATER.get(name))
+        if isinstance(actual, str) and isinstance(expected, list):
+            actual = [actual] * len(expected)  # one for all stages
+        if actual != expected:
+            return f"{name} is {actual!r}, entry {entry.name} makes it {expected!r}"
+    return None
+
+
+def _diffusers_config(entry: DCAEEntry) -> dict[str, Any]:
+    stages = entry.stages
+    none = [[] for _ in stages.widths]
+    return {
+        "_class_name": "AutoencoderDC",
+        "in_channels": 3,
+        "latent_channels": entry.latent_channels,
+        "attention_head_dim": entry.head_dim,
+        "encoder_block_types": stages.encoder_blocks,
+        "decoder_block_types": stages.decoder_blocks,
+        "encoder_block_out_channels": stages.widths,
+        "decoder_block_out_channels": stages.widths,
+        "encoder_layers_per_block": stages.encoder_depths,
+        "decoder_layers_per_block": stages.decoder_depths,
+        "encoder_qkv_multiscales": stages.encoder_multiscale or none,
+        "decoder_qkv_multiscales": stages.decoder_multiscale or none,
+        "upsample_block_type": entry.upsample.replace("-", "_"),
+        "downsample_block_type": {"pixel-unshuffle": "pixel_unshuffle", "strided-conv": "conv"}[entry.downsample],
+        "decoder_norm_types": [NORMS[norm] for norm in stages.decoder_norms],
+        "decoder_act_fns": [ACTIVATIONS[norm] for norm in stages.decoder_norms],
+        "encoder_out_shortcut": True,
+        "decoder_in_shortcut": True,
+        "decoder_conv_act_fn": entry.decoder_output_act.lower(),
+    }
+
+
+def _own_config(entry: DCAEEntry) -> dict[str, Any]:
+    """Under names that ``AutoencoderDC`` does not know, so that it cannot load these weights with a wrong meaning."""
+    return {
+        "_class_name": "dcae.autoencoders.dc_ae.DCAE",
+        "_not_for_diffusers": f"AutoencoderDC has no shortcut: {entry.shortcut}; open with dcae.autoencoders.load",
+        "architecture": entry.model_dump(mode="json", include=ARCHITECTURE),
+    }

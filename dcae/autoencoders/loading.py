@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an entry to an autoencoder, and from a trained autoencoder to a folder and back."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dcae.autoencoders import contract, folder
+from dcae.autoencoders.contract import Autoencoder
+from dcae.benchmark.config import Config, ConfigError, read_entry, validate
+from dcae.benchmark.entries import (
+    ADAPTERS,
+    AutoencoderFields,
+    DCAEEntry,
+    DiffusersEntry,
+    Pretrained,
+    PythonEntry,
+    SpaceToChannelEntry,
+)
+from dcae.weights import WeightsError
+
+
+def load(
+    entry: str | Path | Mapping[str, Any] | AutoencoderFields,
+    weights: Path | None = None,
+    config: Config | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Autoencoder:
+    """The autoencoder of an entry, in evaluation mode.
+
+    Args:
+        entry: name of an entry, path of a YAML file, mapping of an entry's fields, or an entry.
+        weights: folder of a trained autoencoder (for ``space-to-channel``: of the one below); without it released
+            weights if the entry names any, and otherwise random weights.
+        config: where names are looked up; the repository's ``config`` by default.
+        device: ``meta`` builds shapes without memory or weights.
+        seed: of random weights. They are the same on every device, and the caller's random numbers stay as they were.
+
+    Raises:
+        ConfigError: a mistake in the entry, or code that does not keep the contract.
+        WeightsError: a folder of weights that is missing, incomplete or of another architecture.
+    """
+    config = config or Config()
+    entry = _as_entry(entry, config)
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if device.type == "meta" else "cpu"):
+        torch.default_generator.manual_seed(seed)
+        autoencoder = _build(entry, weights, config, device, seed)
+    if entry.latent_scale is not None:
+        autoencoder.latent_scale = entry.latent_scale
+    if entry.latent_shift is not None:
+        autoencoder.latent_shift = entry.latent_shift
+    autoencoder.to(device).eval()
+    if not isinstance(entry, DCAEEntry):
+        contract.check(autoencoder, entry)
+    return autoencoder
+
+
+def _as_entry(entry: str | Path | Mapping[str, Any] | AutoencoderFields, config: Config) -> AutoencoderFields:
+    if isinstance(entry, AutoencoderFields):
+        return entry
+    if isinstance(entry, Mapping):
+        return validate(ADAPTERS["autoencoders"], {"name": "unnamed", **entry}, "autoencoder given as a mapping")
+    if Path(entry).suffix in (".yaml", ".yml"):
+        return read_entry("autoencoders", Path(entry))
+    return config.entry("autoencoders", str(entry))
+
+
+def _build(
+    entry: AutoencoderFields, weights: Path | None, config: Config, device: torch.device, seed: int
+) -> Autoencoder:
+    if isinstance(entry, DCAEEntry):
+        return _build_dc_ae(entry, weights)
+    if isinstance(entry, DiffusersEntry):
+        return _build_diffusers(entry, weights, device)
+    if isinstance(entry, SpaceToChannelEntry):
+        from dcae.autoencoders.space_to_channel import SpaceToChannel
+
+        below = load(entry.autoencoder, weights=weights, config=config, device=device, seed=seed)
+        return SpaceToChannel(below, entry.factor)
+    return _build_python(entry, weights)
+
+
+def _build_dc_ae(entry: DCAEEntry, weights: Path | None) -> Autoencoder:
+    from dcae.autoencoders.dc_ae import DCAE
+    from dcae.autoencoders.dc_ae_config import difference
+
+    try:
+        autoencoder = DCAE(entry)
+    except ValueError as error:
+        raise ConfigError(f"autoencoder {entry.name}: {error}") from error
+    if weights is None and entry.pretrained:
+        weights = _pretrained_folder(entry.pretrained)
+    if weights is not None:
+        stored = folder.read_config(weights)
+        other = difference(stored, entry)
+        if other:
+            raise WeightsError(f"{Path(weights) / folder.CONFIG} is of another autoencoder: {other}")
+        folder.read_weights(weights, autoencoder)
+        folder.take_latent_statistics(autoencoder, stored, Path(weights) / folder.CONFIG)
+    return autoencoder
+
+
+def _pretrained_folder(pretrained: Pretrained) -> Path:
+    """Folder of released DC-AE weights in the diffusers layout, downloaded if it is a hub id."""
+    root = Path(pretrained.id)
+    if not root.is_dir():
+        from huggingface_hub import snapshot_download
+
+        patterns = [str(Path(pretrained.subfolder or "") / name) for name in (folder.CONFIG, folder.WEIGHTS)]
+        root = Path(snapshot_download(pretrained.id, revision=pretrained.revision, allow_patterns=patterns))
+    found = root / (pretrained.subfolder or "")
+    if not (found / folder.WEIGHTS).is_file():
+        raise WeightsError(
+            f"{pretrained.id}: no {folder.WEIGHTS} in {found}; only the diffusers layout of DC-AE is read "
+            "(released ids that end in -diffusers), not yet the original layout"
+        )
+    return found
+
+
+def _build_diffusers(entry: DiffusersEntry, weights: Path | None, device: torch.device) -> Autoencoder:
+    from dcae.autoencoders import from_diffusers
+
+    if weights is None and entry.config is not None:
+        return from_diffusers.from_config(entry)
+    if weights is None:
+        try:
+            autoencoder = from_diffusers.from_pretrained(entry, entry.pretrained, random_weights=device.type == "meta")
+        except OSError as error:
+            raise WeightsError(f"autoencoder {entry.name}: pretrained {entry.pretrained.id}: {error}") from error
+        stored, place = dict(autoencoder.model.config), entry.pretrained.id
+    else:
+        stored, place = folder.read_config(weights), Path(weights) / folder.CONFIG
+        if stored.get("_class_name") != entry.class_name:
+            raise WeightsError(f"{place}: _class_name is {stored.get('_class_name')!r}, expected {entry.class_name!r}")
+        if entry.config is None:
+            saved = Pretrained(id=str(weights))
+            autoencoder = from_diffusers.from_pretrained(entry, saved, random_weights=True)
+        else:
+            autoencoder = from_diffusers.from_config(entry)
+        folder.read_weights(weights, autoencoder.model)
+    if entry.latent_scale is None:
+        folder.take_latent_statistics(autoencoder, stored, place)
+    return autoencoder
+
+
+def _build_python(entry: PythonEntry, weights: Path | None) -> nn.Module:
+    module_name, _, path = entry.factory.partition(":")
+    try:
+        factory = importlib.import_module(module_name)
+        for name in path.split("."):
+            factory = getattr(factory, name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"autoencoder {entry.name}: factory {entry.factory}: {error}; "
+            "is its package installed here, or its folder in PYTHONPATH?"
+        ) from error
+    try:
+        autoencoder = factory(**entry.arguments)
+    except TypeError as error:
+        raise ConfigError(f"autoencoder {entry.name}: {entry.factory}(**{entry.arguments}): {error}") from error
+    if weights is not None:
+        folder.read_weights(weights, autoencoder)
+        folder.take_latent_statistics(autoencoder, folder.read_config(weights), Path(weights) / folder.CONFIG)
+    elif entry.latent_scale is not None and not hasattr(autoencoder, "latent_scale"):
+        autoencoder.latent_scale = entry.latent_scale
+    return autoencoder
+
+
+def save(autoencoder: nn.Module, path: Path) -> None:
+    """Write an autoencoder with its latent scale and shift; ``load(entry, weights=path)`` reads it again.
+
+    A DC-AE with the shortcuts of the released code, and every diffusers autoencoder, opens with diffusers'
+    ``from_pretrained`` too.
+    """
+    module, config = autoencoder, {"_class_name": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}"}
+    entry = getattr(autoencoder, "entry", None)
+    if isinstance(entry, DCAEEntry):
+        from dcae.autoencoders.dc_ae_config import config_of
+
+        config = config_of(entry)
+    elif isinstance(entry, DiffusersEntry):
+        module, config = autoencoder.model, json.loads(autoencoder.model.to_json_string())
+    folder.write(Path(path), folder.put_latent_statistics(autoencoder, config), module)

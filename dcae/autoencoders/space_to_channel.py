@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Higher compression without training: another autoencoder, then space to channel (paper figure 3a, its reference)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcae.autoencoders.contract import Autoencoder, PerChannel
+
+
+class SpaceToChannel(Autoencoder):
+    """f times ``factor``, c times ``factor`` squared, the same number of latent values and the same reconstructions."""
+
+    def __init__(self, autoencoder: nn.Module, factor: int):
+        super().__init__(
+            autoencoder.spatial_compression * factor,
+            autoencoder.latent_channels * factor**2,
+            _spread(autoencoder.latent_scale, factor),
+            _spread(autoencoder.latent_shift, factor),
+        )
+        self.autoencoder = autoencoder
+        self.factor = factor
+
+    def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
+        return F.pixel_unshuffle(self.autoencoder.encode(images), self.factor)  # [B, c, H/f, W/f]
+
+    def decode(self, latents: Tensor) -> Tensor:  # [B, c, H/f, W/f]
+        return self.autoencoder.decode(F.pixel_shuffle(latents, self.factor))
+
+
+def _spread(value: PerChannel | None, factor: int) -> PerChannel | None:
+    """One number for all channels stays one; each of several stands for ``factor`` squared neighbouring channels."""
+    if isinstance(value, list):
+        return [number for number in value for _ in range(factor**2)]
+    return value

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a denoiser is trained for: the noise schedule, the mean squared error, and the bound that trains the variance.
+
+Timesteps here are indices 0 ... T - 1 into the noise schedule; a network sees them shifted by its ``first_timestep``.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dcae.benchmark.entries import DiffusionRecipe, NoiseSchedule
+
+# Half the distance of 8-bit grey levels in [-1, 1]: the decoder term of the bound treats values as such levels, in
+# latents too, as DiT's release does.
+HALF_BIN = 1 / 255
+SMALLEST_PROBABILITY = 1e-12
+
+
+def alphas_cumprod(schedule: NoiseSchedule) -> Tensor:
+    """The share of signal variance that is left at each timestep (Ho et al. 2020, equation 4), float64 [T]."""
+    power = {"linear": 1, "scaled_linear": 2}[schedule.beta_schedule]
+    start, end = schedule.beta_start ** (1 / power), schedule.beta_end ** (1 / power)
+    betas = torch.linspace(start, end, schedule.timesteps, dtype=torch.float64) ** power
+    return torch.cumprod(1 - betas, dim=0)
+
+
+class Coefficients(NamedTuple):
+    """Functions of the timestep, float32 [T]."""
+
+    signal: Tensor  # sqrt(alpha_bar)
+    noise: Tensor  # sqrt(1 - alpha_bar)
+    mean_per_epsilon: Tensor  # weight of the predicted noise in the reverse step's mean (Ho et al., equation 11)
+    mean_scale: Tensor  # 1 / sqrt(alpha)
+    smallest_log_variance: Tensor  # of the reverse step: that of the posterior given the clean latents
+    largest_log_variance: Tensor  # that of the forward step, beta
+
+
+@lru_cache(maxsize=8)
+def coefficients(schedule: NoiseSchedule, device: torch.device) -> Coefficients:
+    """The coefficients of a schedule, computed in float64 and kept on the device."""
+    remaining = alphas_cumprod(schedule)
+    before = torch.cat([remaining.new_ones(1), remaining[:-1]])
+    alphas = remaining / before
+    betas = 1 - alphas
+    posterior = betas * (1 - before) / (1 - remaining)
+    # At timestep 0 the posterior has no variance; Nichol & Dhariwal put that of timestep 1 in its place.
+    posterior[0] = posterior[1]
+    return Coefficients(
+        signal=remaining.sqrt().float().to(device),
+        noise=(1 - remaining).sqrt().float().to(device),
+        mean_per_epsilon=(betas / ((1 - remaining) * alphas).sqrt()).float().to(device),
+        mean_scale=alphas.rsqrt().float().to(device),
+        smallest_log_variance=posterior.log().float().to(device),
+        largest_log_variance=betas.log().float().to(device),
+    )
+
+
+def at(values: Tensor, timesteps: Tensor) -> Tensor:
+    """The values [T] of the given timesteps [B], to be multiplied with latents: [B, 1, 1, 1]."""
+    return values[timesteps][:, None, None, None]
+
+
+def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """The forward process in one go (Ho et al., equation 4): latents, noise [B, c, h, w], timesteps [B]."""
+    table = coefficients(schedule, latents.device)
+    return at(table.signal, timesteps) * latents + at(table.noise, timesteps) * noise
+
+
+def per_sample_mean(values: Tensor) -> Tensor:
+    """[B, c, h, w] -> [B]."""
+    return values.flatten(1).mean(dim=1)
+
+
+def gaussian_divergence(mean_difference: Tensor, log_variance: Tensor, model_log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of a model's Gaussian from the true one, in nats per value."""
+    log_ratio = log_variance - model_log_variance
+    return 0.5 * (log_ratio.exp() - 1 - log_ratio + mean_difference**2 * torch.exp(-model_log_variance))
+
+
+def discretised_nats(values: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Minus log-probability that a Gaussian falls into a value's bin; the outer bins are open (Ho et al., eq. 13)."""
+    inverse_deviation = torch.exp(-0.5 * log_variance)
+    below_upper = torch.special.ndtr((values - mean + HALF_BIN) * inverse_deviation)
+    below_lower = torch.special.ndtr((values - mean - HALF_BIN) * inverse_deviation)
+    upper = torch.where(values > 0.999, 1.0, below_upper)
+    lower = torch.where(values < -0.999, 0.0, below_lower)
+    return -(upper - lower).clamp(min=SMALLEST_PROBABILITY).log()
+
+
+def variational_bound(
+    latents: Tensor,
+    noisy: Tensor,
+    timesteps: Tensor,
+    noise: Tensor,
+    epsilon: Tensor,
+    range_position: Tensor,
+    schedule: NoiseSchedule,
+) -> Tensor:
+    """The timestep's term of the variational bound, in bits per value (Nichol & Dhariwal 2021, equations 4-7, 15).
+
+    Args:
+        latents, noisy, noise: clean and noisy latents, and the noise between them, [B, c, h, w].
+        timesteps: [B].
+        epsilon: predicted noise; give it detached, so that the bound trains the variance alone.
+        range_position: network output v; -1 means the smallest log-variance of the reverse step, 1 the largest.
+        schedule: the noise schedule.
+
+    Returns:
+        [B].
+    """
+    table = coefficients(schedule, latents.device)
+    smallest, largest = at(table.smallest_log_variance, timesteps), at(table.largest_log_variance, timesteps)
+    fraction = (range_position + 1) / 2
+    model_log_variance = fraction * largest + (1 - fraction) * smallest
+    per_epsilon = at(table.mean_per_epsilon, timesteps)
+
+    divergence = gaussian_divergence(per_epsilon * (noise - epsilon), smallest, model_log_variance)
+    mean = at(table.mean_scale, timesteps) * noisy - per_epsilon * epsilon
+    likelihood = discretised_nats(latents, mean, model_log_variance)
+    nats = torch.where(timesteps == 0, per_sample_mean(likelihood), per_sample_mean(divergence))
+    return nats / math.log(2)
+
+
+def diffusion_losses(
+    denoiser: nn.Module, latents: Tensor, labels: Tensor, timesteps: Tensor, noise: Tensor, recipe: DiffusionRecipe
+) -> dict[str, Tensor]:
+    """The terms of a recipe's objective for each sample; their sum is the loss.
+
+    Args:
+        denoiser: from ``build_denoiser``.
+        latents: normalised, [B, c, h, w].
+        labels: [B]; dropped ones are the denoiser's ``null_label``.
+        timesteps: [B] in 0 ... T - 1.
+        noise: standard normal, [B, c, h, w].
+        recipe: its objective and noise schedule.
+
+    Returns:
+        ``mse`` [B]; for ``epsilon-learned-range`` also ``vlb`` [B], in bits per value and not rescaled.
+
+    Raises:
+        ValueError: the denoiser has another number of output channels than the objective needs.
+    """
+    channels = latents.shape[1]
+    needed = {"epsilon": channels, "epsilon-learned-range": 2 * channels}[recipe.objective]
+    noisy = add_noise(latents, noise, timesteps, recipe.noise_schedule)
+    output = denoiser(noisy, timesteps + denoiser.first_timestep, labels).float()
+    if output.shape[1] != needed:
+        raise ValueError(
+            f"objective {recipe.objective} needs {needed} output channels, the denoiser has {output.shape[1]} "
+            "(dit: twice the latent channels, u-vit: as many as the latent channels)"
+        )
+    epsilon = output[:, :channels]
+    losses = {"mse": per_sample_mean((epsilon - noise) ** 2)}
+    if recipe.objective == "epsilon-learned-range":
+        position = output[:, channels:]
+        losses["vlb"] = variational_bound(
+            latents, noisy, timesteps, noise, epsilon.detach(), position, recipe.noise_schedule
+        )
+    return losses
+
+
+def diffusion_loss(
+    denoiser: nn.Module, latents: Tensor, labels: Tensor, timesteps: Tensor, noise: Tensor, recipe: DiffusionRecipe
+) -> Tensor:
+    """The loss of a batch, a scalar; see ``diffusion_losses``."""
+    return sum(diffusion_losses(denoiser, latents, labels, timesteps, noise, recipe).values()).mean()
+
+
+def draw_training_inputs(
+    labels: Tensor,
+    latent_shape: tuple[int, int, int],
+    null_label: int,
+    recipe: DiffusionRecipe,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is random about a training step, from one generator and on its device.
+
+    Args:
+        labels: [B]; each is dropped with the recipe's ``label_dropout``.
+        latent_shape: (c, h, w).
+        null_label: of the denoiser.
+        recipe: its label dropout and number of timesteps.
+        generator: of this step.
+
+    Returns:
+        labels [B], timesteps [B] in 0 ... T - 1, noise [B, c, h, w].
+    """
+    count, device = len(labels), generator.device
+    dropped = torch.rand(count, generator=generator, device=device) < recipe.label_dropout
+    timesteps = torch.randint(recipe.noise_schedule.timesteps, (count,), generator=generator, device=device)
+    noise = torch.randn(count, *latent_shape, generator=generator, device=device)
+    return torch.where(dropped, null_label, labels.to(device)), timesteps, noise

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of an autoencoder, one phase at a time (DC-AE paper, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from dcae.autoencoders import load, save
+from dcae.benchmark.entries import AutoencoderFields, AutoencoderRecipe, DatasetEntry, Phase
+from dcae.data import Mixture, open_dataset
+from dcae.training import engine
+from dcae.training.adversary import Adversary
+from dcae.training.batches import Batch, batches
+from dcae.training.checkpoint import sha256
+from dcae.training.freezing import evaluating, freeze_all_but, last_layer
+from dcae.training.losses import kl_per_value
+from dcae.training.optimisers import MovingAverage, Updater
+from dcae.training.perceptual import perceptual_network
+from dcae.training.randomness import per_sample
+
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+VALIDATION_IMAGES = 16  # of each data set, the first ones
+SCALE_IMAGES = 512
+EVALUATION_BATCH = 16
+
+
+class Reconstruction(nn.Module):
+    """Images to reconstructions and the KL divergence of their posteriors, as one forward pass."""
+
+    def __init__(self, autoencoder: nn.Module):
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Reconstructions [B, 3, H, W], and nats per image [B] if noise [B, c, h, w] for the posteriors is given."""
+        if noise is None:
+            return self.autoencoder.decode(self.autoencoder.encode(images)), None
+        posterior = self.autoencoder.posterior(images)
+        return self.autoencoder.decode(posterior.mean + posterior.std * noise), posterior.kl()
+
+
+class PhaseTraining:
+    """One phase of one autoencoder, in the parts that the training loop calls (``engine.Task``)."""
+
+    def __init__(
+        self,
+        autoencoder: nn.Module,
+        phase: Phase,
+        data: Mixture,
+        validation: Tensor,
+        seed: int,
+        accelerator: Accelerator,
+    ):
+        self.phase, self.data, self.validation, self.seed, self.accelerator = phase, data, validation, seed, accelerator
+        layout = torch.channels_last if phase.channels_last else torch.contiguous_format
+        self.autoencoder = autoencoder.to(accelerator.device, memory_format=layout)
+        freeze_all_but(self.autoencoder, phase.trains)
+        self.average = MovingAverage(self.autoencoder, phase.ema) if phase.ema else None
+        self.reconstruct = engine.prepare(Reconstruction(self.autoencoder), accelerator, phase.compile)
+        self.updater = Updater(self.autoencoder, phase.optimiser, phase.gradient_clip, accelerator)
+        self.perceptual = None
+        if phase.losses.perceptual:
+            self.perceptual = perceptual_network(phase.losses.perceptual.lpips).to(accelerator.device)
+        self.adversary = None
+        if phase.losses.gan:
+            gan, last = phase.losses.gan, last_layer(self.autoencoder)
+            self.adversary = Adversary(gan, last, phase.gradient_clip, seed, accelerator)
+
+    def task(self) -> engine.Task:
+        """What the loop calls, and whose state it keeps."""
+        stateful = {"autoencoder": self.autoencoder, "optimiser": self.updater}
+        stateful |= {"average": self.average} if self.average else {}
+        stateful |= self.adversary.stateful if self.adversary else {}
+        return engine.Task(stateful, self.batches, self.step, self.validate, self.save)
+
+    @property
+    def finished(self) -> nn.Module:
+        """The autoencoder as it is saved: its moving average if there is one."""
+        return self.average.module if self.average else self.autoencoder
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """Images uint8 [b, 3, H, W] of this process."""
+        return batches(self.data.batch, first_step, self.phase.steps, self.phase.batch_size, self.accelerator)
+
+    def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
+        """One update of the autoencoder and, once it is on, one of the discriminator."""
+        images = self._images(batch.content)
+        reconstructions, kl = self.reconstruct(images, self._posterior_noise(batch.numbers))
+        loss, terms = self._reconstruction_loss(images, reconstructions, kl)
+        if self.adversary:
+            weighted, terms["generator"] = self.adversary.generator_loss(reconstructions, loss, step)
+            loss = loss + weighted
+        self.updater.update(loss, step)
+        if self.adversary:
+            terms["discriminator"] = self.adversary.update(images, reconstructions.detach(), step)
+        if self.average:
+            self.average.update(self.autoencoder, step)
+        return {"loss": loss.detach(), **terms}
+
+    def _images(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] to float in [-1, 1] on the device."""
+        layout = torch.channels_last if self.phase.channels_last else torch.contiguous_format
+        images = pixels.to(self.accelerator.device, non_blocking=True).float() / 127.5 - 1
+        return images.contiguous(memory_format=layout)
+
+    def _posterior_noise(self, numbers: list[int]) -> Tensor | None:
+        """Noise [b, c, h, w] of these samples, for autoencoders that are trained with a KL divergence."""
+        if self.phase.losses.kl is None:
+            return None
+        side = self.phase.resolution // self.autoencoder.spatial_compression
+        shape = (self.autoencoder.latent_channels, side, side)
+        noise = per_sample(lambda random: torch.randn(shape, generator=random), numbers, self.seed, "posterior")
+        return noise.to(self.accelerator.device, non_blocking=True)
+
+    def _reconstruction_loss(
+        self, images: Tensor, reconstructions: Tensor, kl: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the terms, and each term without its weight."""
+        weights = self.phase.losses
+        terms = {"l1": (images - reconstructions).abs().mean()}
+        loss = weights.l1 * terms["l1"]
+        if self.perceptual:
+            terms["lpips"] = self.perceptual(images, reconstructions).mean()
+            loss = loss + weights.perceptual.weight * terms["lpips"]
+        if kl is not None:
+            terms["kl"] = kl_per_value(kl, images)
+            loss = loss + weights.kl * terms["kl"]
+        return loss, terms
+
+    def validate(self) -> dict[str, float]:
+        """Mean PSNR in dB of the validation images, as a look at the training; it is no result of a protocol."""
+        psnr = []
+        with evaluating(self.finished):
+            for pixels in self.validation.split(EVALUATION_BATCH):
+                images = self._images(pixels)
+                reconstructions = self.finished.decode(self.finished.encode(images)).clamp(-1, 1)
+                squared_error = (
+                    ((images - reconstructions) / 2).square().mean(dim=(1, 2, 3))
+                )  # [B], of values in [0, 1]
+                psnr.append(-10 * squared_error.log10())
+        return {"validation_psnr": torch.cat(psnr).mean().item()}
+
+    def save(self, folder: Path) -> None:
+        """Write the autoencoder; its latent scale is measured unless it is known and the encoder is as it was."""
+        if self.finished.latent_scale is None:
+            self.finished.latent_scale = self.measured_scale()
+        save(self.finished.to("cpu", memory_format=torch.contiguous_format), folder)
+
+    def measured_scale(self) -> float:
+        """1 / RMS of the (shifted) latents of training images."""
+        shift = torch.as_tensor(self.finished.latent_shift or 0.0).reshape(-1, 1, 1).to(self.accelerator.device)
+        total, count = 0.0, 0
+        with evaluating(self.finished):
+            for first in range(0, SCALE_IMAGES, EVALUATION_BATCH):
+                images = self._images(self.data.batch(range(first, first + EVALUATION_BATCH)))
+                latents = self.finished.encode(images) - shift
+                total, count = total + latents.double().square().sum().item(), count + latents.numel()
+        return (total / count) ** -0.5
+
+
+def _identity_of_start(start: Path | None) -> str:
+    """Sha256 of the weights and the configuration that a phase starts from."""
+    return "none" if start is None else " ".join(sha256(start / name) for name in (WEIGHTS, CONFIG))
+
+
+def train_autoencoder_phase(
+    entry: AutoencoderFields,
+    recipe: AutoencoderRecipe,
+    phase_name: str,
+    datasets: Mapping[str, DatasetEntry],
+    output: Path,
+    state: Path,
+    start: Path | None,
+    seed: int,
+    config_digest: str,
+    code_digest: str,
+    time_limit_minutes: float | None = None,
+) -> None:
+    """Train one phase of an autoencoder and write it into ``output``; the same call again goes on or returns at once.
+
+    Args:
+        entry: the autoencoder.
+        recipe: with the phase and the mixture of data sets.
+        phase_name: which phase of the recipe.
+        datasets: entry of each data set in the recipe.
+        output: folder for the finished autoencoder; complete or not there.
+        state: folder for checkpoints and the completion record, beside the output.
+        start: folder of the autoencoder that the phase starts from; ``None`` starts from random weights.
+        seed: decides random weights, the order of the images and all noise.
+        config_digest, code_digest: of the configuration and of the code that decide the result.
+        time_limit_minutes: save and stop shortly before so many minutes have passed.
+
+    Raises:
+        ValueError: phase, resolution or batch size do not fit.
+        Unfinished: stopped by a signal or the time limit; the same call goes on.
+        TrainingDiverged, NoProgress, StateLocked: see there.
+    """
+    phase = next((phase for phase in recipe.phases if phase.name == phase_name), None)
+    if phase is None:
+        raise ValueError(f"recipe {recipe.name} has no phase {phase_name!r}: {[each.name for each in recipe.phases]}")
+    if phase.resolution % entry.spatial_compression:
+        raise ValueError(
+            f"{entry.name} with f{entry.spatial_compression} cannot be trained at {phase.resolution} px "
+            f"(phase {phase.name} of {recipe.name}): the resolution must be a multiple of {entry.spatial_compression}"
+        )
+    if start is None and phase.trains != "all":
+        raise ValueError(f"phase {phase.name} trains {phase.trains} only; it needs the weights of an earlier phase")
+    names = sorted(recipe.datasets)
+    opened = [open_dataset(datasets[name], "train", phase.resolution, phase.crop) for name in names]
+    data = Mixture(opened, [recipe.datasets[name] for name in names], seed)
+
+    def build(accelerator: Accelerator) -> engine.Task:
+        autoencoder = load(entry, weights=start, seed=seed)
+        if phase.losses.kl is not None and not hasattr(autoencoder, "posterior"):
+            raise ValueError(f"phase {phase.name} has a KL loss, but {entry.name} has no method posterior(images)")
+        if phase.trains != "decoder-head" and entry.latent_scale is None:
+            autoencoder.latent_scale = None  # that of another encoder
+        validation = [open_dataset(datasets[name], "validation", phase.resolution) for name in names]
+        pixels = torch.cat([images.batch(range(min(len(images), VALIDATION_IMAGES))) for images in validation])
+        return PhaseTraining(autoencoder, phase, data, pixels, seed, accelerator).task()
+
+    engine.run(
+        build,
+        f"{entry.name} {phase.name}",
+        phase,
+        identity={
+            "configuration": config_digest,
+            "code": code_digest,
+            "data": data.fingerprint,
+            "start": _identity_of_start(start),
+            "seed": str(seed),
+        },
+        seed=seed,
+        output=Path(output),
+        state=Path(state),
+        time_limit_minutes=time_limit_minutes,
+    )

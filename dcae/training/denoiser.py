@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of a diffusion model on cached latents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from dcae.benchmark.entries import DiffusionEntry, DiffusionRecipe, digest
+from dcae.data import epoch_index
+from dcae.diffusion import LatentDataset, build_denoiser, diffusion_losses, draw_training_inputs, save_denoiser
+from dcae.training import engine
+from dcae.training.batches import Batch, batches
+from dcae.training.optimisers import MovingAverage, Updater
+from dcae.training.randomness import generator, seeded
+
+
+class Objective(nn.Module):
+    """A denoiser and its loss as one forward pass."""
+
+    def __init__(self, denoiser: nn.Module, recipe: DiffusionRecipe):
+        super().__init__()
+        self.denoiser, self.recipe = denoiser, recipe
+
+    def forward(self, latents: Tensor, labels: Tensor, timesteps: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss for each sample, [B]."""
+        return diffusion_losses(self.denoiser, latents, labels, timesteps, noise, self.recipe)
+
+
+class DenoiserTraining:
+    """One training of one denoiser, in the parts that the training loop calls (``engine.Task``)."""
+
+    def __init__(
+        self, denoiser: nn.Module, recipe: DiffusionRecipe, latents: LatentDataset, seed: int, accelerator: Accelerator
+    ):
+        self.recipe, self.latents, self.seed, self.accelerator = recipe, latents, seed, accelerator
+        self.denoiser = denoiser.to(accelerator.device)
+        self.average = MovingAverage(self.denoiser, recipe.ema) if recipe.ema else None
+        self.losses = engine.prepare(Objective(self.denoiser, recipe), accelerator, recipe.compile)
+        self.updater = Updater(self.denoiser, recipe.optimiser, recipe.gradient_clip, accelerator)
+
+    def task(self, metadata: dict[str, Any]) -> engine.Task:
+        """What the loop calls, and whose state it keeps; the metadata is saved with the weights."""
+        stateful = {"denoiser": self.denoiser, "optimiser": self.updater}
+        stateful |= {"average": self.average} if self.average else {}
+        finished = self.average.module if self.average else self.denoiser
+        return engine.Task(
+            stateful,
+            self.batches,
+            self.step,
+            validate=dict,
+            save=lambda folder: save_denoiser(finished, folder, metadata),
+        )
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """Latents [b, c, h, w], labels, timesteps [b] and noise [b, c, h, w] of this process."""
+        return batches(self.read, first_step, self.recipe.steps, self.recipe.batch_size, self.accelerator)
+
+    def read(self, numbers: range) -> tuple[Tensor, ...]:
+        """The samples of the given global numbers, with all that is random about them."""
+        latents, labels = self.latents.batch([epoch_index(len(self.latents), self.seed, n) for n in numbers])
+        null_label = self.denoiser.null_label
+        drawn = [
+            draw_training_inputs(label, self.latents.shape, null_label, self.recipe, generator(self.seed, "sample", n))
+            for label, n in zip(labels.split(1), numbers, strict=True)
+        ]
+        labels, timesteps, noise = (torch.cat(each) for each in zip(*drawn, strict=True))
+        return latents, labels, timesteps, noise
+
+    def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
+        """One update of the denoiser."""
+        inputs = [each.to(self.accelerator.device, non_blocking=True) for each in batch.content]
+        terms = {name: values.mean() for name, values in self.losses(*inputs).items()}
+        loss = sum(terms.values())
+        self.updater.update(loss, step)
+        if self.average:
+            self.average.update(self.denoiser, step)
+        return {"loss": loss, **terms}
+
+
+def fingerprint(latents: Path) -> str:
+    """Digest of the latents themselves and of how they are normalised, whatever code and configuration made them."""
+    index = json.loads((latents / "index.json").read_text())
+    return digest({name: index[name] for name in ("shards", "shape", "classes", "latent_scale", "latent_shift")})
+
+
+def train_denoiser(
+    entry: DiffusionEntry,
+    recipe: DiffusionRecipe,
+    latents: Path,
+    patch_size: int,
+    output: Path,
+    state: Path,
+    seed: int,
+    config_digest: str,
+    code_digest: str,
+    expected_latents: dict[str, Any] | None = None,
+    time_limit_minutes: float | None = None,
+) -> None:
+    """Train a denoiser and write it into ``output``; the same call again goes on or returns at once.
+
+    Args:
+        entry: the diffusion model.
+        recipe: how it is trained.
+        latents: folder that ``encode_dataset`` wrote.
+        patch_size: p.
+        output: folder for the finished denoiser (its moving average, if the recipe has one); complete or not there.
+        state: folder for checkpoints and the completion record, beside the output.
+        seed: decides initial weights, the order of the latents and all noise.
+        config_digest, code_digest: of the configuration and of the code that decide the result.
+        expected_latents: identity that the latents must have.
+        time_limit_minutes: save and stop shortly before so many minutes have passed.
+
+    Raises:
+        ValueError: the latents are of another identity or damaged, or patch size or batch size do not fit.
+        Unfinished: stopped by a signal or the time limit; the same call goes on.
+        TrainingDiverged, NoProgress, StateLocked: see there.
+    """
+    data = LatentDataset(latents, expected_latents)
+    identity = {
+        "configuration": config_digest,
+        "code": code_digest,
+        "data": fingerprint(Path(latents)),
+        "patch_size": str(patch_size),
+        "seed": str(seed),
+    }
+
+    def build(accelerator: Accelerator) -> engine.Task:
+        channels, side, _ = data.shape
+        with seeded(seed, "denoiser"):
+            denoiser = build_denoiser(entry, channels, side, patch_size, data.classes)
+        return DenoiserTraining(denoiser, recipe, data, seed, accelerator).task({"identity": identity})
+
+    engine.run(
+        build,
+        f"{entry.name} p{patch_size} on {Path(latents).name}",
+        recipe,
+        identity=identity,
+        seed=seed,
+        output=Path(output),
+        state=Path(state),
+        time_limit_minutes=time_limit_minutes,
+    )

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop, the same for autoencoders and diffusion models.
+
+``run`` is the whole of a training: it takes the lock of the state folder, returns at once if the training is complete,
+and otherwise goes on from the last checkpoint. A training stopped after any step and started again computes what it
+would have computed undisturbed (bit for bit on one CPU): randomness follows from (seed, step) and from (seed, sample
+number), and learning rates and averages from the step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+
+from dcae.benchmark.entries import TrainingFields
+from dcae.training.progress import Progress, report
+from dcae.training.randomness import derived_seed
+from dcae.training.state import TrainingState, lock
+from dcae.training.stopping import NoProgress, StopRequest, TrainingDiverged, Unfinished
+
+VALIDATIONS = 5  # during a training, the last one at its end
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class Stateful(Protocol):
+    """Anything that a checkpoint can hold."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the loop trains. Steps count from 0.
+
+    stateful: everything that changes over the steps, by name; a checkpoint holds the state of each.
+    batches: the batches of this process from a step on, one for each step to come.
+    step: given the step and its batch, updates the weights; returns losses as scalar tensors, ``loss`` among them, the
+        same names at every step.
+    validate: numbers for the log, computed on the main process; leaves no trace in the training.
+    save: writes the finished weights into a folder, on the main process.
+    """
+
+    stateful: dict[str, Stateful]
+    batches: Callable[[int], Iterator[Any]]
+    step: Callable[[int, Any], dict[str, Tensor]]
+    validate: Callable[[], dict[str, float]]
+    save: Callable[[Path], None]
+
+
+def accelerator_for(settings: TrainingFields) -> Accelerator:
+    """Device, processes and precision of a training; fp16 gets a gradient scaler."""
+    # Accelerate connects several CPU processes only if it is told that there is nothing but CPUs.
+    on_cpu = not torch.accelerator.is_available()
+    return Accelerator(cpu=on_cpu, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
+
+
+def prepare(module: nn.Module, accelerator: Accelerator, compiled: bool = False) -> nn.Module:
+    """What to call in training steps in a module's place; its parameters are the module's own.
+
+    Called so, the module runs in the training's precision, compiled if wanted, and processes average its gradients. On
+    several GPUs, BatchNorm takes its statistics over all of them.
+    """
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    if compiled:
+        module.compile()
+    return accelerator.prepare_model(module)
+
+
+class Loop:
+    """One attempt at a training, from its last checkpoint to its last step or to a request to stop."""
+
+    def __init__(
+        self, task: Task, title: str, settings: TrainingFields, seed: int,
+        state: TrainingState, stop: StopRequest, accelerator: Accelerator,
+    ):  # fmt: skip
+        self.task, self.title, self.settings, self.seed = task, title, settings, seed
+        self.state, self.stop, self.accelerator = state, stop, accelerator
+        self.stateful = {**task.stateful, **({"scaler": accelerator.scaler} if accelerator.scaler else {})}
+        self.progress = Progress(state.log, title, settings.steps, settings.batch_size)
+        self.pending: list[dict[str, Tensor]] = []  # losses not looked at yet
+        self.seconds_to_save = 0.0
+
+    def run(self) -> None:
+        """Train to the last step.
+
+        Raises:
+            Unfinished: a signal came or the time limit is near; the state is saved.
+            TrainingDiverged: a loss or a weight is not finite; the checkpoints stay as they are.
+        """
+        steps = self.settings.steps
+        step = self.first_step = self.saved_step = self._restore()
+        self.started = time.monotonic()
+        self._agree(step)
+        for batch in self.task.batches(step):
+            # For layers that draw from torch's global generator, such as dropout.
+            torch.manual_seed(derived_seed(self.seed, "step", step, self.accelerator.process_index))
+            self.pending.append(self.task.step(step, batch))
+            step += 1
+            save_now = step % self.settings.checkpoint_every == 0 or step == steps
+            if step >= self.next_look or save_now:
+                self._look(step)
+            if step % max(1, steps // VALIDATIONS) == 0 and self.accelerator.is_main_process:
+                self.progress.write({"step": step, **self.task.validate()})
+            if save_now:
+                self._save(step)
+            if step >= self.next_look:
+                self._agree(step)
+
+    def _restore(self) -> int:
+        """Load the newest checkpoint if there is one; the number of steps done."""
+        main = self.accelerator.is_main_process
+        path = broadcast_object_list([self.state.newest_checkpoint() if main else None])[0]
+        step = 0
+        if path is not None:
+            content = self.state.read_checkpoint(path)
+            step = content["step"]
+            for name, stateful in self.stateful.items():
+                stateful.load_state_dict(content["stateful"][name])
+        if main:
+            self.state.truncate_log(step)
+            self.state.begin_attempt(step)
+            if step:
+                report(f"{self.title}  goes on from step {step}/{self.settings.steps}")
+        return step
+
+    def _look(self, step: int) -> None:
+        """Read the losses since the last look, as means over the processes; reading them waits for the device."""
+        names = list(self.pending[0])
+        losses = [torch.stack([values[name].detach().float() for name in names]) for values in self.pending]
+        rows = self.accelerator.reduce(torch.stack(losses), "mean").tolist()  # [steps, losses]
+        self.pending = []
+        for number, row in enumerate(rows, step - len(rows) + 1):
+            if not all(map(math.isfinite, row)):
+                values = ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True))
+                self._end_diverged(f"loss is not finite at step {number} ({values})")
+            if self.accelerator.is_main_process:
+                self.progress.add(number, dict(zip(names, row, strict=True)))
+        if self.accelerator.is_main_process:
+            self.progress.show(step)
+
+    def _agree(self, step: int) -> None:
+        """Agree with the other processes on whether to stop and on when to look next."""
+        seconds_per_step = (time.monotonic() - self.started) / max(step - self.first_step, 1)
+        on_cpu = self.accelerator.device.type == "cpu"
+        interval = 1 if on_cpu or step == self.first_step else max(1, int(SECONDS_BETWEEN_LOOKS / seconds_per_step))
+        mine = [self.stop.signal is not None, self.stop.out_of_time(self.seconds_to_save), interval]
+        votes = torch.tensor(mine, dtype=torch.float32, device=self.accelerator.device)
+        signalled, out_of_time, interval = self.accelerator.reduce(votes, "mean").tolist()
+        self.next_look = step + int(interval)
+        if (signalled or out_of_time) and step < self.settings.steps:
+            reason = f"stopped by {self.stop.signal or 'a signal'}" if signalled else "time slice used up"
+            if step > self.saved_step:
+                self._save(step)
+            elif out_of_time and step == self.first_step and self.accelerator.is_main_process:
+                self.state.attempt_failed("the time limit left no time for a single step")
+            raise Unfinished(
+                f"{self.title}  {reason}, saved at step {step}/{self.settings.steps}; the same command goes on with it"
+            )
+
+    def _save(self, step: int) -> None:
+        began = time.monotonic()
+        for name, module in self.stateful.items():
+            if isinstance(module, nn.Module) and not all(value.isfinite().all() for value in module.parameters()):
+                self._end_diverged(f"weights of {name} are not finite after step {step}")
+        if self.accelerator.is_main_process:
+            content = {name: stateful.state_dict() for name, stateful in self.stateful.items()}
+            self.state.save(step, {"stateful": content})
+        self.saved_step, self.seconds_to_save = step, time.monotonic() - began
+
+    def _end_diverged(self, what: str) -> None:
+        path = self.state.newest_checkpoint() if self.accelerator.is_main_process else None
+        last = f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
+        raise TrainingDiverged(f"{self.title}: {what}; {last}. Lower the learning rate or warm up longer")
+
+
+def run(
+    build: Callable[[Accelerator], Task], title: str, settings: TrainingFields, *,
+    identity: dict[str, str], seed: int, output: Path, state: Path, time_limit_minutes: float | None,
+) -> None:  # fmt: skip
+    """Train, or go on training, until the finished weights lie in ``output``.
+
+    Args:
+        build: makes the task; called only if there is anything left to train.
+        title: what is trained, for the screen and for errors.
+        identity: everything that decides the result, by name; another identity never meets this one's state.
+        output: folder for the finished weights, placed there when complete.
+        state: folder for what is needed to go on (module ``state``).
+
+    Raises:
+        Unfinished: stopped by SIGTERM, SIGINT or the time limit; the same call goes on.
+        TrainingDiverged, NoProgress, StateLocked: see there.
+    """
+    stop = StopRequest(time_limit_minutes)
+    accelerator = accelerator_for(settings)
+    main = accelerator.is_main_process
+    training = TrainingState(state, identity)
+    with lock(state) if main else nullcontext(), stop:
+        if main:
+            training.create()
+        accelerator.wait_for_everyone()
+        if training.is_complete:
+            report(f"{title}  was complete already")
+        else:
+            _train(build(accelerator), title, settings, seed, training, stop, accelerator)
+        if main:
+            training.publish(output)
+        accelerator.wait_for_everyone()
+
+
+def _train(
+    task: Task, title: str, settings: TrainingFields, seed: int,
+    training: TrainingState, stop: StopRequest, accelerator: Accelerator,
+) -> None:  # fmt: skip
+    try:
+        Loop(task, title, settings, seed, training, stop, accelerator).run()
+        if accelerator.is_main_process:
+            training.complete(task.save)
+    except (Unfinished, NoProgress):
+        raise
+    except Exception as error:
+        if accelerator.is_main_process:
+            training.attempt_failed(f"{type(error).__name__}: {error}")
+        raise

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which layers a phase trains, and how everything else stays bit for bit as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from dcae.autoencoders import decoder_head, middle_layers
+
+
+def trained_layers(autoencoder: nn.Module, trains: str) -> list[nn.Module]:
+    """The modules that a phase trains (``all``, ``middle`` or ``decoder-head``), from image to image."""
+    if trains == "all":
+        return [autoencoder]
+    return middle_layers(autoencoder) if trains == "middle" else decoder_head(autoencoder)
+
+
+def last_layer(autoencoder: nn.Module) -> nn.Parameter:
+    """Weight of the layer that makes the image."""
+    return [parameter for parameter in decoder_head(autoencoder)[-1].parameters() if parameter.dim() > 1][-1]
+
+
+def freeze_all_but(autoencoder: nn.Module, trains: str) -> None:
+    """Let a phase train its own layers and nothing else.
+
+    The other parameters get no gradients, so layers before the first trained one run without recording anything for a
+    backward pass. If anything is frozen, the whole network is in evaluation mode: running statistics of BatchNorm would
+    change in training mode even where no parameter does.
+    """
+    autoencoder.requires_grad_(False)
+    for layer in trained_layers(autoencoder, trains):
+        layer.requires_grad_(True)
+    autoencoder.train(trains == "all")
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every part is in the mode that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    with torch.no_grad():
+        yield
+    for part, training in modes:
+        part.training = training

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AdamW with linear warm-up and gradient clipping, and the exponential moving average of weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from dcae.benchmark.entries import EMA, AdamW
+
+
+def parameter_groups(module: nn.Module, weight_decay: float, decay_norms_and_biases: bool) -> list[dict]:
+    """The trained parameters of a module, those without weight decay in a group of their own.
+
+    Norms and biases are the parameters of fewer than two dimensions.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if decay_norms_and_biases or parameter.dim() >= 2]
+    spared = [parameter for parameter in trained if not (decay_norms_and_biases or parameter.dim() >= 2)]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+class Updater:
+    """Turns a loss into one update of a module's trained parameters.
+
+    The learning rate is a function of the step alone: linear up to ``warmup_steps``, constant from there.
+    """
+
+    def __init__(self, module: nn.Module, settings: AdamW, gradient_clip: float | None, accelerator: Accelerator):
+        groups = parameter_groups(module, settings.weight_decay, settings.decay_norms_and_biases)
+        optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+        self.settings, self.gradient_clip, self.accelerator = settings, gradient_clip, accelerator
+        self.optimiser = accelerator.prepare_optimizer(optimiser)
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step; ``step`` counts from 0."""
+        return self.settings.learning_rate * min(1.0, (step + 1) / max(self.settings.warmup_steps, 1))
+
+    def update(self, loss: Tensor, step: int) -> None:
+        """Backward pass of the loss and one step of the optimiser."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.optimiser.zero_grad()
+        self.accelerator.backward(loss)
+        if self.gradient_clip:
+            parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+            self.accelerator.clip_grad_norm_(parameters, self.gradient_clip)
+        self.optimiser.step()
+
+    def state_dict(self) -> dict:
+        return self.optimiser.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.optimiser.load_state_dict(state)
+
+
+class MovingAverage:
+    """Exponential moving average of a module's weights; ``module`` is the averaged copy.
+
+    The decay of step s (from 0) is ``decay * (1 - exp(-(s + 1) / ramp_steps))``, or constant without a ramp.
+    """
+
+    def __init__(self, module: nn.Module, settings: EMA):
+        self.settings = settings
+        self._averaged = AveragedModel(module, multi_avg_fn=self._blend)
+        self._averaged.requires_grad_(False).eval()
+
+    @property
+    def module(self) -> nn.Module:
+        return self._averaged.module
+
+    def decay(self, step: int) -> float:
+        ramp = self.settings.ramp_steps
+        return self.settings.decay * (1 - math.exp(-(step + 1) / ramp) if ramp else 1.0)
+
+    def update(self, module: nn.Module, step: int) -> None:
+        self._weight = 1 - self.decay(step)
+        self._averaged.update_parameters(module)
+
+    def _blend(self, averaged: list[Tensor], current: list[Tensor], _count: Tensor) -> None:
+        torch._foreach_lerp_(averaged, current, self._weight)
+
+    def state_dict(self) -> dict:
+        return self._averaged.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self._averaged.load_state_dict(state)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LPIPS (Zhang et al. 2018), as a training loss and as a metric: the lpips package with a trunk of known weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lpips
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dcae.benchmark.entries import NetworkWeights
+from dcae.weights import WeightsError, find, seeded_random_init
+
+
+def perceptual_network(weights: NetworkWeights) -> nn.Module:
+    """LPIPS of two batches of images [B, 3, H, W] in [-1, 1]: ``network(a, b)`` gives distances [B, 1, 1, 1].
+
+    The linear heads are the ones that come with the lpips package (version 0.1). The trunk has the weights that are
+    asked for: torchvision's ImageNet ones from a verified file, or random ones from a seed. Nothing is downloaded. The
+    network is in evaluation mode and its parameters are frozen; gradients flow to both images.
+
+    Raises:
+        ValueError: ``weights.network`` is neither ``alex`` nor ``vgg``.
+        WeightsError: the file is missing, is another one, or does not fit the trunk.
+    """
+    if weights.network not in ("alex", "vgg"):
+        raise ValueError(f"LPIPS has the networks alex and vgg, got {weights.network!r}")
+    network = lpips.LPIPS(net=weights.network, pnet_rand=True, verbose=False)
+    if weights.random:
+        seeded_random_init(network.net, weights.seed)
+    else:
+        _load_trunk(network.net, find(weights.weights))
+    return network.requires_grad_(False).eval()
+
+
+def _load_trunk(trunk: nn.Module, path: Path) -> None:
+    """Load torchvision's AlexNet or VGG16 into LPIPS' trunk, which cuts ``features`` into ``slice1`` … ``slice5``."""
+    stored = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    wanted = trunk.state_dict()  # slice2.3.weight is features.3.weight
+    names = {name: "features." + name.split(".", 1)[1] for name in wanted}
+    unfit = [old for new, old in names.items() if old not in stored or stored[old].shape != wanted[new].shape]
+    if unfit:
+        raise WeightsError(
+            f"{path} does not fit this trunk of LPIPS: {', '.join(unfit[:3])} missing or of another shape"
+        )
+    trunk.load_state_dict({new: stored[old] for new, old in names.items()})

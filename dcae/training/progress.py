@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training tells about itself: a line on the screen every two seconds, and ``log.jsonl``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+SECONDS_BETWEEN_LINES = 2.0
+LOG_LINES = 200  # in the log of one training, at regular steps
+
+
+def _means(values: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
+
+
+def report(text: str) -> None:
+    """Print at once. A closed pipe ends no training: its reader was killed, but the result is still wanted."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
+class Progress:
+    """Collects the losses of the steps, prints them and logs them.
+
+    A log line holds the means over the steps since the line before: ``{"step": 40, "loss": 0.0421, "l1": …,
+    "images_per_second": 312.0}``. Lines of other kinds (validation) have other keys beside ``step``.
+    """
+
+    def __init__(self, log: Path, title: str, steps: int, images_per_step: int):
+        self.log, self.title, self.steps, self.images_per_step = log, title, steps, images_per_step
+        self.log_every = max(1, steps // LOG_LINES)
+        self._to_log: list[dict[str, float]] = []
+        self._to_print: list[float] = []
+        self._log_time = self._print_time = time.monotonic()
+        self._printed_any = False
+
+    def add(self, step: int, losses: dict[str, float]) -> None:
+        """Take in the losses of one step; ``step`` counts from 1."""
+        self._to_log.append(losses)
+        self._to_print.append(losses["loss"])
+        if step % self.log_every == 0 or step == self.steps:
+            speed, self._log_time = self._images_per_second(len(self._to_log), self._log_time)
+            self.write({"step": step, **_means(self._to_log), "images_per_second": round(speed, 1)})
+            self._to_log = []
+
+    def show(self, step: int) -> None:
+        """Print the progress line if it is time for one."""
+        now = time.monotonic()
+        if self._printed_any and step < self.steps and now - self._print_time < SECONDS_BETWEEN_LINES:
+            return
+        loss = sum(self._to_print) / len(self._to_print)
+        speed, self._print_time = self._images_per_second(len(self._to_print), self._print_time)
+        report(f"{self.title}  step {step}/{self.steps}  loss {loss:.4f}  {speed:.0f} images/s")
+        self._to_print, self._printed_any = [], True
+
+    def write(self, line: dict[str, float]) -> None:
+        """Append one line to the log."""
+        with self.log.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _images_per_second(self, steps: int, since: float) -> tuple[float, float]:
+        now = time.monotonic()
+        return steps * self.images_per_step / max(now - since, 1e-9), now

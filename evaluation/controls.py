@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do the controls land where they belong? Autoencoders with known scores: identity, blur and mean colour.
+
+The identity must be perfect, the blur worse than the identity, and one mean colour worse than the blur, in every
+metric. A metric that misplaces them is broken, whatever it says about the other autoencoders.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dcae.benchmark.record import Record
+
+CONTROLS = ("identity", "blur", "mean-colour")
+BETTER = {"rfid": "lower", "psnr": "higher", "ssim": "higher", "lpips": "lower"}
+PERFECT = {"rfid": 0.0, "psnr": math.inf, "ssim": 1.0, "lpips": 0.0}
+
+# The Frechet distance of equal statistics is only zero up to the rounding of a matrix square root, which grows with the
+# statistics themselves; a thousandth of the worst control's distance is far above it and far below any real one.
+RFID_TOLERANCE = 1e-3
+# SSIM and LPIPS of equal images are means over float32 maps.
+FLOAT32_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class ControlCheck:
+    """One expectation about one control: what must hold, what was found, and whether it holds."""
+
+    dataset: str
+    resolution: int
+    control: str
+    metric: str
+    expected: str
+    found: str
+    holds: bool
+
+    def __str__(self) -> str:
+        verdict = "holds" if self.holds else "BROKEN"
+        where = f"{self.dataset} {self.resolution} px"
+        return f"{verdict}: {self.control} on {where}: expected {self.metric} {self.expected}, found {self.found}"
+
+
+def check_controls(records: Iterable[Record]) -> list[ControlCheck]:
+    """Every expectation about the controls, for each data set and resolution that has any of them.
+
+    A control that is missing beside others counts as broken, since the expectations about it cannot be checked.
+    Returns an empty list if there are no controls at all.
+    """
+    places: dict[tuple[str, int], dict[str, Record]] = {}
+    for record in records:
+        if record.kind == "reconstruction" and record.number_class == "control":
+            place = record.cell["dataset"], record.cell["resolution"]
+            places.setdefault(place, {})[record.cell["autoencoder"]] = record
+    return [check for place, found in places.items() for check in _check_place(place, found)]
+
+
+def _check_place(place: tuple[str, int], records: dict[str, Record]) -> list[ControlCheck]:
+    checks = [
+        ControlCheck(*place, name, "values", "to be there", "no record", False)
+        for name in CONTROLS
+        if name not in records
+    ]
+    for metric in BETTER:
+        values = {name: record.values[metric].value for name, record in records.items() if metric in record.values}
+        if "identity" in values:
+            checks.append(_check_perfect(place, metric, values))
+        for worse, better in (("blur", "identity"), ("mean-colour", "blur")):
+            if worse in values and better in values:
+                checks.append(_check_order(place, metric, worse, better, values))
+    return checks
+
+
+def _check_perfect(place: tuple[str, int], metric: str, values: dict[str, float]) -> ControlCheck:
+    found, perfect = values["identity"], PERFECT[metric]
+    tolerance = RFID_TOLERANCE * max(map(abs, values.values())) if metric == "rfid" else FLOAT32_TOLERANCE
+    holds = found == perfect or abs(found - perfect) <= tolerance
+    return ControlCheck(*place, "identity", metric, f"{perfect:g}", f"{found:.6g}", holds)
+
+
+def _check_order(
+    place: tuple[str, int], metric: str, worse: str, better: str, values: dict[str, float]
+) -> ControlCheck:
+    lower = BETTER[metric] == "lower"
+    holds = values[worse] > values[better] if lower else values[worse] < values[better]
+    expected = f"{'above' if lower else 'below'} that of {better} ({values[better]:.6g})"
+    return ControlCheck(*place, worse, metric, expected, f"{values[worse]:.6g}", holds)
+
+
+def verdict(checks: list[ControlCheck]) -> str:
+    """One sentence for the tables: loud if anything is broken."""
+    if not checks:
+        return "NO CONTROLS were run: nothing here vouches for the metrics."
+    broken = [check for check in checks if not check.holds]
+    if not broken:
+        return f"Controls land where they belong: all {len(checks)} expectations hold."
+    listed = "; ".join(str(check) for check in broken)
+    return f"CONTROLS BROKEN: do not trust this table. {len(broken)} of {len(checks)} expectations fail: {listed}."

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters and multiply-accumulates, counted on the meta device: no memory, no weights, any size of model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable and frozen parameters, a shared one once; buffers such as running statistics do not count."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@torch.no_grad()
+def count_macs(function: Callable[..., object], *inputs: Tensor) -> int:
+    """Multiply-accumulates of one call, attention products included.
+
+    Matrix products and convolutions count; norms, activations and interpolation do not, as in every table of the
+    field. Half of what PyTorch calls FLOPs.
+
+    Args:
+        function: a module on the meta device, or a method of one.
+        inputs: tensors on the meta device.
+
+    Raises:
+        ValueError: an input on another device, where PyTorch counts fused attention as nothing.
+    """
+    if any(each.device.type != "meta" for each in inputs):
+        raise ValueError(f"count on the meta device, got inputs on {[str(each.device) for each in inputs]}")
+    with FlopCounterMode(display=False) as counter:
+        function(*inputs)
+    return counter.get_total_flops() // 2
+
+
+@torch.no_grad()
+def count_parameters_used(module: nn.Module, function: Callable[..., object], *inputs: Tensor) -> int:
+    """Parameters of those parts of a module that one call of its method runs, for example of ``encode``."""
+    used: dict[int, int] = {}
+
+    def note(part: nn.Module, _) -> None:
+        used.update({id(parameter): parameter.numel() for parameter in part.parameters(recurse=False)})
+
+    handles = [part.register_forward_pre_hook(note) for part in module.modules()]
+    try:
+        function(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(used.values())

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figure 2 of the paper: what spatial compression costs in reconstruction (a) and brings in generation (b, c)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dcae.benchmark.record import Record, Value
+from evaluation.figure_series import (
+    FAMILY_COLOURS,
+    SPACE_TO_CHANNEL,
+    axis_title,
+    compression,
+    family,
+    family_colours,
+    is_ablation,
+    line_over,
+    reconstructions,
+    resolutions,
+    stem,
+)
+from evaluation.figure_style import (
+    Line,
+    doubling_axis,
+    draw,
+    footnote,
+    label_ends,
+    label_points,
+    log_if_positive,
+    name_colours,
+    new_figure,
+    plain_log_ticks,
+    say_not_run,
+    styled,
+)
+from evaluation.published import Published, PublishedValue
+from evaluation.rows import identity
+
+# --- Figure 2a ---
+
+
+def _published_families(published: Published) -> list[Line]:
+    """rFID at ImageNet 256 px: Table 2, and Figure 2a for the f8 that the table does not have."""
+    points: dict[str, dict[int, float]] = {"SD-VAE": {}, "DC-AE": {}}
+    for table in ("2", "figure 2a"):
+        for value in published:
+            place = value.table, value.dataset, value.resolution, value.column
+            if place == (table, "ImageNet", 256, "rfid"):
+                points[stem(value.autoencoder)].setdefault(value.spatial_compression, value.value)
+    return [
+        Line(name, FAMILY_COLOURS[name], [(f, rfid, None) for f, rfid in sorted(found.items())])
+        for name, found in points.items()
+    ]
+
+
+def _rfid_panel(axis: Axes, lines: Sequence[Line], title: str, y_title: str) -> None:
+    draw(axis, lines)
+    axis.set(title=title, xlabel="spatial compression", ylabel=y_title)
+    log_if_positive(axis, lines)
+    factors = sorted({int(x) for line in lines for x, _, _ in line.points})
+    doubling_axis(axis, factors, [f"f{factor}" for factor in factors])
+    label_ends(axis, lines, width=12)
+
+
+@styled
+def figure_2a(records: Sequence[Record], published: Published) -> Figure:
+    """Reconstruction rFID over spatial compression, by family of autoencoders; the paper's numbers beside."""
+    places = {dataset: found[0] for dataset, found in resolutions(records).items()}
+    panels = 1 + max(1, len(places))
+    columns = min(3, panels)
+    figure, grid = new_figure(-(-panels // columns), columns, 2.3 * -(-panels // columns))
+    axes = [axis for row in grid for axis in row]
+    _rfid_panel(axes[0], _published_families(published), "paper: ImageNet 256 px", "rFID ↓")
+    for axis, (dataset, resolution) in zip(axes[1:], places.items(), strict=False):
+        here = [record for record in reconstructions(records, dataset, resolution) if not is_ablation(record)]
+        here = [record for record in here if family(record) != SPACE_TO_CHANNEL]
+        lines = [
+            line_over("spatial_compression", [r for r in here if family(r) == name], "rfid", name, colour)
+            for name, colour in family_colours(map(family, here)).items()
+        ]
+        _rfid_panel(axis, lines, f"here: {dataset} {resolution} px", axis_title("rFID ↓", here, "rfid"))
+    for axis in axes[1 + len(places) :]:
+        say_not_run(axis, "" if places else "not run")
+    return figure
+
+
+# --- Figures 2b and 2c: generation, one panel per diffusion model ---
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A diffusion model on an autoencoder's latents: FID with standard error, and the denoiser's images/s."""
+
+    diffusion: str
+    family: str
+    spatial_compression: int
+    patch_size: int
+    tokens: int
+    without_guidance: tuple[float, float | None]
+    with_guidance: tuple[float, float | None]
+    speed: float | None
+
+    @property
+    def pairing(self) -> str:
+        return f"f{self.spatial_compression} p{self.patch_size}"
+
+
+def _measured(records: Sequence[Record]) -> list[Generated]:
+    speeds = {
+        identity(record.cell): record.values["inference_images_per_second"].value
+        for record in records
+        if record.kind == "efficiency"
+    }
+
+    def fid(value: Value) -> tuple[float, float | None]:
+        return value.value, value.standard_error
+
+    return [
+        Generated(
+            record.cell["diffusion"],
+            family(record),
+            compression(record),
+            record.cell["patch_size"],
+            record.cell["tokens"],
+            fid(record.values["fid_without_guidance"]),
+            fid(record.values["fid_with_guidance"]),
+            speeds.get(identity(record.cell)),
+        )
+        for record in records
+        if record.kind == "generation"
+    ]
+
+
+def _published(published: Published, table: int, chosen: Callable[[PublishedValue], bool]) -> list[Generated]:
+    found = []
+    for row in filter(chosen, published.rows(table)):
+        values = {value.column: value.value for value in published if value.row == row.row}
+        found.append(
+            Generated(
+                row.diffusion,
+                stem(row.autoencoder),
+                row.spatial_compression,
+                row.patch_size,
+                row.tokens,
+                (values["fid_without_guidance"], None),
+                (values["fid_with_guidance"], None),
+                values.get("inference_images_per_second"),
+            )
+        )
+    return found
+
+
+def _panels(
+    paper: Sequence[Generated], here: Sequence[Generated], title: Callable[[Generated], str], height: float
+) -> tuple[Figure, list[tuple[Axes, list[Generated]]]]:
+    """Two rows, the paper's above; a column for each title that ``title`` gives; coloured names of the families."""
+    rows = [{title(each): [] for each in points} for points in (paper, here)]
+    for row, points in zip(rows, (paper, here), strict=True):
+        for each in points:
+            row[title(each)].append(each)
+    columns = max(1, *map(len, rows))
+    figure, axes = new_figure(2, columns, height)
+    filled = []
+    for axis_row, row, origin in zip(axes, rows, ("paper", "here"), strict=True):
+        for axis in axis_row[len(row) :]:
+            say_not_run(axis, "not run" if not row and axis is axis_row[0] else "")
+        for axis, (name, points) in zip(axis_row, row.items(), strict=False):
+            axis.set_title(f"{origin}: {name}")
+            filled.append((axis, points))
+    name_colours(figure, family_colours(each.family for each in (*paper, *here)))
+    return figure, filled
+
+
+def _with_several_patch_sizes(points: Sequence[Generated]) -> list[Generated]:
+    """Only groups of one diffusion model and number of tokens that more than one patch size leads to."""
+    groups: dict[tuple[str, int], set[int]] = {}
+    for each in points:
+        groups.setdefault((each.diffusion, each.tokens), set()).add(each.patch_size)
+    return [each for each in points if len(groups[each.diffusion, each.tokens]) > 1]
+
+
+def _equal_tokens_panel(axis: Axes, points: Sequence[Generated]) -> None:
+    ordered = sorted(points, key=lambda each: each.spatial_compression)
+    pairings = list(dict.fromkeys(each.pairing for each in ordered))
+    colours = family_colours(each.family for each in ordered)
+    lines = []
+    for number, (name, colour) in enumerate(colours.items()):
+        members = [each for each in ordered if each.family == name]
+        # Families side by side, so that equal values stay apart.
+        where = [pairings.index(each.pairing) + 0.12 * (number - (len(colours) - 1) / 2) for each in members]
+        for fids, guided in (("without_guidance", False), ("with_guidance", True)):
+            points_of_line = [(x, *getattr(each, fids)) for x, each in zip(where, members, strict=True)]
+            lines.append(Line(name, colour, points_of_line, dashes="--" if guided else "-", hollow=guided))
+    draw(axis, lines)
+    axis.set_xticks(range(len(pairings)), pairings)
+    axis.set_xlim(-0.5, len(pairings) - 0.5)
+    axis.set_ylim(bottom=0)
+
+
+@styled
+def figure_2b(records: Sequence[Record], published: Published) -> Figure:
+    """FID at equal tokens: patch size of the diffusion model against spatial compression of the autoencoder."""
+    paper = _published(published, 1, lambda row: True)
+    # Table 1 has no DC-AE on DiT-XL; the same cell stands in Table 3.
+    paper += _published(published, 3, lambda row: (row.diffusion, row.autoencoder) == ("DiT-XL", "DC-AE-f32"))
+    here = _with_several_patch_sizes(_measured(records))
+    figure, panels = _panels(paper, here, lambda each: f"{each.diffusion}, {each.tokens} tokens", 4.0)
+    for axis, points in panels:
+        _equal_tokens_panel(axis, points)
+    _name_y(figure, records, bool(here), "FID ↓")
+    footnote(figure, "Filled, solid: without guidance. Hollow, dashed: with guidance.")
+    return figure
+
+
+def _name_y(figure: Figure, records: Sequence[Record], measured: bool, title: str) -> None:
+    """The y axis of the first panel of each row."""
+    columns = len(figure.axes) // 2
+    figure.axes[0].set_ylabel(title)
+    if measured:
+        generated = [record for record in records if record.kind == "generation"]
+        figure.axes[columns].set_ylabel(axis_title(title, generated, "fid_with_guidance"))
+
+
+def _speed_panel(axis: Axes, points: Sequence[Generated]) -> None:
+    colours = family_colours(each.family for each in points)
+    path = [each for each in points if each.pairing == "f8 p2" or each.family == "DC-AE"]
+    path.sort(key=lambda each: each.speed)
+    axis.plot([each.speed for each in path], [each.with_guidance[0] for each in path], color="#BBBBBB", linewidth=0.8)
+    for name, colour in colours.items():
+        chosen = [(each.speed, *each.with_guidance) for each in points if each.family == name]
+        draw(axis, [Line(name, colour, chosen, dashes="none")])
+    speeds = [each.speed for each in points]
+    axis.set_xscale("log")
+    spread = max(10.0, max(speeds) / min(speeds))
+    axis.set_xlim(min(speeds) / spread**0.2, max(speeds) * spread**0.5)
+    plain_log_ticks(axis.xaxis, at_most=4)
+    axis.margins(y=0.2)
+    places = [(each.speed, each.with_guidance[0]) for each in points]
+    label_points(axis, places, [each.pairing for each in points], [colours[each.family] for each in points])
+
+
+@styled
+def figure_2c(records: Sequence[Record], published: Published) -> Figure:
+    """FID with guidance over the denoiser's throughput, a panel per diffusion model; the paper's numbers above."""
+    paper = _published(published, 3, lambda row: row.autoencoder in ("SD-VAE-f8", "DC-AE-f32", "DC-AE-f64"))
+    here = [each for each in _measured(records) if each.speed is not None]
+    figure, panels = _panels(paper, here, lambda each: each.diffusion, 4.0)
+    for axis, points in panels:
+        _speed_panel(axis, points)
+        axis.set_xlabel("images/s →")
+    _name_y(figure, records, bool(here), "FID w/ CFG ↓")
+    footnote(figure, "images/s: inference of the denoiser alone, one step (paper: H100). Grey line: f8 p2 to DC-AE.")
+    return figure

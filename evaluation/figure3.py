@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figure 3 of the paper: what residual shortcuts (a) and the high-resolution phase (b) bring.
+
+Besides what ``evaluation.rows`` lists, it reads three facts from a record's ``cell``: ``autoencoder_kind`` (of the
+entry), ``residual_shortcuts`` (true or false for DC-AE, else none) and ``high_resolution_phase`` (true if a phase of
+its recipe trains the middle layers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dcae.benchmark.record import Record
+from evaluation.figure_series import (
+    SPACE_TO_CHANNEL,
+    axis_title,
+    compression,
+    family,
+    is_ablation,
+    line_over,
+    printed,
+    reconstructions,
+    resolutions,
+)
+from evaluation.figure_style import (
+    COLOURS,
+    Line,
+    doubling_axis,
+    draw,
+    footnote,
+    label_ends,
+    log_if_positive,
+    new_figure,
+    say_not_run,
+    styled,
+)
+from evaluation.published import Published
+
+METRICS = {"rfid": "rFID ↓", "psnr": "PSNR (dB) ↑"}
+
+
+def _rows(count: int) -> tuple[Figure, list[list[Axes]]]:
+    """A row of two panels, rFID and PSNR, for each data set."""
+    figure, axes = new_figure(max(1, count), 2, 2.0 * max(1, count) + 0.25)
+    if not count:
+        for axis in axes[0]:
+            say_not_run(axis)
+    return figure, axes
+
+
+def _finish(row: list[Axes], panels: list[list[Line]], positions: Sequence[int], names: Sequence[str]) -> None:
+    """Draw the lines of the two panels of a row; the right one names them."""
+    for axis, lines in zip(row, panels, strict=True):
+        draw(axis, lines)
+        log_if_positive(axis, lines)
+        doubling_axis(axis, positions, names, margin=max(1.1, (max(positions) / min(positions)) ** 0.12))
+    label_ends(row[1], panels[1])
+
+
+# --- Figure 3a ---
+
+
+def _shortcut_lines(records: Sequence[Record], metric: str) -> list[Line]:
+    whole = [record for record in records if not is_ablation(record)]
+    dc_ae = [record for record in whole if family(record) == "DC-AE"]
+    without = [record for record in records if record.cell.get("residual_shortcuts") is False]
+    sd_vae = [record for record in whole if family(record) == "SD-VAE"]
+    rearranged = [record for record in whole if family(record) == SPACE_TO_CHANNEL]
+    if rearranged:
+        rearranged += [record for record in sd_vae if compression(record) == 8]
+    series = (
+        (dc_ae, "DC-AE", COLOURS["blue"]),
+        (without, "DC-AE without shortcuts", COLOURS["orange"], "s", "--"),
+        (sd_vae, "SD-VAE, stages stacked", COLOURS["vermillion"], "v"),
+        (rearranged, "f8 and space-to-channel", COLOURS["green"], "D", ":"),
+    )
+    return [line_over("spatial_compression", members, metric, *look) for members, *look in series]
+
+
+@styled
+def figure_3a(records: Sequence[Record], published: Published) -> Figure:
+    """rFID and PSNR over spatial compression, with and without residual shortcuts, and by space-to-channel."""
+    places = {dataset: found[0] for dataset, found in resolutions(records).items()}
+    figure, axes = _rows(len(places))
+    for row, (dataset, resolution) in zip(axes, places.items(), strict=False):
+        here = reconstructions(records, dataset, resolution)
+        factors = sorted({compression(record) for record in here}) or [1]
+        panels = [_shortcut_lines(here, metric) for metric in METRICS]
+        for axis, (metric, title) in zip(row, METRICS.items(), strict=True):
+            axis.set(title=f"{dataset} {resolution} px", ylabel=axis_title(title, here, metric))
+        _finish(row, panels, factors, [f"f{factor}" for factor in factors])
+    for axis in axes[-1]:
+        axis.set_xlabel("spatial compression")
+    without, with_them = (printed(published, "figure 3a", f"f64 {how} residual shortcuts", 256)
+                          for how in ("without", "with"))  # fmt: skip
+    footnote(figure, f"Paper, f64 at ImageNet 256 px: rFID {without} without residual shortcuts, {with_them} with.")
+    return figure
+
+
+# --- Figure 3b ---
+
+
+def _resolution_lines(records: Sequence[Record], metric: str) -> list[Line]:
+    def shape(record: Record) -> tuple[int, int]:
+        return compression(record), record.cell["latent_channels"]
+
+    dc_ae = [record for record in records if family(record) == "DC-AE" and record.cell.get("residual_shortcuts")]
+    without = [r for r in dc_ae if is_ablation(r) and r.cell.get("high_resolution_phase") is False]
+    shapes = set(map(shape, without))
+    adapted = [record for record in dc_ae if not is_ablation(record) and shape(record) in shapes]
+    f8 = [record for record in records if family(record) == "SD-VAE" and compression(record) == 8]
+    size = "DC-AE " + ", ".join(f"f{factor}" for factor, _ in sorted(shapes))
+    series = (
+        (adapted, f"{size} with high-resolution phase", COLOURS["blue"]),
+        (without, f"{size} without", COLOURS["orange"], "s", "--"),
+        (f8, "SD-VAE f8", COLOURS["vermillion"], "v"),
+    )
+    return [line_over("resolution", members, metric, *look) for members, *look in series]
+
+
+@styled
+def figure_3b(records: Sequence[Record], published: Published) -> Figure:
+    """rFID and PSNR at low and high resolution, with and without the high-resolution phase."""
+    places = {dataset: found for dataset, found in resolutions(records).items() if len(found) > 1}
+    figure, axes = _rows(len(places))
+    for row, (dataset, found) in zip(axes, places.items(), strict=False):
+        here = [record for resolution in found for record in reconstructions(records, dataset, resolution)]
+        panels = [_resolution_lines(here, metric) for metric in METRICS]
+        for axis, (metric, title) in zip(row, METRICS.items(), strict=True):
+            axis.set(title=dataset, ylabel=axis_title(title, here, metric))
+        _finish(row, panels, found, [f"{resolution} px" for resolution in found])
+    without, f8 = ([printed(published, "figure 3b", name, resolution) for resolution in (256, 1024)]
+                   for name in ("f64 without high-resolution phase", "f8"))  # fmt: skip
+    adapted = printed(published, "figure 3b", "f64 with high-resolution phase", 1024)
+    footnote(
+        figure,
+        f"Paper, rFID at 256 and 1024 px: f64 {without[0]} and {without[1]}, with high-resolution phase {adapted} at "
+        f"1024 px; f8 {f8[0]} and {f8[1]}.",
+    )
+    return figure

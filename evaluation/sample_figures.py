@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sample grids like Figures 7 and 8 of the paper, from the PNG grids that ``evaluation.samples`` writes per cell."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dcae.benchmark.record import Record, Value
+from evaluation.figure_series import is_ablation
+from evaluation.figure_style import GREY, WIDTH, say_not_run, styled
+from evaluation.samples import read_grid
+
+LABEL_WIDTH = 1.15
+TILES = 6
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One row of a sample figure: a name, a remark below it, and blocks of images [K, R, R, 3] side by side."""
+
+    name: str
+    remark: str
+    blocks: list[np.ndarray]
+
+
+def _tile(strips: Sequence[Strip], titles: Sequence[str]) -> Figure:
+    """Strips below each other, each block of columns under its title; sizes of the blocks are those of the first."""
+    counts = [len(block) for block in strips[0].blocks]
+    gap = 0.08
+    side = (WIDTH - LABEL_WIDTH - gap * len(counts)) / sum(counts)
+    height = side * len(strips) + 0.25
+    figure = Figure(figsize=(WIDTH, height))
+    for row, strip in enumerate(strips):
+        bottom = height - 0.25 - side * (row + 1)
+        name = textwrap.fill(strip.name, 21, break_on_hyphens=True)
+        figure.text(0.002, (bottom + 0.54 * side) / height, name, fontsize=6.5, va="bottom", linespacing=1.05)
+        figure.text(0.002, (bottom + 0.46 * side) / height, strip.remark, fontsize=6, va="top", color=GREY)
+        left = LABEL_WIDTH
+        for block in strip.blocks:
+            place = (left / WIDTH, bottom / height, side * len(block) / WIDTH, side / height)
+            axis = figure.add_axes(place)
+            axis.imshow(np.concatenate(list(block), axis=1), aspect="auto")
+            axis.set_axis_off()
+            left += side * len(block) + gap
+    left = LABEL_WIDTH
+    for count, title in zip(counts, titles, strict=True):
+        figure.text((left + side * count / 2) / WIDTH, 1 - 0.06 / height, title, ha="center", va="top", fontsize=8)
+        left += side * count + gap
+    return figure
+
+
+def _nothing() -> Figure:
+    figure = Figure(figsize=(WIDTH, 1.0))
+    say_not_run(figure.add_subplot())
+    return figure
+
+
+def _measured(name: str, value: Value | None, decimals: int) -> str:
+    return f"{name} {value.value:.{decimals}f}" if value else ""
+
+
+@styled
+def figure_reconstruction_samples(records: Sequence[Record], samples: Path) -> Figure:
+    """Validation images and their reconstructions, at each data set's highest resolution, f ascending."""
+    chosen = [r for r in records if r.kind == "reconstruction" and r.number_class != "control" and not is_ablation(r)]
+    places = {record.cell["dataset"]: 0 for record in chosen}
+    for record in chosen:
+        places[record.cell["dataset"]] = max(places[record.cell["dataset"]], record.cell["resolution"])
+    grids: dict[str, dict[str, tuple[np.ndarray, str]]] = {}
+    for record in sorted(chosen, key=lambda record: record.cell["spatial_compression"]):
+        dataset, resolution, name = (record.cell[key] for key in ("dataset", "resolution", "autoencoder"))
+        path = Path(samples) / "reconstruction" / f"{dataset}-{resolution}" / f"{name}.png"
+        if places[dataset] == resolution and path.is_file():
+            psnr = _measured("", record.values.get("psnr"), 1)
+            grids.setdefault(name, {})[dataset] = read_grid(path, resolution), psnr
+    shown = [dataset for dataset in places if any(dataset in found for found in grids.values())]
+    if not shown:
+        return _nothing()
+    count = max(1, TILES // len(shown))
+    complete = {name: found for name, found in grids.items() if all(dataset in found for dataset in shown)}
+    first = next(iter(complete.values()))
+    strips = [Strip("original", "", [first[dataset][0][0][:count] for dataset in shown])]
+    for name, found in complete.items():
+        remark = "PSNR" + " /".join(found[dataset][1] for dataset in shown) + " dB"
+        strips.append(Strip(name, remark, [found[dataset][0][1][:count] for dataset in shown]))
+    return _tile(strips, [f"{dataset} {places[dataset]} px" for dataset in shown])
+
+
+@styled
+def figure_generation_samples(records: Sequence[Record], samples: Path) -> Figure:
+    """Samples without and with guidance; each row one diffusion model on the latents of one autoencoder."""
+    strips = []
+    order = list(dict.fromkeys(record.cell.get("diffusion") for record in records))
+    chosen = [record for record in records if record.kind == "generation"]
+    for record in sorted(chosen, key=lambda r: (order.index(r.cell["diffusion"]), r.cell["spatial_compression"])):
+        cell = record.cell
+        place = Path(samples) / "generation" / f"{cell['dataset']}-{cell['resolution']}" / cell["autoencoder"]
+        path = place / f"{cell['diffusion']}-p{cell['patch_size']}.png"
+        if path.is_file():
+            blocks = [row[: TILES // 2] for row in read_grid(path, cell["resolution"])[:2]]
+            strips.append(Strip(f"{cell['autoencoder']} p{cell['patch_size']}", cell["diffusion"], blocks))
+    return _tile(strips, ["without guidance", "with guidance"]) if strips else _nothing()

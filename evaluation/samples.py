@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sample images as one PNG per cell: a grid of square tiles without gaps, which the sample figures cut up again.
+
+Imports no torch, which figures do not need.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def write_grid(tiles: np.ndarray, path: Path) -> None:
+    """Write uint8 tiles [rows, columns, 3, R, R] as one PNG of R x columns by R x rows pixels, by a rename."""
+    rows, columns, _, side, _ = tiles.shape
+    pixels = tiles.transpose(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3)  # [rows, R, columns, R, 3] before
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    Image.fromarray(pixels).save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+def read_grid(path: Path, resolution: int) -> np.ndarray:
+    """The tiles of a PNG that ``write_grid`` wrote, uint8 [rows, columns, R, R, 3].
+
+    Raises:
+        ValueError: the picture's size is no multiple of the tiles'.
+    """
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    height, width, _ = pixels.shape
+    if height % resolution or width % resolution:
+        raise ValueError(f"{path} has {width} x {height} pixels, no multiple of tiles of {resolution} pixels")
+    tiles = pixels.reshape(height // resolution, resolution, width // resolution, resolution, 3)
+    return tiles.transpose(0, 2, 1, 3, 4)

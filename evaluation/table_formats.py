@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table as plain data, and its forms: CSV for programs, Markdown and HTML for readers, LaTeX (booktabs) for papers.
+
+Nothing here knows what is in a table. The text of every form depends on the table alone, so that a table built twice is
+the same to the byte.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas
+from tabulate import tabulate
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in a table; without a value it prints ``missing``.
+
+    A small number gets further decimals than ``decimals`` unless it is ``printed``, that is, known only as printed.
+    """
+
+    value: float | None
+    decimals: int = 2
+    printed: bool = False
+    standard_error: float | None = None
+    n: int | None = None
+    ratio: float | None = None
+    bold: bool = False
+    mark: str = ""
+    missing: str = "not run"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name in CSV and its title in print.
+
+    ``label``: of text, aligned left; ``measured``: CSV adds columns for standard error and n; ``ratio``: CSV adds a
+    column of this name for the ratio.
+    """
+
+    name: str
+    title: str
+    measured: bool = False
+    ratio: str | None = None
+    label: bool = False
+    printed: bool = True
+    in_csv: bool = True
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under one heading; a row has one text or number per column."""
+
+    heading: str
+    rows: list[list[str | Number]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A numbered table with a caption above it and notes below it."""
+
+    number: int
+    caption: str
+    columns: list[Column]
+    sections: list[Section]
+    notes: list[str]
+
+
+# --- numbers as text ---
+
+
+MOST_FURTHER_DECIMALS = 3
+
+
+def _decimals(number: Number) -> int:
+    """Decimals that leave two digits of the value and one of its error, if those are not very many."""
+    if number.printed:
+        return number.decimals
+    needed = number.decimals
+    for size, digits in ((number.value, 2), (number.standard_error, 1)):
+        if size and math.isfinite(size):
+            needed = max(needed, digits - 1 - math.floor(math.log10(abs(size))))
+    return min(needed, number.decimals + MOST_FURTHER_DECIMALS)
+
+
+def _text(size: float, decimals: int) -> str:
+    if math.isnan(size):
+        return "nan"
+    if math.isinf(size):
+        return "∞" if size > 0 else "−∞"
+    too_small = 0 < abs(size) < 10**-decimals
+    return (f"{size:.0e}" if too_small else f"{size:.{decimals}f}").replace("-", "−")
+
+
+def format_number(number: Number) -> str:
+    """Value ± standard error (ratio), in plain text; bold and mark are set by each form in its own way."""
+    if number.value is None:
+        return number.missing
+    decimals = _decimals(number)
+    text = _text(number.value, decimals)
+    if number.standard_error is not None and math.isfinite(number.value):
+        text += f" ± {_text(number.standard_error, decimals)}"
+    return text + (f" ({number.ratio:.1f}×)" if number.ratio is not None else "")
+
+
+# --- CSV ---
+
+
+def _csv_cells(column: Column, entry: str | Number) -> dict[str, object]:
+    if isinstance(entry, str):
+        return {column.name: entry}
+    cells: dict[str, object] = {column.name: entry.missing if entry.value is None else repr(float(entry.value))}
+    if column.measured:
+        cells[f"{column.name}, standard error"] = entry.standard_error
+        cells[f"{column.name}, n"] = entry.n
+    if column.ratio:
+        cells[f"{column.name}, {column.ratio}"] = entry.ratio
+    return cells
+
+
+def to_csv(table: Table) -> str:
+    """One line per row, the heading of its section first; full precision.
+
+    A value that was not run reads ``not run``, one that the paper does not print is empty. Read it with
+    ``pandas.read_csv(path, na_values="not run")``.
+    """
+    lines = []
+    for section in table.sections:
+        for row in section.rows:
+            line: dict[str, object] = {"section": section.heading}
+            for column, entry in zip(table.columns, row, strict=True):
+                line |= _csv_cells(column, entry) if column.in_csv else {}
+            lines.append(line)
+    columns = [column for column in table.columns if column.in_csv]
+    names = ["section", *(name for column in columns for name in _csv_cells(column, Number(None)))]
+    frame = pandas.DataFrame(lines, columns=names, dtype=object)
+    return frame.replace("–", "").to_csv(index=False, lineterminator="\n")
+
+
+# --- print: Markdown, HTML and LaTeX ---
+
+
+def _printed(table: Table, row: list[str | Number], text: Callable[[str | Number], str]) -> list[str]:
+    return [text(entry) for column, entry in zip(table.columns, row, strict=True) if column.printed]
+
+
+def _markdown_entry(entry: str | Number) -> str:
+    if isinstance(entry, str):
+        return entry.replace("|", "\\|")
+    text = format_number(entry)
+    return (f"**{text}**" if entry.bold else text) + (f"<sup>{entry.mark}</sup>" if entry.mark else "")
+
+
+def to_markdown(table: Table) -> str:
+    """A heading, the caption, one pipe table per section, and the notes as a list."""
+    columns = [column for column in table.columns if column.printed]
+    alignment = ["left" if column.label else "right" for column in columns]
+    parts = [f"# Table {table.number}", table.caption]
+    for section in table.sections:
+        rows = [_printed(table, row, _markdown_entry) for row in section.rows]
+        titles = [column.title for column in columns]
+        body = tabulate(rows, titles, tablefmt="pipe", colalign=alignment, disable_numparse=True)
+        parts += [f"## {section.heading}", body]
+    if table.notes:
+        parts.append("\n".join(f"- {note}" for note in table.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _html_entry(entry: str | Number) -> str:
+    if isinstance(entry, str):
+        return html.escape(entry)
+    text = html.escape(format_number(entry))
+    return (f"<b>{text}</b>" if entry.bold else text) + (f"<sup>{html.escape(entry.mark)}</sup>" if entry.mark else "")
+
+
+HTML_STYLE = (
+    "body { font: 14px sans-serif; margin: 2em } td, th { padding: 2px 10px; border-bottom: 1px solid #ddd } "
+    "table { border-collapse: collapse }"
+)
+
+
+def to_html(table: Table) -> str:
+    """A page of its own, for the report: the same content as the Markdown form."""
+    columns = [column for column in table.columns if column.printed]
+    titles = [html.escape(column.title) for column in columns]
+    alignment = ["left" if column.label else "right" for column in columns]
+    parts = [
+        f'<!doctype html><meta charset="utf-8"><title>Table {table.number}</title><style>{HTML_STYLE}</style>',
+        f"<h1>Table {table.number}</h1>",
+        f"<p>{html.escape(table.caption)}</p>",
+    ]
+    for section in table.sections:
+        rows = [_printed(table, row, _html_entry) for row in section.rows]
+        body = tabulate(rows, titles, tablefmt="unsafehtml", colalign=alignment, disable_numparse=True)
+        parts += [f"<h2>{html.escape(section.heading)}</h2>", body]
+    if table.notes:
+        parts.append("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in table.notes) + "</ul>")
+    return "\n".join(parts) + "\n"
+
+
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "∞": r"$\infty$",
+    "−": r"$-$", "–": "--", "α": r"$\alpha$", "†": r"$\dagger$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+}  # fmt: skip
+
+
+def _latex_text(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _latex_entry(entry: str | Number) -> str:
+    if isinstance(entry, str):
+        return _latex_text(entry)
+    text = _latex_text(format_number(entry))
+    return (f"\\textbf{{{text}}}" if entry.bold else text) + (
+        f"\\textsuperscript{{{entry.mark}}}" if entry.mark else ""
+    )
+
+
+def _latex_title(title: str) -> str:
+    """A title; what stands in square brackets goes on a second line."""
+    name, bracket, rest = title.partition(" [")
+    if not bracket:
+        return _latex_text(title)
+    return f"\\shortstack[r]{{{_latex_text(name)}\\\\{{[{_latex_text(rest)}}}}}"
+
+
+def to_latex(table: Table) -> str:
+    """A ``table`` environment, as wide as the line; needs the packages booktabs and graphicx."""
+    columns = [column for column in table.columns if column.printed]
+    lines = [
+        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
+        "\\begin{table}",
+        f"\\caption{{{_latex_text(table.caption)}}}",
+        f"\\label{{tab:{table.number}}}",
+        "\\centering",
+        "\\resizebox{\\linewidth}{!}{%",
+        f"\\begin{{tabular}}{{{''.join('l' if column.label else 'r' for column in columns)}}}",
+        "\\toprule",
+        " & ".join(_latex_title(column.title) for column in columns) + " \\\\",
+    ]
+    for section in table.sections:
+        lines += ["\\midrule", f"\\multicolumn{{{len(columns)}}}{{l}}{{\\emph{{{_latex_text(section.heading)}}}}} \\\\"]
+        lines += [" & ".join(_printed(table, row, _latex_entry)) + " \\\\" for row in section.rows]
+    lines += ["\\bottomrule", "\\end{tabular}}", "\\par\\smallskip\\raggedright\\footnotesize"]
+    lines += [f"{_latex_text(note)}\\par" for note in table.notes]
+    return "\n".join([*lines, "\\end{table}"]) + "\n"
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "html": to_html, "tex": to_latex}

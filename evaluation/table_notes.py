@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands above and below a table: what its numbers mean, and what must be known before they are compared."""
+
+from __future__ import annotations
+
+from evaluation.published import Published
+from evaluation.rows import Row, display_name, is_stand_in
+from evaluation.table_metrics import METRICS
+from evaluation.table_numbers import flat, paper_value
+
+TITLES = {
+    1: "Patch size of the diffusion model versus spatial compression of the autoencoder",
+    2: "Reconstruction",
+    3: "Class-conditional generation: speed and quality of diffusion models on the autoencoders' latents",
+}
+COMPARED = {1: "of equal diffusion model and tokens", 2: "of equal latent shape", 3: "of equal diffusion model"}
+PAPER_SPEED = (
+    "The paper's speeds: one step, fp16; training on H100 with PyTorch, inference on H100 with TensorRT, latency on "
+    "RTX 3090 with TensorRT at batch 2, memory of training at batch 256. Compare the ratios, not the absolute numbers."
+)
+
+
+def caption(table: int, rows: list[Row], benchmark: str) -> str:
+    """What the table shows and how to read it."""
+    parts = [f"{TITLES[table]}{f', benchmark {benchmark}' if benchmark else ''}."]
+    places = list(dict.fromkeys((display_name(row.cell, "dataset"), row.cell["resolution"]) for row in rows))
+    if table != 2 and len(places) == 1:
+        parts.append(f"Data: {places[0][0]} at {places[0][1]} px.")
+    parts.append('Measured values ± one standard error; columns "paper": as printed there.')
+    if any(metric.ratio for metric in METRICS[table]):
+        parts.append("In brackets: ratio to the row f8 p2 of the same diffusion model.")
+    parts.append(
+        f"Bold: the best of the rows {COMPARED[table]} under one heading, if it differs from the next best by more "
+        "than two standard errors of the difference."
+    )
+    random = [metric.title for metric in METRICS[table] if _has_random_features(metric, rows)]
+    if random:
+        parts.append(
+            f"[random features]: {', '.join(random)} come from networks with seeded random weights; they compare "
+            "the rows of one column and say nothing beside the paper's values."
+        )
+    return " ".join(parts)
+
+
+def _has_random_features(metric, rows: list[Row]) -> bool:
+    values = (row.value(metric.kind, metric.name) for row in rows)
+    return any(value.random_features for value in values if value)
+
+
+def notes(table: int, rows: list[Row], published: Published) -> list[str]:
+    """Everything below a table, but for its controls and protocols."""
+    return [
+        *_stand_ins(rows),
+        *_printed_elsewhere(table, rows, published),
+        *_image_counts(table, rows),
+        *(_speed(rows) if table == 3 else []),
+        *_remarks_on_paper(table, rows, published),
+    ]
+
+
+def _stand_ins(rows: list[Row]) -> list[str]:
+    """For each measured place, whose numbers the paper's columns hold, if they are of other data or resolution."""
+    found = []
+    for cell in (row.cell for row in rows if row.records):
+        if is_stand_in(cell) and cell.get("published_dataset"):
+            found.append(
+                f"Beside {cell['dataset']} at {cell['resolution']} px stand the paper's numbers for "
+                f"{cell['published_dataset']} at {cell['published_resolution']} px: other data and resolution, so they "
+                "show the paper's trend and are no target."
+            )
+    return list(dict.fromkeys(found))
+
+
+def _printed_elsewhere(table: int, rows: list[Row], published: Published) -> list[str]:
+    papers = [paper_value(row, metric, published, table) for row in rows for metric in METRICS[table]]
+    others = sorted({paper.table for paper in papers if paper and paper.table != str(table)})
+    return [f"Paper values of rows that Table {table} does not print are those of Table {other}." for other in others]
+
+
+def _image_counts(table: int, rows: list[Row]) -> list[str]:
+    counts: dict[str, set[int]] = {}
+    for metric in METRICS[table]:
+        values = [row.value(metric.kind, metric.name) for row in rows if metric.kind != "efficiency"]
+        counts.setdefault(metric.kind, set()).update(value.n for value in values if value)
+    return [
+        f"Images per {kind} value: {', '.join(map(str, sorted(found)))}." for kind, found in counts.items() if found
+    ]
+
+
+def _speed(rows: list[Row]) -> list[str]:
+    """On what and how speed was measured, here and in the paper."""
+    found = []
+    for row in (row for row in rows if "efficiency" in row.records):
+        protocol = flat(row.records["efficiency"].protocol)
+        batches = {name: protocol.get(f"{name}_batch_size") for name in ("training", "inference", "latency", "memory")}
+        listed = ", ".join(f"{name} {size}" for name, size in batches.items() if size is not None)
+        precision = protocol.get("precision", "precision unstated")
+        found.append(f"Speed and memory here: denoiser alone, one step, on {row.device}, {precision}; batch: {listed}.")
+    return [*dict.fromkeys(found), PAPER_SPEED]
+
+
+def _remarks_on_paper(table: int, rows: list[Row], published: Published) -> list[str]:
+    """What is known to be odd about the published numbers shown, each remark once."""
+    remarks: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for metric in METRICS[table]:
+            paper = paper_value(row, metric, published, table)
+            for remark in paper.note.split("; ") if paper and paper.note else []:
+                name = " ".join(filter(None, (paper.diffusion, paper.autoencoder)))
+                name += f" p{paper.patch_size}" if paper.patch_size else f" on {paper.dataset} {paper.resolution}"
+                remarks.setdefault(remark, {})[name] = None
+    return [f"Paper, {', '.join(names)}: {remark}." for remark, names in remarks.items()]

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers of one column: measured ones with error, ratio, bold and mark, and the paper's beside them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from dcae.benchmark.record import Record
+from evaluation.published import Published, PublishedValue
+from evaluation.rows import RE_EVALUATED, REPRODUCED, Row
+from evaluation.table_formats import Number
+from evaluation.table_metrics import Metric
+
+# Where the paper prints the FID of a row of Table 1: in that table, or else in Table 3 (the row f32 p1 of DiT-XL).
+PRINTED_IN = {1: (1, 3), 2: (2,), 3: (3,)}
+# Standard errors of a difference from which two values count as different.
+DISTINGUISHABLE = 2.0
+
+NOTHING = Number(None, missing="–")
+
+
+# --- measured and printed ---
+
+
+def _base_of_ratio(row: Row, rows: list[Row]) -> Row | None:
+    """The f8 p2 row that a speed is divided by: same data, diffusion model and device, SD-VAE before others."""
+    bases = [
+        base
+        for base in rows
+        if base.cell.get("spatial_compression") == 8
+        and base.patch_size == 2
+        and (base.setting, base.device) == (row.setting, row.device)
+    ]
+    return min(bases, key=lambda base: base.cell.get("autoencoder_paper_name") != "SD-VAE-f8", default=None)
+
+
+def _measured(row: Row, metric: Metric, random: bool, rows: list[Row]) -> Number:
+    value = row.value(metric.kind, metric.name)
+    if value is None:
+        return NOTHING if metric.kind in row.records else Number(None, missing="not run")
+    if value.random_features != random:
+        return NOTHING
+    base = _base_of_ratio(row, rows) if metric.ratio else None
+    reference = base.value(metric.kind, metric.name) if base else None
+    return Number(
+        value.value * metric.scale,
+        metric.decimals,
+        standard_error=None if value.standard_error is None else value.standard_error * metric.scale,
+        n=value.n,
+        ratio=value.value / reference.value if reference else None,
+    )
+
+
+def measured_numbers(
+    table: int, metric: Metric, random: bool, rows: list[Row], marks: dict[tuple[str, str], str]
+) -> list[Number]:
+    """A row's measured number each, from random features or not, with bold and marks.
+
+    A value of the other kind of features prints "–", one without a record "not run".
+    """
+    numbers = _with_bold(table, rows, [_measured(row, metric, random, rows) for row in rows], metric)
+    for index, (row, number) in enumerate(zip(rows, numbers, strict=True)):
+        if number.value is not None:
+            fingerprint = row.records[metric.kind].protocol_fingerprint
+            numbers[index] = replace(number, mark=marks.get((metric.kind, fingerprint), ""))
+    return numbers
+
+
+def paper_value(row: Row, metric: Metric, published: Published, table: int) -> PublishedValue | None:
+    """The paper's number beside a measured one."""
+    found = (row.published(published, place, metric.name) for place in PRINTED_IN[table])
+    return next(filter(None, found), None)
+
+
+def paper_number(row: Row, metric: Metric, published: Published, table: int) -> Number:
+    """The paper's number with its printed decimals, and its ratio to SD-VAE-f8 p2 where the metric has one."""
+    value = paper_value(row, metric, published, table)
+    if value is None:
+        return NOTHING
+    base = published.find(
+        value.table, metric.name, dataset=value.dataset, resolution=value.resolution,
+        autoencoder="SD-VAE-f8", diffusion=value.diffusion, patch_size=2,
+    )  # fmt: skip
+    ratio = value.value / base.value if metric.ratio and base else None
+    return Number(value.value, value.decimals, printed=True, ratio=ratio)
+
+
+# --- bold: the best value among comparable rows, if it stands out ---
+
+
+def _comparable(table: int, row: Row, kind: str) -> tuple:
+    """Rows share this if the best among them may be set in bold: as the paper compares them, and measured alike."""
+    beside = {
+        1: row.cell.get("tokens"),
+        2: (row.cell.get("spatial_compression"), row.cell.get("latent_channels")),
+        3: row.device,
+    }
+    return row.heading, row.setting, beside[table], row.records[kind].protocol_fingerprint
+
+
+def _distinguishable(best: Number, other: Number) -> bool:
+    if best.standard_error is None or other.standard_error is None:
+        return False
+    error = math.hypot(best.standard_error, other.standard_error)
+    return abs(best.value - other.value) > DISTINGUISHABLE * error
+
+
+def _with_bold(table: int, rows: list[Row], numbers: list[Number], metric: Metric) -> list[Number]:
+    groups: dict[tuple, list[int]] = {}
+    for index, (row, number) in enumerate(zip(rows, numbers, strict=True)):
+        contends = row.heading in (REPRODUCED, RE_EVALUATED) and metric.better is not None
+        if contends and number.value is not None and math.isfinite(number.value):
+            groups.setdefault(_comparable(table, row, metric.kind), []).append(index)
+    result = list(numbers)
+    for indices in groups.values():
+        ordered = sorted(indices, key=lambda i: numbers[i].value, reverse=metric.better == "higher")
+        if len(ordered) > 1 and _distinguishable(numbers[ordered[0]], numbers[ordered[1]]):
+            result[ordered[0]] = replace(result[ordered[0]], bold=True)
+    return result
+
+
+# --- marks: records that were not measured as the others of their table ---
+
+
+def flat(protocol: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested protocol as one level, with names like ``inception.weights``."""
+    flattened: dict[str, Any] = {}
+    for key, value in protocol.items():
+        flattened |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flattened
+
+
+def _difference(record: Record, usual: Record) -> str:
+    ours, theirs = flat(record.protocol), flat(usual.protocol)
+    differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    listed = [f"{key} {ours.get(key, 'absent')} instead of {theirs.get(key, 'absent')}" for key in differing]
+    return "; ".join(listed) or f"fingerprint {record.protocol_fingerprint} instead of {usual.protocol_fingerprint}"
+
+
+def protocol_marks(rows: list[Row], kinds: tuple[str, ...]) -> tuple[dict[tuple[str, str], str], list[str]]:
+    """A letter for each protocol that differs from the most frequent one of its kind, and notes on what differs.
+
+    Returns:
+        The letters by (kind of record, fingerprint), and one note per letter.
+    """
+    marks: dict[tuple[str, str], str] = {}
+    notes = []
+    for kind in kinds:
+        records = [row.records[kind] for row in rows if kind in row.records]
+        counts = Counter(record.protocol_fingerprint for record in records)
+        examples = {record.protocol_fingerprint: record for record in reversed(records)}
+        ordered = sorted(counts, key=lambda fingerprint: (-counts[fingerprint], fingerprint))
+        for fingerprint in ordered[1:]:
+            letter = marks[kind, fingerprint] = chr(ord("a") + len(marks))
+            difference = _difference(examples[fingerprint], examples[ordered[0]])
+            notes.append(f"{letter}: another {kind} protocol than the unmarked values, not comparable: {difference}.")
+    return marks, notes

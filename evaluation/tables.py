@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables 1, 2 and 3 of the paper, rebuilt from records: a pure function of the records and the published numbers.
+
+Beside each measured column stands the published one. Published, re-evaluated and reproduced numbers are never mixed:
+the first have columns of their own, the others headings of their own. Numbers from random feature networks have
+columns of their own too, and say so in the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dcae.benchmark.record import Record, write_atomically
+from evaluation.controls import check_controls, verdict
+from evaluation.published import Published, read_published
+from evaluation.rows import NOT_RUN, Row, collect_rows, display_name, latent_shape
+from evaluation.table_formats import FORMATS, Column, Number, Section, Table
+from evaluation.table_metrics import METRICS, Metric
+from evaluation.table_notes import caption, notes
+from evaluation.table_numbers import measured_numbers, paper_number, protocol_marks
+
+RATIO = "ratio to f8 p2"
+
+
+def _name_columns(rows: list[Row], kind: str, printed: bool = True) -> list[tuple[Column, list[str]]]:
+    """An entry's name: in print with the paper's name in brackets, in CSV beside it."""
+    title = {"dataset": "Dataset", "diffusion": "Diffusion model", "autoencoder": "Autoencoder"}[kind]
+    in_print = Column(title, title, label=True, printed=printed, in_csv=False)
+    own, paper = Column(title, title, printed=False), Column(f"{title} in the paper", title, printed=False)
+    return [
+        (in_print, [display_name(row.cell, kind) for row in rows]),
+        (own, [row.cell.get(kind) or "–" for row in rows]),
+        (paper, [row.cell.get(f"{kind}_paper_name") or "–" for row in rows]),
+    ]
+
+
+def _label_columns(table: int, rows: list[Row]) -> list[tuple[Column, list[str]]]:
+    """What names a row. Data and resolution are printed where they vary; CSV always has them."""
+    cells = [row.cell for row in rows]
+    varies = table == 2 or len({(cell["dataset"], cell["resolution"]) for cell in cells}) > 1
+    columns = _name_columns(rows, "dataset", printed=varies)
+    columns.append((Column("Resolution", "Resolution", printed=varies), [str(cell["resolution"]) for cell in cells]))
+    if table == 2:
+        columns.append((Column("Latent shape", "Latent shape"), [latent_shape(cell) for cell in cells]))
+        return columns + _name_columns(rows, "autoencoder")
+    columns += _name_columns(rows, "diffusion") + _name_columns(rows, "autoencoder")
+    columns.append((Column("p", "p"), [str(row.patch_size) for row in rows]))
+    return [*columns, (Column("Tokens", "Tokens"), [str(cell["tokens"]) for cell in cells])]
+
+
+def _origin_columns(rows: list[Row]) -> list[tuple[Column, list[str]]]:
+    """For programs that read the CSV: class of the numbers, device, and the protocols by kind of record."""
+    protocols = [
+        "; ".join(f"{kind} {record.protocol_fingerprint}" for kind, record in sorted(row.records.items())) or "–"
+        for row in rows
+    ]
+    named = {
+        "Number class": [row.record.number_class if row.record else NOT_RUN.lower() for row in rows],
+        "Device": [row.device or "–" for row in rows],
+        "Protocols": protocols,
+    }
+    return [(Column(name, name, printed=False), texts) for name, texts in named.items()]
+
+
+def _metric_columns(
+    table: int, metric: Metric, rows: list[Row], published: Published, marks: dict[tuple[str, str], str]
+) -> list[tuple[Column, list[Number]]]:
+    """The measured columns (one for each kind of features that occurs), then the paper's."""
+    values = [row.value(metric.kind, metric.name) for row in rows]
+    ratio = RATIO if metric.ratio else None
+    columns = []
+    for random in sorted({value.random_features for value in values if value}) or [False]:
+        suffix = " [random features]" if random else ""
+        title = metric.title + metric.arrow + suffix
+        numbers = measured_numbers(table, metric, random, rows, marks)
+        columns.append((Column(metric.title + suffix, title, measured=True, ratio=ratio), numbers))
+    if metric.published:
+        numbers = [paper_number(row, metric, published, table) for row in rows]
+        columns.append((Column(f"{metric.title}, paper", "paper", ratio=ratio), numbers))
+    return columns
+
+
+def build_table(
+    number: int,
+    records: Iterable[Record],
+    benchmark: str = "",
+    published: Published | None = None,
+    planned: Iterable[dict[str, Any]] = (),
+) -> Table:
+    """Table 1, 2 or 3; arguments and errors as of ``build_tables``."""
+    records = list(records)
+    published = published if published is not None else read_published()
+    kinds = tuple(dict.fromkeys(metric.kind for metric in METRICS[number]))
+    rows = collect_rows(records, published, number, kinds, planned)
+    marks, notes_on_protocols = protocol_marks(rows, kinds)
+    columns: list[tuple[Column, list]] = _label_columns(number, rows)
+    for metric in METRICS[number]:
+        columns += _metric_columns(number, metric, rows, published, marks)
+    columns += _origin_columns(rows)
+    sections: dict[str, list] = {}
+    for index, row in enumerate(rows):
+        sections.setdefault(row.heading, []).append([entries[index] for _, entries in columns])
+    above = [caption(number, rows, benchmark)]
+    below = [*notes_on_protocols, *notes(number, rows, published)]
+    if number == 2 and any("reconstruction" in row.records for row in rows):
+        checks = check_controls(records)
+        fine = checks and all(check.holds for check in checks)
+        (below if fine else above).insert(0, verdict(checks))
+    return Table(
+        number,
+        " ".join(above),
+        [column for column, _ in columns],
+        [Section(heading, entries) for heading, entries in sections.items()],
+        below,
+    )
+
+
+def build_tables(
+    records: Iterable[Record],
+    benchmark: str = "",
+    published: Published | None = None,
+    planned: Iterable[dict[str, Any]] = (),
+) -> dict[str, Table]:
+    """Tables 1, 2 and 3 from whatever records there are.
+
+    Args:
+        records: of any kind, in the order of the benchmark; their ``cell`` says what ``evaluation.rows`` needs.
+        benchmark: its name, for the captions.
+        published: the paper's numbers; by default those of ``config/published``.
+        planned: cells of the benchmark in the form of a record's ``cell``; without a record they read "not run".
+
+    Returns:
+        ``{"table1": ..., "table2": ..., "table3": ...}``
+
+    Raises:
+        ValueError: if two records were made of one cell.
+    """
+    records, planned = list(records), list(planned)
+    published = published if published is not None else read_published()
+    return {f"table{number}": build_table(number, records, benchmark, published, planned) for number in METRICS}
+
+
+def write_tables(tables: dict[str, Table], folder: Path) -> list[Path]:
+    """Write each table in every form, atomically; unchanged files keep their time. Returns the paths."""
+    written = []
+    for name, table in tables.items():
+        for ending, render in FORMATS.items():
+            path = Path(folder) / f"{name}.{ending}"
+            write_atomically(path, render(table))
+            written.append(path)
+    return written

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records as a finished demo would leave them, with invented values: material for the tests of tables and figures."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from dcae.benchmark.record import Provenance, Record, Value
+
+PROVENANCE = Provenance(
+    created="2025-01-01T00:00:00+00:00", version="0", git_commit=None, git_dirty=None, command="dcae",
+    config_digest="c", code_digest="c", inputs={}, packages={}, python="3.11", platform="test", seed=0,
+    wall_seconds=1.0,
+)  # fmt: skip
+QUALITY = {"inception": {"network": "inception-v3", "weights": "random"}, "reconstruction_images": 64}
+SPEED = {
+    "precision": "fp32", "training_batch_size": 16, "inference_batch_size": 32, "latency_batch_size": 2,
+    "memory_batch_size": 16,
+}  # fmt: skip
+PLACES = {
+    ("scenes", 64): ("ImageNet", 256),
+    ("scenes", 128): ("ImageNet", 512),
+    ("photographs", 128): ("FFHQ", 1024),
+}
+
+
+def autoencoder(
+    name: str, f: int, channels: int, paper_name: str | None, group: str = "autoencoders", **facts: Any
+) -> dict[str, Any]:
+    return {
+        "autoencoder": name,
+        "autoencoder_paper_name": paper_name,
+        "autoencoder_kind": facts.get("kind", "dc-ae" if name.startswith("dc-ae") else "diffusers"),
+        "spatial_compression": f,
+        "latent_channels": channels,
+        "group": group,
+        "residual_shortcuts": facts.get("shortcuts", True if name.startswith("dc-ae") else None),
+        "high_resolution_phase": facts.get("high", True if name.startswith("dc-ae") else None),
+    }
+
+
+# Invented quality in [0, 1] decides every value of reconstruction.
+QUALITIES = [
+    (autoencoder("sd-vae-f8-demo", 8, 4, "SD-VAE-f8"), 0.86),
+    (autoencoder("sd-vae-f32-demo", 32, 32, "SD-VAE-f32c32"), 0.62),
+    (autoencoder("sd-vae-f64-demo", 64, 128, "SD-VAE-f64c128"), 0.45),
+    (autoencoder("dc-ae-f32-demo", 32, 32, "DC-AE-f32"), 0.84),
+    (autoencoder("dc-ae-f64-demo", 64, 128, "DC-AE-f64"), 0.8),
+    (autoencoder("sd-vae-f8-space-to-channel-demo", 64, 256, None, kind="space-to-channel"), 0.855),
+    (autoencoder("dc-ae-f32-no-residual-demo", 32, 32, None, "ablations", shortcuts=False), 0.66),
+    (autoencoder("dc-ae-f64-no-residual-demo", 64, 128, None, "ablations", shortcuts=False), 0.5),
+    (autoencoder("dc-ae-f64-no-high-resolution-demo", 64, 128, None, "ablations", high=False), 0.78),
+    (autoencoder("identity", 8, 192, None, "controls", kind="python"), 1.0),
+    (autoencoder("blur", 8, 3, None, "controls", kind="python"), 0.4),
+    (autoencoder("mean-colour", 8, 3, None, "controls", kind="python"), 0.1),
+]
+BY_NAME = {cell["autoencoder"]: cell for cell, _ in QUALITIES}
+
+
+def record(kind: str, cell: dict[str, Any], values: dict[str, Value], **fields: Any) -> Record:
+    protocol = fields.pop("protocol", SPEED if kind == "efficiency" else QUALITY)
+    return Record(
+        kind=kind,
+        number_class=fields.pop("number_class", "control" if cell.get("group") == "controls" else "reproduced"),
+        cell=cell,
+        values=values,
+        protocol=protocol,
+        protocol_fingerprint=fields.pop("fingerprint", f"{kind}-protocol"),
+        device={"name": fields.pop("device", "Test CPU")},
+        provenance=PROVENANCE,
+    )
+
+
+def place(dataset: str, resolution: int) -> dict[str, Any]:
+    published = PLACES[dataset, resolution]
+    return {
+        "dataset": dataset,
+        "resolution": resolution,
+        "published_dataset": published[0],
+        "published_resolution": published[1],
+    }
+
+
+def reconstruction(
+    dataset: str, resolution: int, facts: dict[str, Any], quality: float, random_features: bool = True
+) -> Record:
+    noise = random.Random(f"{dataset}{resolution}{facts['autoencoder']}")
+    if resolution == 128 and not facts["high_resolution_phase"] and facts["group"] == "ablations":
+        quality -= 0.2
+    lost = 1 - quality
+    psnr = 12 + 16 * quality + noise.uniform(-0.2, 0.2)
+    identity = quality == 1.0
+    error = None if identity else 0.02
+    values = {
+        "rfid": Value(value=lost**2 * 40, n=64, standard_error=lost * 0.3, random_features=random_features),
+        "psnr": Value(value=math.inf if identity else psnr, n=64, standard_error=None if identity else 0.2, unit="dB"),
+        "ssim": Value(value=quality, n=64, standard_error=error),
+        "lpips": Value(value=lost * 0.6, n=64, standard_error=error, random_features=random_features),
+    }
+    return record("reconstruction", {**place(dataset, resolution), **facts}, values)
+
+
+def generation_cell(diffusion: str, paper: str, name: str, patch_size: int) -> dict[str, Any]:
+    facts = BY_NAME[name]
+    return {
+        **place("scenes", 128),
+        **facts,
+        "diffusion": diffusion,
+        "diffusion_paper_name": paper,
+        "patch_size": patch_size,
+        "tokens": (128 // facts["spatial_compression"] // patch_size) ** 2,
+        "tables": [1, 3],
+    }
+
+
+def generation(cell: dict[str, Any], random_features: bool = True) -> list[Record]:
+    noise = random.Random(str(cell["diffusion"]) + cell["autoencoder"] + str(cell["patch_size"]))
+    fid = 60 + 20 * math.log2(cell["spatial_compression"] * cell["patch_size"] / 16) + 12 * (cell["patch_size"] - 1)
+    fid += noise.uniform(-3, 3)
+    measured = {"n": 256, "random_features": random_features}
+    quality = {
+        "fid_without_guidance": Value(value=fid, standard_error=2.0, **measured),
+        "fid_with_guidance": Value(value=fid * 0.7, standard_error=1.5, **measured),
+        "clip_score_without_guidance": Value(value=20.0, standard_error=0.1, **measured),
+        "clip_score_with_guidance": Value(value=22.0, standard_error=0.1, **measured),
+    }
+    speed = 40000 / (cell["tokens"] + 20)
+    efficiency = {
+        "training_images_per_second": Value(value=speed, n=30, standard_error=speed * 0.01),
+        "inference_images_per_second": Value(value=speed * 3.1, n=30, standard_error=speed * 0.02),
+        "latency_ms": Value(value=2000 / speed, n=30, standard_error=0.05),
+        "peak_memory_gb": Value(value=0.1 + cell["tokens"] / 1000, n=1),
+        "parameters": Value(value=1_234_567 + 1000 * cell["latent_channels"], n=1),
+        "gmacs": Value(value=cell["tokens"] * 0.0012, n=1),
+    }
+    return [record("generation", cell, quality), record("efficiency", cell, efficiency)]
+
+
+def demo_records(random_features: bool = True) -> list[Record]:
+    records = [
+        reconstruction(dataset, resolution, facts, quality, random_features)
+        for dataset, resolution in PLACES
+        for facts, quality in QUALITIES
+    ]
+    uvit = [("sd-vae-f8-demo", 2), ("sd-vae-f8-demo", 4), ("sd-vae-f32-demo", 1), ("dc-ae-f32-demo", 1),
+            ("sd-vae-f64-demo", 1), ("dc-ae-f64-demo", 1), ("sd-vae-f8-space-to-channel-demo", 1)]  # fmt: skip
+    for name, patch_size in uvit:
+        records += generation(generation_cell("uvit-demo", "UViT-S", name, patch_size), random_features)
+    for name, patch_size in [("sd-vae-f8-demo", 4), ("dc-ae-f32-demo", 1)]:
+        records += generation(generation_cell("dit-demo", "DiT-XL", name, patch_size), random_features)
+    return records

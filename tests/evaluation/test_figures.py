@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures from synthetic records: what is drawn, what is said where nothing is, and that files repeat to the byte."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from evaluation.figure2 import figure_2a, figure_2b, figure_2c
+from evaluation.figure3 import figure_3a, figure_3b
+from evaluation.figure_style import COLOURS, Line, draw, label_ends, new_figure, save_figure, styled
+from evaluation.figures import CAPTIONS, FIGURES, SAMPLE_FIGURES, draw_figures
+from evaluation.published import read_published
+from evaluation.sample_figures import figure_generation_samples, figure_reconstruction_samples
+from tests.evaluation import synthetic
+
+
+@pytest.fixture(scope="module")
+def published():
+    return read_published()
+
+
+@pytest.fixture
+def records():
+    return synthetic.demo_records()
+
+
+def texts(figure: Figure) -> list[str]:
+    """Every text of a figure, titles, labels, ticks and names of lines."""
+    found = figure.findobj(lambda artist: hasattr(artist, "get_text"))
+    return [text for text in (artist.get_text() for artist in found) if text]
+
+
+def panels(figure: Figure) -> dict[str, object]:
+    return {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
+
+
+def curve(axis, colour: str) -> tuple[list[float], list[float]]:
+    """Points of the lines of a colour."""
+    found = [line for line in axis.get_lines() if line.get_color() == COLOURS[colour] and line.get_marker() != "_"]
+    points = [point for line in found for point in zip(*line.get_data(), strict=True)]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def value_of(records, kind, autoencoder, dataset, resolution, metric, patch_size=None):
+    for record in records:
+        cell = record.cell
+        if (record.kind, cell["autoencoder"], cell["dataset"], cell["resolution"]) == (
+            kind, autoencoder, dataset, resolution,
+        ) and cell.get("patch_size") == patch_size:  # fmt: skip
+            return record.values[metric].value
+    raise LookupError(autoencoder)
+
+
+# --- Figure 2 ---
+
+
+def test_figure_2a_shows_each_family_at_the_lowest_resolution(records, published):
+    axes = panels(figure_2a(records, published))
+    assert list(axes) == ["paper: ImageNet 256 px", "here: scenes 64 px", "here: photographs 128 px"]
+    x, y = curve(axes["here: scenes 64 px"], "vermillion")
+    assert x == [8, 32, 64]
+    assert y[1] == value_of(records, "reconstruction", "sd-vae-f32-demo", "scenes", 64, "rfid")
+    x, y = curve(axes["here: scenes 64 px"], "blue")
+    assert x == [32, 64]  # without the ablations
+    assert y[1] == value_of(records, "reconstruction", "dc-ae-f64-demo", "scenes", 64, "rfid")
+
+
+def test_figure_2a_shows_the_paper_in_a_panel_of_its_own(published):
+    axis = panels(figure_2a([], published))["paper: ImageNet 256 px"]
+    assert curve(axis, "vermillion") == ([8, 32, 64], [0.90, 2.64, 26.65])
+    assert curve(axis, "blue") == ([32, 64], [0.69, 0.81])
+
+
+def test_random_features_are_named_on_the_axes(published):
+    for draw_figure in FIGURES.values():
+        assert "[random features]" in " ".join(texts(draw_figure(synthetic.demo_records(True), published)))
+        assert "[random features]" not in " ".join(texts(draw_figure(synthetic.demo_records(False), published)))
+
+
+def test_a_new_autoencoder_is_named_in_figure_2(published):
+    mine = synthetic.autoencoder("mine", 16, 16, None, kind="python", shortcuts=None, high=None)
+    cell = {**synthetic.generation_cell("uvit-demo", "UViT-S", "sd-vae-f8-demo", 2), **mine, "tokens": 16}
+    records = [*synthetic.demo_records(), synthetic.reconstruction("scenes", 64, mine, 0.9)]
+    records += synthetic.generation(cell)
+    for draw_figure in (figure_2a, figure_2b, figure_2c):
+        assert "mine" in texts(draw_figure(records, published))
+
+
+def test_figure_2b_compares_equal_tokens_only(records, published):
+    axes = panels(figure_2b(records, published))
+    assert set(axes) == {
+        "paper: DiT-XL, 256 tokens",
+        "paper: UViT-S, 64 tokens",
+        "here: uvit-demo, 16 tokens",
+        "here: dit-demo, 16 tokens",
+    }
+    ticks = [tick.get_text() for tick in axes["here: uvit-demo, 16 tokens"].get_xticklabels()]
+    assert ticks == ["f8 p4", "f32 p1"]
+    _, y = curve(axes["here: uvit-demo, 16 tokens"], "blue")
+    name = "fid_without_guidance"
+    assert y[0] == value_of(records, "generation", "dc-ae-f32-demo", "scenes", 128, name, patch_size=1)
+
+
+def test_figure_2b_takes_the_missing_row_of_dit_xl_from_table_3(published):
+    axis = panels(figure_2b([], published))["paper: DiT-XL, 256 tokens"]
+    assert curve(axis, "blue")[1] == [9.56, 2.84]
+
+
+def test_figure_2c_shows_fid_over_throughput(records, published):
+    axes = panels(figure_2c(records, published))
+    assert curve(axes["paper: UViT-H"], "blue") == ([1622, 6706], [2.53, 3.01])
+    cell = {"diffusion": "dit-demo", "autoencoder": "dc-ae-f32-demo"}
+    measured = {r.kind: r.values for r in records if cell.items() <= r.cell.items()}
+    x, y = curve(axes["here: dit-demo"], "blue")
+    assert x == [measured["efficiency"]["inference_images_per_second"].value]
+    assert y == [measured["generation"]["fid_with_guidance"].value]
+
+
+# --- Figure 3 ---
+
+
+def test_figure_3a_separates_with_and_without_shortcuts(records, published):
+    figure = figure_3a(records, published)
+    psnr = figure.axes[1]
+    assert psnr.get_ylabel() == "PSNR (dB) ↑"
+    for colour, names in (
+        ("blue", ["dc-ae-f32-demo", "dc-ae-f64-demo"]),
+        ("orange", ["dc-ae-f32-no-residual-demo", "dc-ae-f64-no-residual-demo"]),
+        ("green", ["sd-vae-f8-demo", "sd-vae-f8-space-to-channel-demo"]),
+    ):
+        expected = [value_of(records, "reconstruction", name, "scenes", 64, "psnr") for name in names]
+        assert curve(psnr, colour)[1][: len(names)] == expected
+    assert {"DC-AE", "DC-AE without\nshortcuts"} <= set(texts(figure))
+    assert "Paper, f64 at ImageNet 256 px: rFID 28.3 without residual shortcuts, 0.50 with." in texts(figure)
+
+
+def test_figure_3b_follows_an_autoencoder_from_low_to_high_resolution(records, published):
+    figure = figure_3b(records, published)
+    psnr = figure.axes[1]
+    for colour, name in (("blue", "dc-ae-f64-demo"), ("orange", "dc-ae-f64-no-high-resolution-demo")):
+        x, y = curve(psnr, colour)
+        assert x[:2] == [64, 128]
+        assert y[:2] == [value_of(records, "reconstruction", name, "scenes", r, "psnr") for r in (64, 128)]
+    assert len(figure.axes) == 2  # photographs have one resolution only
+    footnote = " ".join(texts(figure)).replace("\n", " ")
+    assert "f64 0.50 and 7.40, with high-resolution phase 0.20 at 1024 px; f8 0.51 and 0.19." in footnote
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_error_bars_are_drawn(records, published, name):
+    axes = [axis for axis in FIGURES[name](records, published).axes if "paper" not in axis.get_title()]
+    assert any(axis.containers and axis.containers[0].has_yerr for axis in axes)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_without_records_a_figure_says_not_run(published, name):
+    assert "not run" in texts(FIGURES[name]([], published))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_half_of_the_records_draw_a_figure(records, published, name):
+    for left in (records[::2], records[1::2], [r for r in records if r.kind != "generation"]):
+        assert isinstance(FIGURES[name](left, published), Figure)
+
+
+# --- samples ---
+
+
+def write_tiles(path, shades: list[list[int]], side: int) -> None:
+    """A PNG of square tiles, each of one grey."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid = np.kron(np.array(shades, np.uint8), np.ones((side, side), np.uint8))
+    Image.fromarray(grid).convert("RGB").save(path)
+
+
+@pytest.fixture
+def samples(records, tmp_path):
+    for number, record in enumerate(records):
+        cell = record.cell
+        place = tmp_path / record.kind / f"{cell['dataset']}-{cell['resolution']}"
+        if record.kind == "reconstruction":
+            path = place / f"{cell['autoencoder']}.png"
+            write_tiles(path, [[10, 20, 30, 40], [100 + number, 120, 130, 140]], cell["resolution"])
+        elif record.kind == "generation":
+            path = place / cell["autoencoder"] / f"{cell['diffusion']}-p{cell['patch_size']}.png"
+            write_tiles(path, [[10, 20, 30, 40], [50, 60, 70, 80]], cell["resolution"])
+    return tmp_path
+
+
+def strips(figure: Figure) -> list[np.ndarray]:
+    return [axis.get_images()[0].get_array() for axis in figure.axes]
+
+
+def test_reconstructions_stand_below_their_originals(records, samples):
+    figure = figure_reconstruction_samples(records, samples)
+    names = texts(figure)
+    assert names[0] == "original"
+    assert names[-2:] == ["scenes 128 px", "photographs 128 px"]
+    assert not any("identity" in name or "-no-" in name for name in names)
+    blocks = strips(figure)
+    assert len(blocks) == 2 * 7  # two data sets; original and six autoencoders
+    assert blocks[0].shape == (128, 3 * 128, 3)
+    assert [int(blocks[0][0, 128 * k, 0]) for k in range(3)] == [10, 20, 30]
+    assert int(blocks[2][0, 0, 0]) >= 100
+
+
+def test_generated_samples_stand_without_and_with_guidance(records, samples):
+    blocks = strips(figure_generation_samples(records, samples))
+    assert len(blocks) == 2 * sum(record.kind == "generation" for record in records)
+    assert [int(block[0, 0, 0]) for block in blocks[:2]] == [10, 50]
+
+
+def test_sample_figures_without_images_say_not_run(records, tmp_path):
+    for draw_figure in SAMPLE_FIGURES.values():
+        assert texts(draw_figure(records, tmp_path))[-1] == "not run"
+
+
+# --- style and files ---
+
+
+def test_labels_at_line_ends_do_not_overlap():
+    @styled
+    def figure_of_close_lines():
+        figure, ((axis,),) = new_figure(1, 1, 2.0)
+        lines = [Line(f"line {k}", COLOURS["blue"], [(0, 0, None), (1, 1 + k / 1000, None)]) for k in range(6)]
+        draw(axis, lines)
+        label_ends(axis, lines)
+        return figure
+
+    figure = figure_of_close_lines()
+    figure.canvas.draw()
+    boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
+    assert len(boxes) == 6
+    for lower, upper in itertools.pairwise(boxes):
+        assert upper.y0 >= lower.y1 - 1  # a pixel of rounding
+
+
+def test_every_figure_has_a_caption_that_names_it():
+    assert set(CAPTIONS) == {*FIGURES, *SAMPLE_FIGURES}
+    for name in FIGURES:
+        assert CAPTIONS[name].startswith(f"Figure {name.removeprefix('figure')}.")
+
+
+def test_files_repeat_to_the_byte_and_hold_no_date(records, published, tmp_path):
+    for folder in ("first", "second"):
+        save_figure(figure_3b(records, published), tmp_path / folder, "figure3b", CAPTIONS["figure3b"])
+    for ending in ("png", "pdf"):
+        first, second = ((tmp_path / folder / f"figure3b.{ending}").read_bytes() for folder in ("first", "second"))
+        assert first == second
+        assert b"CreationDate" not in first and b"Software" not in first and b"matplotlib" not in first.lower()
+    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == ["figure3b.pdf", "figure3b.png"]
+    assert Image.open(tmp_path / "first" / "figure3b.png").info["Description"] == CAPTIONS["figure3b"]
+
+
+def test_all_figures_are_written(records, samples, tmp_path):
+    few = [record for record in records if record.cell["spatial_compression"] == 64]
+    paths = draw_figures(few, samples, tmp_path / "figures")
+    names = [*FIGURES, *SAMPLE_FIGURES]
+    assert [path.name for path in paths] == [f"{name}.{ending}" for name in names for ending in ("png", "pdf")]
+    assert all(path.stat().st_size > 1000 for path in paths)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generation metrics on an untrained denoiser: what is paired with what, and what does not change the numbers."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+
+import evaluation.generation
+import evaluation.reference
+from dcae.autoencoders import load
+from dcae.benchmark import Config
+from dcae.benchmark.entries import DiffusionEntry, NetworkWeights, NoiseSchedule, Protocol, ScenesEntry
+from dcae.data import open_dataset
+from dcae.diffusion import LatentDataset, build_denoiser, encode_dataset
+from evaluation.generation import ImageSource, class_captions, evaluate_generation, guidance_scales
+from evaluation.reference import ReferenceError, write_reference
+from evaluation.statistics import frechet_distance_of_features
+
+ENTRY = DiffusionEntry(
+    name="tiny",
+    kind="u-vit",
+    depth=2,
+    width=32,
+    heads=2,
+    recipe="none",
+    sampler="dpm-solver++",
+    sampling_steps=4,
+    guidance_scale=3.0,
+)
+SCHEDULE = NoiseSchedule(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+IMAGES = 10
+
+
+class FewFeatures:
+    """In place of the Inception network: 48 mean colours."""
+
+    def __init__(self, protocol: Protocol, device: str):
+        pass
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(images.float(), images.shape[-1] // 4).flatten(1)
+
+
+@pytest.fixture(autouse=True)
+def few_features(monkeypatch):
+    for module in (evaluation.reference, evaluation.generation):
+        monkeypatch.setattr(module, "InceptionFeatures", FewFeatures)
+
+
+@pytest.fixture(scope="module")
+def protocol(tmp_path_factory) -> Protocol:
+    """The demo's, with a tiny CLIP model."""
+    folder = tmp_path_factory.mktemp("models")
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    (folder / "ViT-generation.json").write_text(json.dumps({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(folder)
+    clip = NetworkWeights(network="ViT-generation", weights="random")
+    numbers = {"generation_images": IMAGES, "generation_reference_images": 12}
+    return Config().entry("protocols", "random-features").model_copy(update={"clip": clip, **numbers})
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    entry = ScenesEntry(name="scenes", kind="scenes", train_images=12, validation_images=4)
+    return open_dataset(entry, "train", 64)
+
+
+@pytest.fixture(scope="module")
+def latents(dataset, tmp_path_factory) -> LatentDataset:
+    folder = tmp_path_factory.mktemp("latents")
+    encode_dataset(load("blur"), dataset, folder, identity={"autoencoder": "blur"})
+    return LatentDataset(folder)
+
+
+@pytest.fixture
+def parts(dataset, latents, protocol, tmp_path):
+    """Arguments of ``evaluate_generation``."""
+    reference = tmp_path / "reference.safetensors"
+    write_reference(dataset, protocol.generation_reference_images, protocol, reference)
+    channels, side, _ = latents.shape
+    torch.manual_seed(0)
+    denoiser = build_denoiser(ENTRY, channels, side, 2, latents.classes)
+    with torch.no_grad():
+        denoiser.output.weight.normal_(0, 0.5)  # fresh weights hardly look at the label
+        denoiser.label_embedding.weight.mul_(5)
+    return {
+        "denoiser": denoiser,
+        "entry": ENTRY,
+        "noise_schedule": SCHEDULE,
+        "autoencoder": load("blur"),
+        "latents": latents,
+        "dataset": dataset,
+        "protocol": protocol,
+        "reference": reference,
+    }
+
+
+def test_values_with_and_without_guidance(parts):
+    result = evaluate_generation(**parts)
+    assert set(result.values) == {
+        f"{name}_{setting}_guidance" for name in ("fid", "clip_score") for setting in ("without", "with")
+    }
+    for value in result.values.values():
+        assert value.n == IMAGES
+        assert value.random_features
+        assert value.standard_error > 0
+    assert result.values["fid_without_guidance"].value != result.values["fid_with_guidance"].value
+    assert list(result.samples) == ["without_guidance", "with_guidance"]
+    for images in result.samples.values():
+        assert images.shape == (8, 3, 64, 64)
+        assert images.dtype == torch.uint8
+
+
+def test_batch_size_and_earlier_random_numbers_do_not_matter(parts):
+    first = evaluate_generation(**parts, batch_size=3)
+    torch.manual_seed(123)
+    second = evaluate_generation(**parts, batch_size=16)
+    for name, value in first.values.items():
+        assert value.value == pytest.approx(second.values[name].value, rel=1e-3)  # a grey level may flip
+    other_seed = evaluate_generation(**parts, seed=1)
+    assert other_seed.values["fid_without_guidance"].value != pytest.approx(
+        first.values["fid_without_guidance"].value, rel=1e-3
+    )
+
+
+def test_fid_is_that_of_all_samples_against_the_reference(parts, protocol, dataset):
+    result = evaluate_generation(**parts)
+    source = ImageSource(
+        parts["denoiser"].eval(), ENTRY, SCHEDULE, parts["autoencoder"], parts["latents"].shape, 12, seed=0
+    )
+    images, labels = source.images(range(IMAGES), 3.0)
+    real = torch.stack([dataset[k].image for k in range(12)])
+    features = FewFeatures(protocol, "cpu")
+    expected = frechet_distance_of_features(features(images), features(real))
+    assert result.values["fid_with_guidance"].value == pytest.approx(expected, rel=1e-6)
+    assert labels.shape == (IMAGES,)
+    assert torch.equal(result.samples["with_guidance"], images[:8])
+
+
+def test_each_sample_is_scored_against_the_caption_of_its_label(parts, monkeypatch):
+    seen: list[str] = []
+
+    class Listener:
+        def __call__(self, images, captions):
+            seen.extend(captions)
+            return torch.zeros(len(images), dtype=torch.float64)
+
+    monkeypatch.setattr(evaluation.generation, "_load_clip_score", lambda protocol, device: Listener())
+    evaluate_generation(**parts)
+    source = ImageSource(parts["denoiser"], ENTRY, SCHEDULE, parts["autoencoder"], parts["latents"].shape, 12, seed=0)
+    labels = source.images(range(IMAGES), 1.0)[1].tolist()
+    captions = class_captions(parts["latents"].class_names)
+    assert len(set(labels)) > 2
+    assert seen == [captions[label] for label in labels] * 2  # both settings have the same labels
+
+
+def test_settings():
+    assert guidance_scales(ENTRY, classes=12) == {"without_guidance": 1.0, "with_guidance": 3.0}
+    assert guidance_scales(ENTRY, classes=0) == {"without_guidance": 1.0}
+    assert guidance_scales(ENTRY.model_copy(update={"guidance_scale": 1.0}), classes=12) == {"without_guidance": 1.0}
+    assert class_captions(["face", "sea_anemone"]) == ["a picture of face", "a picture of sea anemone"]
+
+
+def test_a_protocol_without_clip_has_no_clip_score(parts, protocol):
+    result = evaluate_generation(**{**parts, "protocol": protocol.model_copy(update={"clip": None})})
+    assert set(result.values) == {"fid_without_guidance", "fid_with_guidance"}
+
+
+def test_a_reference_of_other_images_is_refused(parts, dataset):
+    other = open_dataset(ScenesEntry(name="s", kind="scenes", train_images=12, validation_images=12), "validation", 64)
+    with pytest.raises(ReferenceError, match="dataset"):
+        evaluate_generation(**{**parts, "dataset": other})
+
+
+def test_samples_that_are_not_finite_are_errors(parts):
+    with torch.no_grad():
+        parts["denoiser"].output.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="tiny: decoded samples hold NaN"):
+        evaluate_generation(**parts)

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables from synthetic records: which numbers stand where, and what is said about them."""
+
+from __future__ import annotations
+
+import io
+
+import pandas
+import pytest
+
+from evaluation.published import read_published
+from evaluation.rows import ABLATIONS, CONTROLS, HEADINGS, NOT_RUN, RE_EVALUATED, REPRODUCED
+from evaluation.table_formats import FORMATS, Number, to_csv, to_markdown
+from evaluation.tables import build_table, build_tables, write_tables
+from tests.evaluation import synthetic
+
+
+def frame(table) -> pandas.DataFrame:
+    return pandas.read_csv(io.StringIO(to_csv(table)), na_values="not run", keep_default_na=True)
+
+
+def entries(table, title: str, occurrence: int = 0) -> list:
+    """The cells below a printed title, through all sections."""
+    positions = [i for i, column in enumerate(table.columns) if column.title == title and column.in_csv]
+    return [row[positions[occurrence]] for section in table.sections for row in section.rows]
+
+
+def changed(records, where, **update):
+    return [record.model_copy(update=update) if where(record) else record for record in records]
+
+
+def is_kind(kind: str, autoencoder: str):
+    return lambda record: record.kind == kind and record.cell["autoencoder"] == autoencoder
+
+
+@pytest.fixture
+def records():
+    return synthetic.demo_records()
+
+
+# --- what stands where ---
+
+
+def test_every_cell_has_its_row(records):
+    tables = build_tables(records)
+    counts = {name: sum(len(section.rows) for section in table.sections) for name, table in tables.items()}
+    reconstructions = sum(record.kind == "reconstruction" for record in records)
+    generations = sum(record.kind == "generation" for record in records)
+    assert counts == {"table1": generations, "table2": reconstructions, "table3": generations}
+
+
+def test_the_paper_s_value_stands_right_of_the_measured_one(records):
+    for table in build_tables(records).values():
+        titles = [column.title for column in table.columns]
+        names = [column.name for column in table.columns]
+        for index, title in enumerate(titles):
+            if title == "paper":
+                assert names[index - 1].removesuffix(" [random features]") == names[index].removesuffix(", paper")
+
+
+def test_values_and_published_values_are_the_right_ones(records):
+    data = frame(build_table(2, records))
+    row = data[(data["Autoencoder"] == "dc-ae-f64-demo") & (data["Dataset"] == "photographs")].iloc[0]
+    record = next(r for r in records if is_kind("reconstruction", "dc-ae-f64-demo")(r) and r.cell["resolution"] == 128
+                  and r.cell["dataset"] == "photographs")  # fmt: skip
+    assert row["PSNR (dB)"] == record.values["psnr"].value
+    assert row["PSNR (dB), standard error"] == record.values["psnr"].standard_error
+    assert row["PSNR (dB), n"] == 64
+    assert row["PSNR (dB), paper"] == 31.04
+    assert row["Latent shape"] == "2x2x128"
+
+
+def test_speed_is_shown_with_its_ratio_to_f8_p2(records):
+    data = frame(build_table(3, records))
+    data = data[data["Diffusion model"] == "uvit-demo"].set_index(["Autoencoder", "p"])
+    name = "Training (images/s)"
+    base, fast = data.loc[("sd-vae-f8-demo", 2)], data.loc[("dc-ae-f64-demo", 1)]
+    assert base[f"{name}, ratio to f8 p2"] == 1.0
+    assert fast[f"{name}, ratio to f8 p2"] == pytest.approx(fast[name] / base[name])
+    assert fast[f"{name}, paper, ratio to f8 p2"] == pytest.approx(6295 / 352)
+    assert "(17.9×)" in to_markdown(build_table(3, records))
+
+
+def test_no_ratio_without_an_f8_p2_row(records):
+    left = [record for record in records if record.cell.get("patch_size") != 2]
+    assert frame(build_table(3, left))["Training (images/s), ratio to f8 p2"].isna().all()
+
+
+def test_table_1_takes_the_dit_xl_row_of_dc_ae_from_table_3_and_says_so(records):
+    table = build_table(1, records)
+    row = frame(table).set_index(["Diffusion model", "Autoencoder"]).loc[("dit-demo", "dc-ae-f32-demo")]
+    assert row["FID w/o CFG, paper"] == 9.56
+    assert any("are those of Table 3" in note for note in table.notes)
+
+
+def test_paper_names_stand_in_brackets_behind_entry_names(records):
+    text = to_markdown(build_table(1, records))
+    assert "| uvit-demo (UViT-S) | dc-ae-f64-demo (DC-AE-f64)" in text
+    assert "| sd-vae-f8-space-to-channel-demo " in text
+
+
+def test_rows_of_one_setting_are_ordered_by_compression(records):
+    data = frame(build_table(3, records))
+    pairs = list(data[data["Diffusion model"] == "uvit-demo"][["Autoencoder", "p"]].itertuples(index=False, name=None))
+    assert pairs[:4] == [("sd-vae-f8-demo", 2), ("sd-vae-f8-demo", 4), ("sd-vae-f32-demo", 1), ("dc-ae-f32-demo", 1)]
+
+
+# --- classes of numbers ---
+
+
+def test_classes_stand_under_headings_of_their_own(records):
+    mixed = changed(records, is_kind("reconstruction", "sd-vae-f8-demo"), number_class="re-evaluated")
+    table = build_table(2, mixed)
+    headings = [section.heading for section in table.sections]
+    assert headings == [REPRODUCED, RE_EVALUATED, ABLATIONS, CONTROLS] == [h for h in HEADINGS if h != NOT_RUN]
+    data = frame(table).groupby("section")["Autoencoder"].unique()
+    assert list(data[RE_EVALUATED]) == ["sd-vae-f8-demo"]
+    assert set(data[CONTROLS]) == {"identity", "blur", "mean-colour"}
+    assert all("-no-" in name for name in data[ABLATIONS])
+
+
+def test_random_features_are_named_in_columns_and_caption():
+    real, random = build_table(2, synthetic.demo_records(False)), build_table(2, synthetic.demo_records(True))
+    assert "random" not in real.caption + "".join(column.name for column in real.columns)
+    assert "[random features]: rFID, LPIPS" in random.caption
+    named = {column.name for column in random.columns if column.measured}
+    assert named == {"rFID [random features]", "PSNR (dB)", "SSIM", "LPIPS [random features]"}
+    for render in FORMATS.values():
+        assert "[random features]" in render(random)
+
+
+def test_random_and_real_features_never_share_a_column():
+    real = [record for record in synthetic.demo_records(False) if record.cell["dataset"] == "scenes"]
+    random = [record for record in synthetic.demo_records(True) if record.cell["dataset"] == "photographs"]
+    data = frame(build_table(2, real + random)).set_index("Dataset")
+    assert data.loc["photographs", "rFID"].replace("–", None).isna().all()
+    assert data.loc["scenes", "rFID [random features]"].isna().all()
+    assert data.loc["scenes", "rFID"].notna().all()
+
+
+# --- bold ---
+
+
+def bold_names(table, title: str) -> list[str]:
+    names = entries(table, "Autoencoder")
+    return [name for name, number in zip(names, entries(table, title), strict=True) if number.bold]
+
+
+def with_psnr(records, name: str, value: float, error: float | None):
+    def update(record):
+        psnr = record.values["psnr"].model_copy(update={"value": value, "standard_error": error})
+        return record.model_copy(update={"values": {**record.values, "psnr": psnr}})
+
+    return [update(record) if is_kind("reconstruction", name)(record) else record for record in records]
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "bold"),
+    [(1.0, 0.1, ["dc-ae-f32-demo"]), (0.25, 0.1, []), (1.0, None, []), (-1.0, 0.1, ["sd-vae-f32-demo"])],
+)
+def test_bold_only_if_distinguishable(records, difference, error, bold):
+    # 0.25 is less than two standard errors of a difference of two values known to 0.1 each.
+    place = [r for r in records if r.cell["dataset"] == "photographs" and r.cell["spatial_compression"] == 32]
+    place = with_psnr(with_psnr(place, "sd-vae-f32-demo", 20.0, error), "dc-ae-f32-demo", 20.0 + difference, error)
+    assert bold_names(build_table(2, place), "PSNR (dB) ↑") == bold
+
+
+def test_lower_is_bold_where_lower_is_better(records):
+    place = [r for r in records if r.cell["dataset"] == "photographs" and r.cell["spatial_compression"] == 64]
+    assert bold_names(build_table(2, place), "rFID ↓ [random features]") == ["dc-ae-f64-demo"]
+
+
+def test_controls_and_ablations_are_never_bold(records):
+    table = build_table(2, records)
+    for section in table.sections:
+        if section.heading in (ABLATIONS, CONTROLS):
+            assert not any(entry.bold for row in section.rows for entry in row if isinstance(entry, Number))
+
+
+# --- protocols ---
+
+
+def test_a_record_of_another_protocol_is_marked_and_explained(records):
+    other = {"inception": {"network": "inception-v3", "weights": "other"}, "reconstruction_images": 32}
+    mixed = changed(records, is_kind("reconstruction", "dc-ae-f64-demo"), protocol=other, protocol_fingerprint="other")
+    table = build_table(2, mixed)
+    names = entries(table, "Autoencoder")
+    marked = {name for name, number in zip(names, entries(table, "PSNR (dB) ↑"), strict=True) if number.mark}
+    assert marked == {"dc-ae-f64-demo"}
+    note = next(note for note in table.notes if note.startswith("a: "))
+    assert "inception.weights other instead of random" in note
+    assert "reconstruction_images 32 instead of 64" in note
+    assert "<sup>a</sup>" in to_markdown(table)
+    assert set(frame(table)["Protocols"]) == {"reconstruction other", "reconstruction reconstruction-protocol"}
+
+
+def test_values_of_different_protocols_do_not_compete_for_bold(records):
+    place = [r for r in records if r.cell["dataset"] == "photographs" and r.cell["spatial_compression"] == 32]
+    assert bold_names(build_table(2, place), "PSNR (dB) ↑") == ["dc-ae-f32-demo"]
+    mixed = changed(place, is_kind("reconstruction", "dc-ae-f32-demo"), protocol_fingerprint="other")
+    assert bold_names(build_table(2, mixed), "PSNR (dB) ↑") == []
+
+
+def test_equal_protocols_leave_no_mark(records):
+    for table in build_tables(records).values():
+        assert not any(note.startswith("a: ") for note in table.notes)
+
+
+# --- what was not run ---
+
+
+def test_without_records_every_published_row_is_not_run():
+    published = read_published()
+    for number, table in enumerate(build_tables([], "paper").values(), start=1):
+        (section,) = table.sections
+        assert section.heading == NOT_RUN
+        assert len(section.rows) == len(published.rows(number))
+        assert "not run" in to_markdown(table)
+
+
+def test_a_cell_with_speed_but_no_quality_is_half_run(records):
+    table = build_table(3, [record for record in records if record.kind == "efficiency"])
+    assert {number.missing for number in entries(table, "FID w/o CFG ↓")} == {"not run"}
+    assert all(number.value for number in entries(table, "Latency (ms) ↓"))
+
+
+def test_planned_cells_without_records_are_not_run(records):
+    cells = [record.cell for record in records if record.kind == "generation"]
+    left = [record for record in records if record.cell.get("autoencoder") != "dc-ae-f64-demo"]
+    data = frame(build_table(1, left, planned=cells)).set_index("Autoencoder")
+    assert data.loc["dc-ae-f64-demo", "section"] == NOT_RUN
+    assert data.loc["dc-ae-f64-demo", "FID w/o CFG, paper"] == 67.30
+    assert len(data) == len(cells)
+
+
+def test_stand_ins_do_not_list_the_paper_s_rows_but_the_paper_s_own_data_do(records):
+    assert NOT_RUN not in {section.heading for section in build_table(2, records).sections}
+    real = [
+        record.model_copy(update={"cell": {**record.cell, "dataset_paper_name": "FFHQ", "resolution": 1024}})
+        for record in records
+        if record.kind == "reconstruction" and record.cell["dataset"] == "photographs"
+    ]
+    table = build_table(2, real)
+    left = {section.heading: section.rows for section in table.sections}[NOT_RUN]
+    # 16 published rows, of which SD-VAE-f64c128 and DC-AE-f64 at FFHQ 1024 are filled.
+    assert len(left) == 14
+    assert not any("other data and resolution" in note for note in table.notes)
+
+
+def test_stand_ins_are_called_so(records):
+    notes = " ".join(build_table(2, records).notes)
+    assert "Beside scenes at 64 px stand the paper's numbers for ImageNet at 256 px" in notes
+
+
+def test_two_records_of_one_cell_are_an_error(records):
+    with pytest.raises(ValueError, match=r"two generation records of one cell.*dc-ae-f32-demo"):
+        build_tables([*records, next(filter(is_kind("generation", "dc-ae-f32-demo"), records))])
+
+
+def test_speed_on_two_devices_gives_two_rows_each_with_its_own_ratio(records):
+    again = changed(
+        [record for record in records if record.kind == "efficiency"], lambda record: True, device={"name": "Other GPU"}
+    )
+    data = frame(build_table(3, [*records, *again]))
+    assert set(data["Device"]) == {"Test CPU", "Other GPU"}
+    assert len(data) == 2 * len(again)
+    assert (data["Training (images/s), ratio to f8 p2"].dropna() >= 1.0).all()
+
+
+# --- controls ---
+
+
+def test_sound_controls_are_noted_below(records):
+    table = build_table(2, records)
+    assert table.notes[0].startswith("Controls land where they belong")
+    assert "BROKEN" not in table.caption
+
+
+def test_broken_controls_are_loud_and_above(records):
+    def value(record):
+        return record.values["lpips"].model_copy(update={"value": 0.2})
+
+    spoilt = [
+        r.model_copy(update={"values": {**r.values, "lpips": value(r)}}) if r.cell["autoencoder"] == "identity" else r
+        for r in records
+    ]
+    table = build_table(2, spoilt)
+    assert table.caption.startswith("CONTROLS BROKEN")
+    assert "identity on scenes 64 px: expected lpips 0, found 0.2" in table.caption
+
+
+# --- files ---
+
+
+def test_files_are_equal_to_the_byte_and_left_alone_if_unchanged(records, tmp_path):
+    paths = write_tables(build_tables(records, "demo"), tmp_path)
+    assert sorted(path.name for path in paths) == sorted(f"table{i}.{end}" for i in (1, 2, 3) for end in FORMATS)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+    write_tables(build_tables(list(records), "demo"), tmp_path)
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+
+
+def test_tables_do_not_depend_on_when_a_record_was_made(records):
+    later = [
+        record.model_copy(
+            update={"provenance": record.provenance.model_copy(update={"created": "2030-01-01", "wall_seconds": 9.0})}
+        )
+        for record in records
+    ]
+    assert build_tables(later) == build_tables(records)
+
+
+def test_tables_do_not_depend_on_records_read_from_files(records, tmp_path):
+    read = []
+    for index, record in enumerate(records):
+        record.write(tmp_path / f"{index}.json")
+        read.append(type(record).read(tmp_path / f"{index}.json"))
+    assert build_tables(read) == build_tables(records)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pyproject.toml, requirements.lock and environment.yml describe one environment, and the running one is it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = (ROOT / "requirements.lock").read_text()
+LOCKED = [Requirement(line.rstrip(" \\")) for line in LOCK.splitlines() if line and not line.startswith(" ")]
+DIRECT = [
+    Requirement(text)
+    for text in (*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["dev"])
+]
+PYTHONS = ("3.11", "3.12")
+
+
+def locked_versions(python: str) -> dict[str, str]:
+    """Package to version that the lock gives to a Python version on 64-bit Linux."""
+    machine = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+        "platform_machine": "x86_64",
+    }
+    applying = [each for each in LOCKED if each.marker is None or each.marker.evaluate(machine)]
+    return {canonicalize_name(each.name): next(iter(each.specifier)).version for each in applying}
+
+
+def test_lock_parses_as_many_packages_as_it_has_pins():
+    assert len(LOCKED) == LOCK.count("==") - LOCK.count("== '") > 100
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("requirement", DIRECT, ids=str)
+def test_every_direct_dependency_is_locked_within_its_bounds(requirement, python):
+    version = locked_versions(python).get(canonicalize_name(requirement.name))
+    assert version is not None, f"{requirement.name} is not in requirements.lock: make lock"
+    assert requirement.specifier.contains(version), f"requirements.lock has {version}, pyproject.toml: {requirement}"
+
+
+def test_every_direct_dependency_has_a_lower_bound():
+    without = [str(each) for each in DIRECT if not any(part.operator == ">=" for part in each.specifier)]
+    assert without == []
+
+
+def test_both_pythons_get_the_same_versions():
+    older, newer = (locked_versions(python) for python in PYTHONS)
+    assert older == newer
+
+
+def test_lock_pins_torch_and_torchvision_as_pyproject_says():
+    versions = locked_versions("3.11")
+    for constraint in map(Requirement, PYPROJECT["tool"]["uv"]["constraint-dependencies"]):
+        assert constraint.specifier.contains(versions[constraint.name])
+
+
+def test_every_locked_package_has_a_sha256():
+    blocks = re.split(r"\n(?=\S)", LOCK.strip())
+    without = [block.splitlines()[0] for block in blocks if not re.search(r"--hash=sha256:[0-9a-f]{64}", block)]
+    assert without == []
+
+
+def test_lock_names_no_host():
+    assert re.findall(r".*(?:://|--(?:extra-)?index|--find-links| @ ).*", LOCK) == []
+
+
+def test_environment_yml_takes_all_but_python_and_pip_from_the_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert pip == {"pip": ["--requirement requirements.lock"]}
+    names = [re.match(r"[a-z]+", each).group() for each in conda]
+    assert names == ["python", "pip"]
+
+
+def test_environment_yml_and_pyproject_allow_the_same_pythons():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = SpecifierSet(environment["dependencies"][0].removeprefix("python "))
+    allowed = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    assert conda == allowed
+    candidates = [f"3.{minor}" for minor in range(8, 16)]
+    assert tuple(allowed.filter(candidates)) == PYTHONS
+
+
+def test_the_running_environment_is_within_the_bounds():
+    versions = {requirement.name: importlib.metadata.version(requirement.name) for requirement in DIRECT}
+    wrong = [str(each) for each in DIRECT if not each.specifier.contains(versions[each.name])]
+    assert wrong == [], f"make setup; found {versions}"
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == importlib.metadata.version("dcae")
+    assert citation["license"] == PYPROJECT["project"]["license"]

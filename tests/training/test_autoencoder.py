@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The phases of an autoencoder's training."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from dcae.autoencoders import decoder_head, load, middle_layers
+from dcae.data import Mixture, open_dataset
+from dcae.training.autoencoder import PhaseTraining
+from dcae.training.freezing import evaluating, freeze_all_but, last_layer
+
+ROOT = Path(__file__).resolve().parents[2]
+FULL, ADAPTATION, REFINEMENT = (
+    "low-resolution-full", "high-resolution-latent-adaptation", "low-resolution-local-refinement"
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chain(tiny, tmp_path_factory) -> dict[str, Path]:
+    """Folders of a DC-AE after each of the three phases."""
+    folder, start, recipe = tmp_path_factory.mktemp("chain"), None, tiny.recipe(*tiny.THREE_PHASES)
+    folders = {}
+    for name in (FULL, ADAPTATION, REFINEMENT):
+        start = folders[name] = tiny.train(folder, tiny.dc_ae(), recipe, name, start)
+    return folders
+
+
+def names_within(autoencoder, layers) -> set[str]:
+    """Names of the parameters of some layers."""
+    inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    return {name for name, parameter in autoencoder.named_parameters() if id(parameter) in inside}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "layers"), [(FULL, ADAPTATION, middle_layers), (ADAPTATION, REFINEMENT, decoder_head)]
+)
+def test_a_phase_changes_all_of_its_layers_and_no_other_bit(tiny, chain, before, after, layers):
+    entry = tiny.dc_ae()
+    old, new = (load(entry, weights=chain[name]) for name in (before, after))
+    assert any("running_mean" in name for name in old.state_dict())
+    assert any("num_batches_tracked" in name for name in old.state_dict())
+    changed = {name for name, value in old.state_dict().items() if not torch.equal(value, new.state_dict()[name])}
+    assert changed == names_within(old, layers(old))
+
+
+def test_the_first_phase_changes_every_parameter_and_the_statistics_of_batchnorm(tiny, chain):
+    old, new = load(tiny.dc_ae(), seed=0), load(tiny.dc_ae(), weights=chain[FULL])
+    same = {name for name, value in old.state_dict().items() if torch.equal(value, new.state_dict()[name])}
+    assert same == set()
+
+
+def test_latents_are_the_same_bits_after_the_last_phase(tiny, chain):
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before, after = (load(tiny.dc_ae(), weights=chain[name]) for name in (ADAPTATION, REFINEMENT))
+    assert torch.equal(before.encode(images), after.encode(images))
+    assert before.latent_scale == after.latent_scale
+    assert not torch.equal(before.decode(before.encode(images)), after.decode(after.encode(images)))
+
+
+def test_the_scale_brings_latents_of_training_images_to_unit_rms(tiny, chain):
+    for name, resolution in ((FULL, 32), (ADAPTATION, 64)):
+        autoencoder = load(tiny.dc_ae(), weights=chain[name])
+        pixels = open_dataset(tiny.DATASETS["scenes"], "train", resolution).batch(range(24))
+        latents = autoencoder.encode(pixels.float() / 127.5 - 1) * autoencoder.latent_scale
+        # The scale comes from 512 draws, of which the 24 images are 21 or 22 each.
+        assert latents.square().mean().sqrt().item() == pytest.approx(1, abs=0.01)
+    assert load(tiny.dc_ae(), weights=chain[FULL]).latent_scale != autoencoder.latent_scale
+
+
+def test_a_scale_given_in_the_entry_stays(tiny, tmp_path):
+    recipe = tiny.recipe(tiny.phase(FULL, "all", steps=1))
+    folder = tiny.train(tmp_path, tiny.dc_ae(latent_scale=0.25), recipe, FULL)
+    assert load(tiny.dc_ae(), weights=folder).latent_scale == 0.25
+
+
+def test_training_lowers_the_loss_and_logs_every_term(chain):
+    lines = [json.loads(line) for line in (chain[REFINEMENT] / "training_log.jsonl").read_text().splitlines()]
+    assert [set(line) for line in lines if "loss" in line] == [
+        {"step", "loss", "l1", "lpips", "generator", "discriminator", "images_per_second"}
+    ] * 4
+    assert all(0 < line["validation_psnr"] < 60 for line in lines if "validation_psnr" in line)
+    first = [json.loads(line) for line in (chain[FULL] / "training_log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in first if "loss" in line]
+    assert losses[-1] < losses[0]
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["dc-ae", "sd-vae"])
+def test_a_stopped_training_goes_on_to_the_same_bits(tiny, tmp_path, monkeypatch, kind):
+    """With everything that draws or remembers: posterior noise, two optimisers, BatchNorm, an average."""
+    gan = {**tiny.GAN, "start_step": 2, "adaptive_weight": True}
+    losses = {"gan": gan, **({"kl": 1e-6} if kind == "sd-vae" else {})}
+    recipe = tiny.recipe(tiny.phase("single", "all", steps=5, losses=losses, ema={"decay": 0.9, "ramp_steps": 2}))
+    entry = tiny.sd_vae() if kind == "sd-vae" else tiny.dc_ae()
+    undisturbed = tiny.weights(tiny.train(tmp_path / "undisturbed", entry, recipe, "single"))
+
+    step = PhaseTraining.step
+
+    def stopping_step(self, number, batch):
+        if number == 3:
+            raise Stop
+        return step(self, number, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(PhaseTraining, "step", stopping_step)
+        tiny.train(tmp_path / "stopped", entry, recipe, "single")
+    resumed = tiny.weights(tiny.train(tmp_path / "stopped", entry, recipe, "single"))
+    assert [name for name in undisturbed if not torch.equal(undisturbed[name], resumed[name])] == []
+
+
+def start_process(rank: int, port: int, folder: Path) -> subprocess.Popen:
+    """One of two processes, as torchrun would start it."""
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    environment = {**os.environ, **{name: str(value) for name, value in ranks.items()}}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(__file__).with_name("tiny.py")), str(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, env={**environment, "OMP_NUM_THREADS": "1"}, text=True, **pipes)
+
+
+def test_two_processes_compute_what_one_computes(tiny, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start_process(rank, port, tmp_path / "two") for rank in (0, 1)]
+    outputs, errors = zip(*[process.communicate(timeout=120) for process in processes], strict=True)
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert outputs[1] == ""  # the second one knows that it is not the first
+    assert outputs[0].count("step 1/3") == 1
+    one = tiny.weights(tiny.train(tmp_path / "one", tiny.PARALLEL_ENTRY, tiny.PARALLEL_RECIPE, FULL))
+    two = tiny.weights(tmp_path / "two" / FULL)
+    # Sums over a batch are added in another order, and AdamW's first steps blow up the rounding of tiny gradients.
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("trains", "recorded"), [("all", True), ("middle", False), ("decoder-head", False)])
+def test_layers_before_the_first_trained_one_record_nothing_for_a_backward_pass(tiny, trains, recorded):
+    autoencoder = load(tiny.dc_ae())
+    freeze_all_but(autoencoder, trains)
+    images = torch.zeros(1, 3, 32, 32)
+    first_block = autoencoder.encoder.blocks()[0]
+    seen = []
+    first_block.register_forward_hook(lambda _module, _inputs, output: seen.append(output.requires_grad))
+    latents = autoencoder.encode(images)
+    assert seen == [recorded]
+    assert latents.requires_grad == (trains != "decoder-head")
+    assert autoencoder.decode(latents).requires_grad
+    assert {part.training for part in autoencoder.modules()} == {trains == "all"}
+
+
+def test_evaluating_leaves_no_trace(tiny):
+    autoencoder = load(tiny.dc_ae())
+    autoencoder.train()
+    autoencoder.encoder.eval()
+    with evaluating(autoencoder):
+        assert not autoencoder.decoder.training
+        assert not autoencoder.decode(autoencoder.encode(torch.zeros(1, 3, 32, 32))).requires_grad
+    assert autoencoder.decoder.training
+    assert not autoencoder.encoder.training
+
+
+def phase_training(tiny, entry, accelerator=None, **fields) -> PhaseTraining:
+    phase = tiny.recipe(tiny.phase("single", "all", **fields)).phases[0]
+    data = open_dataset(tiny.DATASETS["scenes"], "train", 32)
+    accelerator = accelerator or Accelerator(cpu=True)
+    return PhaseTraining(load(entry), phase, Mixture([data], [1], 0), data.batch(range(2)), 0, accelerator)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms(tiny):
+    losses = {"l1": 2.0, "kl": 0.5, "perceptual": tiny.LPIPS}
+    training = phase_training(tiny, tiny.sd_vae(), losses=losses)
+    batch = next(training.batches(0))
+    terms = training.step(0, batch)
+    assert terms["loss"].item() == pytest.approx(
+        (2 * terms["l1"] + 0.1 * terms["lpips"] + 0.5 * terms["kl"]).item(), rel=1e-5
+    )
+
+
+def test_the_adaptive_weight_balances_gradients_at_the_layer_that_makes_the_image(tiny):
+    gan = {**tiny.GAN, "weight": 0.5, "adaptive_weight": True}
+    training = phase_training(tiny, tiny.dc_ae(), losses={"gan": gan})
+    images = training._images(next(training.batches(0)).content)
+    reconstructions, _ = training.reconstruct(images)
+    loss, _ = training._reconstruction_loss(images, reconstructions, None)
+    weighted, _ = training.adversary.generator_loss(reconstructions, loss, 0)
+    layer = last_layer(training.autoencoder)
+    assert layer.shape[0] in (3, 12)
+    norms = [torch.autograd.grad(each, layer, retain_graph=True)[0].norm().item() for each in (loss, weighted)]
+    assert norms[1] == pytest.approx(0.5 * norms[0], rel=0.05)  # 1e-4 is added to the norm that divides
+
+
+def test_the_autoencoder_does_not_train_the_discriminator_and_the_other_way_round(tiny):
+    training = phase_training(tiny, tiny.dc_ae(), losses={"gan": {**tiny.GAN, "start_step": 1}})
+    batches = training.batches(0)
+    discriminator = training.adversary.discriminator
+    before = [parameter.clone() for parameter in discriminator.parameters()]
+    terms = training.step(0, next(batches))
+    assert terms["generator"] == terms["discriminator"] == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, discriminator.parameters(), strict=True))
+    training.step(1, next(batches))
+    assert all(parameter.grad is not None for parameter in discriminator.parameters())
+    assert not torch.equal(before[0], next(discriminator.parameters()))
+
+
+@pytest.fixture
+def fresh_accelerator():
+    """Accelerate keeps one precision for a whole process; this lets a test have another one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_bf16_computes_coarsely_and_keeps_exact_weights(tiny, fresh_accelerator):
+    exact = phase_training(tiny, tiny.dc_ae())
+    images = exact._images(next(exact.batches(0)).content)
+    expected, _ = exact.reconstruct(images)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    coarse = phase_training(tiny, tiny.dc_ae(), accelerator=Accelerator(cpu=True, mixed_precision="bf16"))
+    reconstructions, _ = coarse.reconstruct(images)
+    assert reconstructions.dtype == torch.float32
+    difference = ((reconstructions - expected).norm() / expected.norm()).item()
+    assert 1e-4 < difference < 0.1  # a number of bf16 is right to 0.4 %, and there are a dozen layers
+    coarse.step(0, next(coarse.batches(0)))
+    assert {parameter.dtype for parameter in coarse.autoencoder.parameters()} == {torch.float32}
+
+
+def test_validation_changes_nothing(tiny):
+    training = phase_training(tiny, tiny.dc_ae())
+    before = {name: value.clone() for name, value in training.autoencoder.state_dict().items()}
+    first = training.validate()
+    assert training.validate() == first
+    assert all(torch.equal(before[name], value) for name, value in training.autoencoder.state_dict().items())
+    assert training.autoencoder.training
+
+
+def test_precision_and_layout_are_those_of_the_recipe(tiny):
+    training = phase_training(tiny, tiny.dc_ae(), channels_last=True)
+    images = training._images(next(training.batches(0)).content)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert (images.min().item(), images.max().item()) >= (-1.0, 0.0)
+    assert images.max() <= 1
+    assert last_layer(training.autoencoder).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "nonsense"}, r"tiny-recipe has no phase 'nonsense': \['single', 'head'\]"),
+        ({"name": "head"}, "phase head trains decoder-head only; it needs the weights of an earlier phase"),
+        ({"name": "single", "resolution": 36}, "tiny-dc-ae with f8 cannot be trained at 36 px .*multiple of 8"),
+        ({"name": "single", "kl": 1e-6}, "KL loss, but tiny-dc-ae has no method posterior"),
+    ],
+)
+def test_what_does_not_fit_is_an_error(tiny, tmp_path, arguments, message):
+    single = tiny.phase("single", "all", resolution=arguments.get("resolution", 32), losses={"kl": arguments.get("kl")})
+    recipe = tiny.recipe(single, tiny.phase("head", "decoder-head"))
+    with pytest.raises(ValueError, match=message):
+        tiny.train(tmp_path, tiny.dc_ae(), recipe, arguments["name"])
+    assert not (tmp_path / arguments["name"]).exists()
+
+
+def test_the_start_is_part_of_the_identity(tiny, chain, tmp_path, capsys):
+    """Other weights to start from give another training, even if nothing else differs."""
+    recipe = tiny.recipe(*tiny.THREE_PHASES)
+    a = tiny.weights(tiny.train(tmp_path, tiny.dc_ae(), recipe, REFINEMENT, chain[ADAPTATION]))
+    b = tiny.weights(tiny.train(tmp_path, tiny.dc_ae(), recipe, REFINEMENT, chain[FULL]))
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+    assert "differs in start; kept" in capsys.readouterr().out

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of diffusion models on cached latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from dcae.autoencoders import load
+from dcae.benchmark.entries import ADAPTERS
+from dcae.data import open_dataset
+from dcae.diffusion import LatentDataset, build_denoiser, encode_dataset, load_denoiser
+from dcae.training import checkpoint, train_denoiser
+from dcae.training.denoiser import DenoiserTraining, fingerprint
+
+ENTRIES = {
+    kind: ADAPTERS["diffusion"].validate_python(
+        {"name": f"tiny-{kind}", "kind": kind, "depth": 2, "width": 16, "heads": 2, "recipe": "none",
+         "sampler": "ddpm", "sampling_steps": 2, "guidance_scale": 1.5}
+    )
+    for kind in ("dit", "u-vit")
+}  # fmt: skip
+
+
+def recipe(kind: str, **fields):
+    content = {
+        "name": "tiny", "kind": "diffusion", "steps": 5, "batch_size": 4, "checkpoint_every": 2,
+        "objective": "epsilon-learned-range" if kind == "dit" else "epsilon", "label_dropout": 0.3,
+        "noise_schedule": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
+        "optimiser": {"learning_rate": 1e-3}, "ema": {"decay": 0.5}, **fields,
+    }  # fmt: skip
+    return ADAPTERS["recipes"].validate_python(content)
+
+
+@pytest.fixture(scope="module")
+def latents(tiny, tmp_path_factory) -> Path:
+    """Latents [4, 4, 4] of 24 scenes."""
+    folder = tmp_path_factory.mktemp("latents") / "scenes"
+    autoencoder = load(tiny.dc_ae(latent_scale=0.5))
+    encode_dataset(autoencoder, open_dataset(tiny.DATASETS["scenes"], "train", 32), folder, {"autoencoder": "tiny"})
+    return folder
+
+
+def train(folder: Path, latents: Path, kind: str, patch_size: int = 1, expected_latents: dict | None = None):
+    """Train in ``folder`` and return what was saved."""
+    train_denoiser(
+        entry=ENTRIES[kind], recipe=recipe(kind), latents=latents, patch_size=patch_size, output=folder / "output",
+        state=folder / "state", seed=0, config_digest="config", code_digest="code", expected_latents=expected_latents,
+    )  # fmt: skip
+    return load_denoiser(folder / "output")
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["dit", "u-vit"])
+def test_a_stopped_training_goes_on_to_the_same_bits(latents, tmp_path, monkeypatch, kind):
+    undisturbed = train(tmp_path / "undisturbed", latents, kind).state_dict()
+    step = DenoiserTraining.step
+
+    def stopping_step(self, number, batch):
+        if number == 3:
+            raise Stop
+        return step(self, number, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(DenoiserTraining, "step", stopping_step)
+        train(tmp_path / "stopped", latents, kind)
+    torch.manual_seed(77)
+    resumed = train(tmp_path / "stopped", latents, kind).state_dict()
+    assert [name for name in undisturbed if not torch.equal(undisturbed[name], resumed[name])] == []
+
+
+def training(latents: Path, kind: str = "u-vit", **fields) -> DenoiserTraining:
+    data = LatentDataset(latents)
+    torch.manual_seed(0)
+    denoiser = build_denoiser(ENTRIES[kind], 4, 4, 1, data.classes)
+    return DenoiserTraining(denoiser, recipe(kind, **fields), data, 0, Accelerator(cpu=True))
+
+
+def test_what_is_saved_is_the_average(latents, tmp_path):
+    loop = training(latents)
+    batches = loop.batches(0)
+    for step in range(3):
+        loop.step(step, next(batches))
+    loop.task({"note": "kept"}).save(tmp_path)
+    saved = load_denoiser(tmp_path)
+    assert saved.metadata == {"note": "kept"}
+    for (name, value), average in zip(saved.named_parameters(), loop.average.module.parameters(), strict=True):
+        assert torch.equal(value, average), name
+    assert any(
+        not torch.equal(value, raw) for value, raw in zip(saved.parameters(), loop.denoiser.parameters(), strict=True)
+    )
+
+
+def test_an_epoch_shows_every_latent_once_and_every_time_with_new_noise(latents):
+    loop = training(latents)
+    data = LatentDataset(latents)
+    whole, labels, timesteps, noise = loop.read(range(len(data)))
+    everything, _ = data.batch(range(len(data)))
+    distances = torch.cdist(whole.flatten(1), everything.flatten(1))
+    assert sorted(distances.argmin(dim=1).tolist()) == list(range(len(data)))
+    assert set(labels.tolist()) <= {*range(data.classes), loop.denoiser.null_label}
+    assert loop.denoiser.null_label in labels.tolist()
+    assert len(set(timesteps.tolist())) > 12
+    _, _, _, later = loop.read(range(len(data), 2 * len(data)))
+    assert not torch.equal(noise, later)
+    assert torch.equal(loop.read(range(7, 9))[3], noise[7:9])
+
+
+def test_the_loss_falls_on_latents_that_are_always_the_same(latents):
+    loop = training(latents, "dit", optimiser={"learning_rate": 3e-3})
+    batch = next(loop.batches(0))
+    losses = [loop.step(step, batch)["mse"].item() for step in range(30)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_latents_of_another_identity_are_refused(latents, tmp_path):
+    with pytest.raises(ValueError, match="made by something else: autoencoder 'tiny', expected 'other'"):
+        train(tmp_path, latents, "dit", expected_latents={"autoencoder": "other"})
+
+
+def test_latents_count_and_not_what_made_them(tiny, latents, tmp_path):
+    """The same latents, encoded again by code of another digest, are no reason to train again."""
+    data = open_dataset(tiny.DATASETS["scenes"], "train", 32)
+    encode_dataset(load(tiny.dc_ae(latent_scale=0.5)), data, tmp_path / "again", {"autoencoder": "same", "code": "x"})
+    assert fingerprint(tmp_path / "again") == fingerprint(latents)
+    encode_dataset(load(tiny.dc_ae(latent_scale=0.6)), data, tmp_path / "other", {"autoencoder": "other"})
+    assert fingerprint(tmp_path / "other") != fingerprint(latents)
+
+
+def test_another_patch_size_is_another_training(latents, tmp_path, capsys):
+    train(tmp_path, latents, "dit")
+    denoiser = train(tmp_path, latents, "dit", patch_size=2)
+    assert denoiser.config.patch_size == 2
+    assert "differs in patch_size; kept" in capsys.readouterr().out
+    assert len(list((tmp_path / "state").glob("*/completed.json"))) == 2
+    assert list((tmp_path / "state").glob(f"*/{checkpoint.PATTERN}")) == []

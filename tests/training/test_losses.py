@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The terms of the loss, LPIPS and the discriminator."""
+
+from __future__ import annotations
+
+import lpips
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from dcae.benchmark.entries import NetworkWeights
+from dcae.training import perceptual
+from dcae.training.discriminator import PatchDiscriminator
+from dcae.training.losses import adaptive_weight, discriminator_hinge_loss, generator_hinge_loss, kl_per_value
+from dcae.training.perceptual import perceptual_network
+from dcae.weights import WeightsError
+
+RANDOM_ALEX = NetworkWeights(network="alex", weights="random", seed=3)
+
+
+@pytest.fixture
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return torch.rand(2, 3, 64, 64, generator=random) * 2 - 1, torch.rand(2, 3, 64, 64, generator=random) * 2 - 1
+
+
+def test_hinge_losses():
+    real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-2.0, 0.0, 1.0])
+    # real: max(0, 1 - x) = 0, 0.5, 2; fake: max(0, 1 + x) = 0, 1, 2
+    assert discriminator_hinge_loss(real, fake).item() == pytest.approx(0.5 * (2.5 / 3 + 3 / 3))
+    assert generator_hinge_loss(fake).item() == pytest.approx(1 / 3)
+
+
+def test_the_adaptive_weight_equalises_gradients_and_is_bounded():
+    weight = adaptive_weight(torch.full((4,), 3.0), torch.full((4,), 0.5))
+    assert weight.item() == pytest.approx(6.0, rel=1e-3)
+    assert adaptive_weight(torch.full((4,), 1e9), torch.zeros(4)).item() == 1e4
+
+
+def test_kl_is_counted_per_value_of_the_image():
+    images = torch.zeros(2, 3, 8, 8)
+    assert kl_per_value(torch.tensor([192.0, 384.0]), images).item() == pytest.approx(1.5)
+
+
+def test_the_discriminator_is_that_of_pix2pix():
+    discriminator = PatchDiscriminator()
+    # 2.765 M parameters for three layers of width 64 (pix2pix prints 2.769 M for its six input channels).
+    assert sum(parameter.numel() for parameter in discriminator.parameters()) == 2_765_633
+    (logits,) = discriminator(torch.zeros(1, 3, 256, 256))
+    assert logits.shape == (1, 1, 30, 30)
+
+
+def test_a_logit_sees_70_by_70_pixels():
+    discriminator = PatchDiscriminator(width=8).eval()
+    image = torch.zeros(1, 3, 256, 256, requires_grad=True)
+    discriminator(image)[0][0, 0, 15, 15].backward()
+    rows = image.grad.abs().sum(dim=(0, 1, 3)).nonzero()
+    assert rows.max() - rows.min() + 1 == 70
+
+
+def test_batches_have_statistics_of_their_own():
+    discriminator = PatchDiscriminator(layers=2, width=8)
+    a, b = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32) * 5
+    together = discriminator(a, b)
+    torch.testing.assert_close(together[0], discriminator(a)[0], rtol=0, atol=0)
+    torch.testing.assert_close(together[1], discriminator(b)[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("network", ["alex", "vgg"])
+def test_lpips_with_a_trunk_from_a_file_equals_lpips_made_of_torchvision(tmp_path, monkeypatch, images, network):
+    torch.manual_seed(0)
+    source = {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16}[network]().features
+    content = {f"features.{name}": value for name, value in source.state_dict().items()}
+    save_file(content, tmp_path / "trunk.safetensors")
+    monkeypatch.setattr(perceptual, "find", lambda name: tmp_path / "trunk.safetensors")
+    ours = perceptual_network(NetworkWeights(network=network, weights="named"))
+
+    theirs = lpips.LPIPS(net=network, pnet_rand=True, verbose=False).eval()
+    slices = [getattr(theirs.net, f"slice{i}") for i in range(1, 6)]
+    for layer in (pair for part in slices for pair in part.named_children()):
+        layer[1].load_state_dict(source[int(layer[0])].state_dict())
+    torch.testing.assert_close(ours(*images), theirs(*images), rtol=0, atol=0)
+
+
+def test_a_file_that_does_not_fit_the_trunk_is_refused(tmp_path, monkeypatch):
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
+    monkeypatch.setattr(perceptual, "find", lambda name: tmp_path / "wrong.pth")
+    with pytest.raises(WeightsError, match=r"wrong\.pth does not fit .*features\.0\.weight"):
+        perceptual_network(NetworkWeights(network="alex", weights="named"))
+
+
+def test_random_lpips_is_a_function_of_its_seed_alone(images):
+    first = perceptual_network(RANDOM_ALEX)(*images)
+    torch.manual_seed(99)
+    assert torch.equal(perceptual_network(RANDOM_ALEX)(*images), first)
+    other = perceptual_network(RANDOM_ALEX.model_copy(update={"seed": 4}))
+    assert not torch.equal(other(*images), first)
+
+
+def test_random_lpips_orders_distortions(images):
+    """Random features are no perception, but a little noise must cost less than a lot, and nothing nothing."""
+    network = perceptual_network(RANDOM_ALEX)
+    image, noise = images
+    distances = [network(image, image + strength * noise).mean().item() for strength in (0.0, 0.05, 0.2, 0.8)]
+    assert distances[0] == 0
+    assert distances == sorted(distances)
+    assert distances[-1] < 10
+
+
+def test_gradients_reach_the_images_and_not_the_network(images):
+    network = perceptual_network(RANDOM_ALEX)
+    image = images[1].requires_grad_()
+    network(images[0], image).mean().backward()
+    assert image.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not network.training
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(ValueError, match="alex and vgg, got 'squeeze'"):
+        perceptual_network(NetworkWeights(network="squeeze", weights="random"))

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state folder: its lock, and what becomes of finished weights."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dcae.training.state import StateLocked, TrainingState, lock
+
+ROOT = Path(__file__).resolve().parents[2]
+IDENTITY = {"configuration": "a", "code": "b"}
+
+
+def holder(folder: Path) -> subprocess.Popen:
+    """Another process that holds the lock until it is killed."""
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from dcae.training.state import lock\n"
+        "with lock(Path(sys.argv[1])):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_lock_waits_names_its_holder_and_is_free_once_the_holder_is_killed(tmp_path, capsys):
+    process = holder(tmp_path)
+    try:
+        expected = pytest.raises(StateLocked, match=f"in use by process {process.pid} on ")
+        with expected, lock(tmp_path, wait_minutes=0):
+            pass
+        threading.Timer(0.7, process.kill).start()
+        began = time.monotonic()
+        with lock(tmp_path, wait_minutes=1):
+            assert time.monotonic() - began > 0.3
+            assert str(os.getpid()) in (tmp_path / "lock").read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert f"in use by process {process.pid}" in capsys.readouterr().out
+
+
+def test_a_second_training_waits_for_the_first_and_finds_it_complete(toy, tmp_path, capsys):
+    """As after a killed Snakemake, whose jobs go on while its successor asks for the same training."""
+    program = str(Path(__file__).with_name("toy.py"))
+    first = subprocess.Popen(
+        [sys.executable, "-u", program, str(tmp_path), "0.1"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert first.stdout.readline().startswith("toy  step 1/12")
+
+    def must_not_run(*_):
+        raise AssertionError("trained a second time")
+
+    toy.train(tmp_path, must_not_run)
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert "waiting up to 60 minutes" in capsys.readouterr().out
+
+
+@pytest.fixture
+def finished(tmp_path) -> TrainingState:
+    state = TrainingState(tmp_path / "state", IDENTITY)
+    state.create()
+    state.log.write_text('{"step": 1}\n')
+    state.complete(lambda folder: (folder / "weights").write_text("trained"))
+    return state
+
+
+def test_finished_weights_are_restored_from_either_place(finished, tmp_path):
+    output, kept = tmp_path / "output", finished.folder / "result" / "weights"
+    finished.publish(output)
+    assert (output / "weights").read_text() == "trained"
+    (output / "weights").unlink()
+    finished.publish(output)
+    kept.unlink()
+    finished.publish(output)
+    assert kept.read_text() == (output / "weights").read_text() == "trained"
+    assert sorted(path.name for path in output.iterdir()) == ["training_log.jsonl", "weights"]
+
+
+def test_an_output_of_something_else_is_replaced(finished, tmp_path):
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "weights").write_text("of another training")
+    finished.publish(tmp_path / "output")
+    assert (tmp_path / "output" / "weights").read_text() == "trained"
+
+
+def test_weights_lost_from_both_places_are_an_error_and_no_reason_to_train_again(finished, tmp_path):
+    (finished.folder / "result" / "weights").unlink()
+    with pytest.raises(RuntimeError, match=r"completed\.json says .*restore one of them, or remove .*completed\.json"):
+        finished.publish(tmp_path / "output")
+    assert finished.is_complete
+
+
+def test_weights_that_could_not_be_saved_leave_no_completion_record(tmp_path):
+    state = TrainingState(tmp_path / "state", IDENTITY)
+    state.create()
+    state.log.write_text("")
+
+    def fails(folder):
+        (folder / "weights").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        state.complete(fails)
+    assert not state.is_complete
+    assert not (state.folder / "result").exists()
+
+
+def test_half_a_log_line_is_dropped_with_the_lines_after_the_checkpoint(tmp_path):
+    state = TrainingState(tmp_path / "state", IDENTITY)
+    state.create()
+    state.log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    state.truncate_log(2)
+    assert state.log.read_text() == '{"step": 1}\n{"step": 2}\n'
