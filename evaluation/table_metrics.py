@@ -43,7 +43,7 @@ EFFICIENCY = (
     Metric("efficiency", "training_images_per_second", "Training (images/s)", "higher", 0, ratio=True),
     Metric("efficiency", "inference_images_per_second", "Inference (images/s)", "higher", 0, ratio=True),
     Metric("efficiency", "latency_ms", "Latency (ms)", "lower", 1),
-    Metric("efficiency", "peak_memory_gb", "Memory (GB)", "lower", 1),
+    Metric("efficiency", "peak_memory_gib", "Memory (GiB)", "lower", 1),
     Metric("efficiency", "parameters", "Params (M)", None, 2, scale=1e-6, published=False),
     Metric("efficiency", "gmacs", "GMACs", None, 2, published=False),
 )

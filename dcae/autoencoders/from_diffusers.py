@@ -12,6 +12,7 @@ from dcae.autoencoders.contract import Autoencoder
 from dcae.autoencoders.layers import first, last
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import DiffusersEntry, Pretrained
+from dcae.weights import seeded_random_init
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -94,8 +95,11 @@ def autoencoder_class(name: str) -> type[nn.Module]:
     return found
 
 
-def from_config(entry: DiffusersEntry) -> DiffusersAutoencoder:
+def from_config(entry: DiffusersEntry, seed: int) -> DiffusersAutoencoder:
     """The entry's architecture with random weights.
+
+    The library's biases are as large as the signal that thin layers without a norm pass on, and drown it: a tiny
+    network then needs thousands of steps before it sees its input. ``he-normal`` keeps the signal and has no biases.
 
     Raises:
         ConfigError: unknown class or unknown argument of it.
@@ -108,7 +112,10 @@ def from_config(entry: DiffusersEntry) -> DiffusersAutoencoder:
             f"autoencoder {entry.name}: config: {', '.join(unknown)}: no such argument of {entry.class_name}; "
             f"allowed: {', '.join(sorted(allowed))}"
         )
-    return DiffusersAutoencoder(chosen(**entry.config), entry)
+    model = chosen(**entry.config)
+    if entry.initialisation == "he-normal" and model.device.type != "meta":
+        seeded_random_init(model, seed)
+    return DiffusersAutoencoder(model, entry)
 
 
 def from_pretrained(entry: DiffusersEntry, source: Pretrained, random_weights: bool = False) -> DiffusersAutoencoder:

@@ -80,7 +80,7 @@ def _build(
     if isinstance(entry, DCAEEntry):
         return _build_dc_ae(entry, weights)
     if isinstance(entry, DiffusersEntry):
-        return _build_diffusers(entry, weights, device)
+        return _build_diffusers(entry, weights, device, seed)
     if isinstance(entry, SpaceToChannelEntry):
         from dcae.autoencoders.space_to_channel import SpaceToChannel
 
@@ -126,11 +126,13 @@ def _pretrained_folder(pretrained: Pretrained) -> Path:
     return found
 
 
-def _build_diffusers(entry: DiffusersEntry, weights: Path | None, device: torch.device) -> Autoencoder:
+def _build_diffusers(
+    entry: DiffusersEntry, weights: Path | None, device: torch.device, seed: int
+) -> Autoencoder:
     from dcae.autoencoders import from_diffusers
 
     if weights is None and entry.config is not None:
-        return from_diffusers.from_config(entry)
+        return from_diffusers.from_config(entry, seed)
     if weights is None:
         try:
             autoencoder = from_diffusers.from_pretrained(entry, entry.pretrained, random_weights=device.type == "meta")
@@ -145,7 +147,7 @@ def _build_diffusers(entry: DiffusersEntry, weights: Path | None, device: torch.
             saved = Pretrained(id=str(weights))
             autoencoder = from_diffusers.from_pretrained(entry, saved, random_weights=True)
         else:
-            autoencoder = from_diffusers.from_config(entry)
+            autoencoder = from_diffusers.from_config(entry, seed)
         folder.read_weights(weights, autoencoder.model)
     if entry.latent_scale is None:
         folder.take_latent_statistics(autoencoder, stored, place)

@@ -134,6 +134,10 @@ class DiffusersEntry(AutoencoderFields):
     config: dict[str, Any] | None = None
     pretrained: Pretrained | None = None
     posterior: Literal["mode", "sample"] = "mode"
+    initialisation: Literal["library", "he-normal"] = Field(
+        "library",
+        description="random weights as diffusers draws them, or with zero biases so that tiny networks learn at once",
+    )
 
     @model_validator(mode="after")
     def _config_or_pretrained(self):

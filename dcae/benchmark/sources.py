@@ -83,7 +83,7 @@ def _imported(module: str, root: Path) -> set[str]:
     return {name for name in found if _file(name, root)}
 
 
-def reached_modules(starts: tuple[str, ...], kinds: frozenset[str], root: Path = REPOSITORY) -> set[str]:
+def reached_modules(starts: tuple[str, ...], kinds: frozenset[str], root: Path) -> set[str]:
     """The modules and all that they reach through imports, for a job whose entries are of the given kinds."""
     reached: set[str] = set()
     waiting = set(starts)
@@ -106,7 +106,7 @@ def code_digest(starts: tuple[str, ...], kinds: frozenset[str] = frozenset(), fa
         kinds: kinds of the entries at hand; modules of other kinds do not count.
         factory: ``package.module:callable`` of a ``python`` entry, whose own package counts too.
     """
-    files = {module: _file(module, REPOSITORY) for module in reached_modules(starts, kinds)}
+    files = {module: _file(module, REPOSITORY) for module in reached_modules(starts, kinds, REPOSITORY)}
     if factory:
         module = factory.split(":")[0]
         specification = find_spec(module.split(".")[0])

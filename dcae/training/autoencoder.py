@@ -24,8 +24,8 @@ from dcae.training.perceptual import perceptual_network
 from dcae.training.randomness import per_sample
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
-VALIDATION_IMAGES = 16  # of each data set, the first ones
-SCALE_IMAGES = 512
+VALIDATION_IMAGES = 8  # of each data set, the first ones
+SCALE_IMAGES = 256
 EVALUATION_BATCH = 16
 
 

@@ -36,7 +36,7 @@ def write(folder: Path, step: int, content: dict[str, Any]) -> Path:
     The file appears complete or not at all, after its digest: what bears a checkpoint's name was written to its end.
     """
     path = _path(folder, step)
-    temporary = folder / f".{path.name}.{os.getpid()}"
+    temporary = folder / ".checkpoint.partial"  # one name, so that killed processes leave one such file at most
     with temporary.open("wb") as file:
         torch.save({"step": step, **content}, file)
         file.flush()

@@ -26,7 +26,7 @@ from dcae.benchmark.entries import TrainingFields
 from dcae.training.progress import Progress, report
 from dcae.training.randomness import derived_seed
 from dcae.training.state import TrainingState, lock
-from dcae.training.stopping import NoProgress, StopRequest, TrainingDiverged, Unfinished
+from dcae.training.stopping import StopRequest, TrainingDiverged, Unfinished
 
 VALIDATIONS = 5  # during a training, the last one at its end
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -92,6 +92,7 @@ class Loop:
         self.progress = Progress(state.log, title, settings.steps, settings.batch_size)
         self.pending: list[dict[str, Tensor]] = []  # losses not looked at yet
         self.seconds_to_save = 0.0
+        self.first_step = self.saved_step = self._restore()
 
     def run(self) -> None:
         """Train to the last step.
@@ -101,7 +102,7 @@ class Loop:
             TrainingDiverged: a loss or a weight is not finite; the checkpoints stay as they are.
         """
         steps = self.settings.steps
-        step = self.first_step = self.saved_step = self._restore()
+        step = self.first_step
         self.started = time.monotonic()
         self._agree(step)
         for batch in self.task.batches(step):
@@ -113,7 +114,7 @@ class Loop:
             if step >= self.next_look or save_now:
                 self._look(step)
             if step % max(1, steps // VALIDATIONS) == 0 and self.accelerator.is_main_process:
-                self.progress.write({"step": step, **self.task.validate()})
+                self._validate(step)
             if save_now:
                 self._save(step)
             if step >= self.next_look:
@@ -150,6 +151,11 @@ class Loop:
                 self.progress.add(number, dict(zip(names, row, strict=True)))
         if self.accelerator.is_main_process:
             self.progress.show(step)
+
+    def _validate(self, step: int) -> None:
+        numbers = self.task.validate()
+        if numbers:
+            self.progress.write({"step": step, **numbers})
 
     def _agree(self, step: int) -> None:
         """Agree with the other processes on whether to stop and on when to look next."""
@@ -212,7 +218,8 @@ def run(
             training.create()
         accelerator.wait_for_everyone()
         if training.is_complete:
-            report(f"{title}  was complete already")
+            if main:
+                report(f"{title}  was complete already")
         else:
             _train(build(accelerator), title, settings, seed, training, stop, accelerator)
         if main:
@@ -224,11 +231,12 @@ def _train(
     task: Task, title: str, settings: TrainingFields, seed: int,
     training: TrainingState, stop: StopRequest, accelerator: Accelerator,
 ) -> None:  # fmt: skip
+    loop = Loop(task, title, settings, seed, training, stop, accelerator)
     try:
-        Loop(task, title, settings, seed, training, stop, accelerator).run()
+        loop.run()
         if accelerator.is_main_process:
             training.complete(task.save)
-    except (Unfinished, NoProgress):
+    except Unfinished:
         raise
     except Exception as error:
         if accelerator.is_main_process:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import lpips
@@ -27,7 +28,10 @@ def perceptual_network(weights: NetworkWeights) -> nn.Module:
     """
     if weights.network not in ("alex", "vgg"):
         raise ValueError(f"LPIPS has the networks alex and vgg, got {weights.network!r}")
-    network = lpips.LPIPS(net=weights.network, pnet_rand=True, verbose=False)
+    with warnings.catch_warnings():
+        # lpips 0.1.4 asks torchvision for random weights by an argument that torchvision has renamed.
+        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision.models._utils")
+        network = lpips.LPIPS(net=weights.network, pnet_rand=True, verbose=False)
     if weights.random:
         seeded_random_init(network.net, weights.seed)
     else:

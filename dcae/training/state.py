@@ -83,7 +83,7 @@ def _replace_folder(temporary: Path, folder: Path) -> None:
 
 def _place(source: Path, target: Path) -> None:
     """Let ``target`` be the file ``source``: a second link to it, or a copy on another file system."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.name}.partial")
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)
@@ -154,6 +154,7 @@ class TrainingState:
         self._write_attempts({**attempts, "started": attempts["started"] + 1})
 
     def attempt_failed(self, reason: str) -> None:
+        """Note that the attempt failed by itself, which one that was stopped from outside did not."""
         attempts = json.loads(self._attempts.read_text())
         self._write_attempts({**attempts, "failed": attempts["failed"] + 1, "reason": reason})
 
@@ -168,8 +169,8 @@ class TrainingState:
     # --- completion ---
 
     def complete(self, save: Callable[[Path], None]) -> None:
-        """Let ``save`` write the finished weights into a folder, keep them, and drop the checkpoints."""
-        temporary = self.folder / f".result.{os.getpid()}"
+        """Let ``save`` write the finished weights into a folder, keep them, and write the completion record."""
+        temporary = self.folder / ".result.partial"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         save(temporary)
@@ -177,15 +178,13 @@ class TrainingState:
         files = {path.name: checkpoint.sha256(path) for path in sorted(temporary.iterdir())}
         _replace_folder(temporary, self._result)
         write_atomically(self._completed, json.dumps({"identity": self.identity, "files": files}, indent=1) + "\n")
-        for path in self.folder.glob(checkpoint.PATTERN):
-            checkpoint.remove(path)
 
     @property
     def is_complete(self) -> bool:
         return self._completed.exists()
 
     def publish(self, output: Path) -> None:
-        """Put the finished weights into the output folder, unless they are there.
+        """Put the finished weights into the output folder, unless they are there, and drop the checkpoints.
 
         Raises:
             RuntimeError: the training is complete, but its weights are gone from both places.
@@ -202,3 +201,5 @@ class TrainingState:
                     f"it wrote; restore one of them, or remove {self._completed} to train again"
                 )
             _place(whole[0], wanted if whole[0] == kept else kept)
+        for path in self.folder.glob(checkpoint.PATTERN):
+            checkpoint.remove(path)

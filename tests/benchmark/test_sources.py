@@ -62,10 +62,10 @@ def test_docstrings_comments_and_formatting_do_not_count(tree):
 
 def test_kinds_keep_other_families_out():
     starts = ("dcae.autoencoders.loading",)
-    own = sources.reached_modules(starts, frozenset({"dc-ae"}))
+    own = sources.reached_modules(starts, frozenset({"dc-ae"}), sources.REPOSITORY)
     assert "dcae.autoencoders.dc_ae" in own
     assert "dcae.autoencoders.from_diffusers" not in own
-    assert "dcae.autoencoders.from_diffusers" in sources.reached_modules(starts, frozenset({"diffusers"}))
+    assert "dcae.autoencoders.from_diffusers" in sources.reached_modules(starts, frozenset({"diffusers"}), sources.REPOSITORY)
 
 
 def test_every_module_of_a_kind_exists():
@@ -74,5 +74,5 @@ def test_every_module_of_a_kind_exists():
 
 
 def test_configuration_code_does_not_count():
-    reached = sources.reached_modules(("dcae.training.autoencoder",), frozenset({"dc-ae", "scenes"}))
+    reached = sources.reached_modules(("dcae.training.autoencoder",), frozenset({"dc-ae", "scenes"}), sources.REPOSITORY)
     assert not any(name.startswith("dcae.benchmark") for name in reached)

@@ -131,7 +131,7 @@ def generation(cell: dict[str, Any], random_features: bool = True) -> list[Recor
         "training_images_per_second": Value(value=speed, n=30, standard_error=speed * 0.01),
         "inference_images_per_second": Value(value=speed * 3.1, n=30, standard_error=speed * 0.02),
         "latency_ms": Value(value=2000 / speed, n=30, standard_error=0.05),
-        "peak_memory_gb": Value(value=0.1 + cell["tokens"] / 1000, n=1),
+        "peak_memory_gib": Value(value=0.1 + cell["tokens"] / 1000, n=1),
         "parameters": Value(value=1_234_567 + 1000 * cell["latent_channels"], n=1),
         "gmacs": Value(value=cell["tokens"] * 0.0012, n=1),
     }

@@ -59,7 +59,7 @@ PixArt-α DC-AE-f32 1 173 1251 10.4 23.77 6.1 26.41
 """
 FIDS = ["fid_without_guidance", "fid_with_guidance"]
 RECONSTRUCTION = ["rfid", "psnr", "ssim", "lpips"]
-SPEED = ["training_images_per_second", "inference_images_per_second", "latency_ms", "peak_memory_gb"]
+SPEED = ["training_images_per_second", "inference_images_per_second", "latency_ms", "peak_memory_gib"]
 COUNTS = {"1": 7 * 2, "2": 8 * 2 * 4, "3": 13 * 6, "4": 4 * 7 + 2 * 5, "5": 2 * 6}
 
 

@@ -73,7 +73,7 @@ def test_the_scale_brings_latents_of_training_images_to_unit_rms(tiny, chain):
         autoencoder = load(tiny.dc_ae(), weights=chain[name])
         pixels = open_dataset(tiny.DATASETS["scenes"], "train", resolution).batch(range(24))
         latents = autoencoder.encode(pixels.float() / 127.5 - 1) * autoencoder.latent_scale
-        # The scale comes from 512 draws, of which the 24 images are 21 or 22 each.
+        # The scale comes from 256 draws, of which the 24 images are 10 or 11 each.
         assert latents.square().mean().sqrt().item() == pytest.approx(1, abs=0.01)
     assert load(tiny.dc_ae(), weights=chain[FULL]).latent_scale != autoencoder.latent_scale
 

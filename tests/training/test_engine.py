@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -66,19 +67,30 @@ def start_program(folder: Path, seconds_per_step: float) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)})
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, EXIT_UNFINISHED), (signal.SIGINT, EXIT_UNFINISHED), (signal.SIGKILL, -9)]
-)
-def test_a_training_ended_by_a_signal_goes_on_to_the_same_bits(toy, tmp_path, reference, number, status):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, EXIT_UNFINISHED), (signal.SIGKILL, -9)])
+def test_a_program_ended_by_a_signal_goes_on_to_the_same_bits(toy, tmp_path, reference, number, status):
     program = start_program(tmp_path, seconds_per_step=0.3)
     assert program.stdout.readline().startswith("toy  step 1/12  loss ")
     program.send_signal(number)
     rest = program.stdout.read()
     assert program.wait(timeout=60) == status
     assert not (tmp_path / "output").exists()
-    if number != signal.SIGKILL:
-        assert f"stopped by {number.name}, saved at step" in rest
-        assert checkpoint.newest(state_folder(toy, tmp_path)) is not None
+    assert ("stopped by SIGTERM, saved at step" in rest) == (number == signal.SIGTERM)
+    assert_equal(toy.train(tmp_path), reference)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_step_end_and_saves_it(toy, tmp_path, reference, number):
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+
+    def send(step, _network):
+        if step == 6:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Unfinished, match=f"stopped by {number.name}, saved at step 7/12"):
+        toy.train(tmp_path, send)
+    assert checkpoint.newest(state_folder(toy, tmp_path)).name == "checkpoint-00000007.pt"
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
     assert_equal(toy.train(tmp_path), reference)
 
 

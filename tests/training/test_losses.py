@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lpips
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from dcae.benchmark.entries import NetworkWeights
 from dcae.training import perceptual
@@ -67,20 +69,37 @@ def test_batches_have_statistics_of_their_own():
     torch.testing.assert_close(together[1], discriminator(b)[0], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("network", ["alex", "vgg"])
-def test_lpips_with_a_trunk_from_a_file_equals_lpips_made_of_torchvision(tmp_path, monkeypatch, images, network):
-    torch.manual_seed(0)
-    source = {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16}[network]().features
-    content = {f"features.{name}": value for name, value in source.state_dict().items()}
-    save_file(content, tmp_path / "trunk.safetensors")
-    monkeypatch.setattr(perceptual, "find", lambda name: tmp_path / "trunk.safetensors")
-    ours = perceptual_network(NetworkWeights(network=network, weights="named"))
+def trunk_file(folder: Path, features: torch.nn.Module) -> Path:
+    """A file of torchvision's layout with random weights for these layers."""
+    content = {f"features.{name}": torch.randn(value.shape) / 10 for name, value in features.state_dict().items()}
+    save_file(content, folder / "trunk.safetensors")
+    return folder / "trunk.safetensors"
 
-    theirs = lpips.LPIPS(net=network, pnet_rand=True, verbose=False).eval()
-    slices = [getattr(theirs.net, f"slice{i}") for i in range(1, 6)]
-    for layer in (pair for part in slices for pair in part.named_children()):
-        layer[1].load_state_dict(source[int(layer[0])].state_dict())
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torchvision.models._utils")  # of lpips itself
+def test_lpips_with_a_trunk_from_a_file_equals_lpips_made_of_torchvision(tmp_path, monkeypatch, images):
+    source = torchvision.models.alexnet().features
+    path = trunk_file(tmp_path, source)
+    source.load_state_dict({name.removeprefix("features."): value for name, value in load_file(path).items()})
+    monkeypatch.setattr(perceptual, "find", lambda name: path)
+    ours = perceptual_network(NetworkWeights(network="alex", weights="named"))
+
+    theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
+    for part in (getattr(theirs.net, f"slice{i}") for i in range(1, 6)):
+        for number, layer in part.named_children():
+            layer.load_state_dict(source[int(number)].state_dict())
     torch.testing.assert_close(ours(*images), theirs(*images), rtol=0, atol=0)
+
+
+def test_all_of_vgg_is_filled_from_a_file(tmp_path, monkeypatch):
+    with torch.device("meta"):
+        source = torchvision.models.vgg16().features
+    monkeypatch.setattr(perceptual, "find", lambda name: trunk_file(tmp_path, source))
+    network = perceptual_network(NetworkWeights(network="vgg", weights="named"))
+    filled = torch.cat([value.flatten() for value in network.net.state_dict().values()])
+    assert len(filled) == 14_714_688  # VGG16 without its classifier
+    expected = torch.cat([value.flatten() for value in load_file(tmp_path / "trunk.safetensors").values()])
+    assert filled.sum().item() == pytest.approx(expected.sum().item(), rel=1e-3)
 
 
 def test_a_file_that_does_not_fit_the_trunk_is_refused(tmp_path, monkeypatch):

@@ -43,11 +43,7 @@ def _resource(text: str) -> tuple[str, int | str]:
 
 @pytest.fixture(scope="module")
 def fresh_clone(tmp_path_factory) -> Clone:
-    clone = copy_repository(tmp_path_factory.mktemp("profile") / "clone")
-    for rules in clone.folder.glob("workflow/rules/*.smk"):
-        # Snakemake prints a rule's message in the place of its resources.
-        rules.write_text(re.sub(r"    message:\n        .*\n", "", rules.read_text()))
-    return clone
+    return copy_repository(tmp_path_factory.mktemp("profile") / "clone")
 
 
 @pytest.fixture(scope="module")

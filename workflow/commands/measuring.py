@@ -122,7 +122,7 @@ def generate(
         noise_schedule=benchmark.recipe(entry.recipe).noise_schedule,
         autoencoder=load(benchmark.autoencoder(autoencoder), weights=weights, config=benchmark.config, device=device),
         latents=cached,
-        dataset=open_dataset(benchmark.dataset(dataset), "train", resolution),
+        dataset=open_dataset(benchmark.dataset(dataset), protocol.generation_reference, resolution),
         protocol=protocol,
         reference=reference,
         seed=benchmark.seed,

@@ -10,6 +10,7 @@ rule build_tables:
         report(jobs.table_pages, caption="../report/tables.rst", category="Tables"),
     log:
         f"results/{jobs.benchmark.name}/logs/tables.log",
+    retries: 0
     params:
         file=jobs.file,
         config=jobs.tables_config,
@@ -29,6 +30,7 @@ rule draw_figures:
         report(jobs.figure_pictures, caption="../report/figures.rst", category="Figures"),
     log:
         f"results/{jobs.benchmark.name}/logs/figures.log",
+    retries: 0
     params:
         file=jobs.file,
         config=jobs.tables_config,
@@ -43,6 +45,7 @@ rule draw_figures:
 rule tables:
     log:
         f"results/{jobs.benchmark.name}/logs/tables-only.log",
+    retries: 0
     params:
         file=jobs.file,
     message:
