@@ -36,16 +36,16 @@ class Encoder(nn.Module):
     def __init__(self, entry: DCAEEntry):
         super().__init__()
         stages, depths = entry.stages, entry.stages.encoder_depths
-        first = first_stage(depths)
+        start = first_stage(depths)
         scales = stages.encoder_multiscale or [[]] * len(depths)
         self.latent_channels, self.shortcut = entry.latent_channels, entry.shortcut
 
-        if first == 0:
+        if start == 0:
             self.conv_in = nn.Conv2d(3, stages.widths[0], 3, padding=1)
         else:
             self.conv_in = DownBlock(3, stages.widths[1], entry.downsample, "none")
         self.down_blocks = nn.ModuleList(nn.Sequential() for _ in depths)
-        for i in range(first, len(depths)):
+        for i in range(start, len(depths)):
             width = stages.widths[i]
             for _ in range(depths[i]):
                 block = make_block(stages.encoder_blocks[i], width, "RMSNorm", entry.head_dim, scales[i])
@@ -76,13 +76,13 @@ class Decoder(nn.Module):
     def __init__(self, entry: DCAEEntry):
         super().__init__()
         stages, depths = entry.stages, entry.stages.decoder_depths
-        first = first_stage(depths)
+        start = first_stage(depths)
         scales = stages.decoder_multiscale or [[]] * len(depths)
         self.last_width, self.shortcut = stages.widths[-1], entry.shortcut
 
         self.conv_in = nn.Conv2d(entry.latent_channels, stages.widths[-1], 3, padding=1)
         self.up_blocks = nn.ModuleList(nn.Sequential() for _ in depths)
-        for i in range(first, len(depths)):
+        for i in range(start, len(depths)):
             width = stages.widths[i]
             if i + 1 < len(depths):
                 self.up_blocks[i].append(UpBlock(stages.widths[i + 1], width, entry.upsample, entry.shortcut))
@@ -90,9 +90,9 @@ class Decoder(nn.Module):
                 norm = stages.decoder_norms[i]
                 block = make_block(stages.decoder_blocks[i], width, norm, entry.head_dim, scales[i])
                 self.up_blocks[i].append(block)
-        self.norm_out = RMSNorm2d(stages.widths[first])
+        self.norm_out = RMSNorm2d(stages.widths[start])
         self.act = ACTIVATIONS[entry.decoder_output_act]()
-        if first == 0:
+        if start == 0:
             self.conv_out = nn.Conv2d(stages.widths[0], 3, 3, padding=1)
         else:
             self.conv_out = UpBlock(stages.widths[1], 3, entry.upsample, "none")

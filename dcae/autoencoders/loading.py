@@ -78,7 +78,7 @@ def _build(
     entry: AutoencoderFields, weights: Path | None, config: Config, device: torch.device, seed: int
 ) -> Autoencoder:
     if isinstance(entry, DCAEEntry):
-        return _build_dc_ae(entry, weights)
+        return _build_dc_ae(entry, weights, device)
     if isinstance(entry, DiffusersEntry):
         return _build_diffusers(entry, weights, device, seed)
     if isinstance(entry, SpaceToChannelEntry):
@@ -89,7 +89,7 @@ def _build(
     return _build_python(entry, weights)
 
 
-def _build_dc_ae(entry: DCAEEntry, weights: Path | None) -> Autoencoder:
+def _build_dc_ae(entry: DCAEEntry, weights: Path | None, device: torch.device) -> Autoencoder:
     from dcae.autoencoders.dc_ae import DCAE
     from dcae.autoencoders.dc_ae_config import difference
 
@@ -97,8 +97,8 @@ def _build_dc_ae(entry: DCAEEntry, weights: Path | None) -> Autoencoder:
         autoencoder = DCAE(entry)
     except ValueError as error:
         raise ConfigError(f"autoencoder {entry.name}: {error}") from error
-    if weights is None and entry.pretrained:
-        weights = _pretrained_folder(entry.pretrained)
+    if weights is None and entry.pretrained and device.type != "meta":
+        weights = _pretrained_folder(entry)
     if weights is not None:
         stored = folder.read_config(weights)
         other = difference(stored, entry)
@@ -109,26 +109,28 @@ def _build_dc_ae(entry: DCAEEntry, weights: Path | None) -> Autoencoder:
     return autoencoder
 
 
-def _pretrained_folder(pretrained: Pretrained) -> Path:
+def _pretrained_folder(entry: DCAEEntry) -> Path:
     """Folder of released DC-AE weights in the diffusers layout, downloaded if it is a hub id."""
+    pretrained = entry.pretrained
     root = Path(pretrained.id)
     if not root.is_dir():
         from huggingface_hub import snapshot_download
 
         patterns = [str(Path(pretrained.subfolder or "") / name) for name in (folder.CONFIG, folder.WEIGHTS)]
-        root = Path(snapshot_download(pretrained.id, revision=pretrained.revision, allow_patterns=patterns))
+        try:
+            root = Path(snapshot_download(pretrained.id, revision=pretrained.revision, allow_patterns=patterns))
+        except OSError as error:
+            raise WeightsError(f"autoencoder {entry.name}: pretrained {pretrained.id}: {error}") from error
     found = root / (pretrained.subfolder or "")
     if not (found / folder.WEIGHTS).is_file():
         raise WeightsError(
-            f"{pretrained.id}: no {folder.WEIGHTS} in {found}; only the diffusers layout of DC-AE is read "
+            f"autoencoder {entry.name}: no {folder.WEIGHTS} in {found}; only the diffusers layout of DC-AE is read "
             "(released ids that end in -diffusers), not yet the original layout"
         )
     return found
 
 
-def _build_diffusers(
-    entry: DiffusersEntry, weights: Path | None, device: torch.device, seed: int
-) -> Autoencoder:
+def _build_diffusers(entry: DiffusersEntry, weights: Path | None, device: torch.device, seed: int) -> Autoencoder:
     from dcae.autoencoders import from_diffusers
 
     if weights is None and entry.config is not None:

@@ -20,6 +20,8 @@ NOT_DECISIVE = ("dcae.benchmark",)
 # Modules that matter only to jobs whose entries are of a kind: an edit to U-ViT must not re-train a DiT.
 ONLY_FOR_KIND = {
     "dcae.autoencoders.dc_ae": "dc-ae",
+    "dcae.autoencoders.dc_ae_blocks": "dc-ae",
+    "dcae.autoencoders.dc_ae_config": "dc-ae",
     "dcae.autoencoders.from_diffusers": "diffusers",
     "dcae.autoencoders.space_to_channel": "space-to-channel",
     "dcae.data.scenes": "scenes",

@@ -93,7 +93,7 @@ def _encode(autoencoder: nn.Module, batches: DataLoader, classes: int) -> dict[s
     latents, labels = [], []
     for images, batch_labels in batches:  # uint8 [B, 3, R, R], int64 [B]
         check_labels(batch_labels, max(classes, 1))
-        latents.append(autoencoder.encode(images.to(device).float() / 127.5 - 1).float().cpu())
+        latents.append(autoencoder.encode(images.to(device).float() / 127.5 - 1).float().cpu().contiguous())
         labels.append(batch_labels)
         if not torch.isfinite(latents[-1]).all():
             raise ValueError("the autoencoder's latents are not finite; check its weights")

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small entries that the tests of autoencoders share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+STAGES = {
+    "widths": [16, 16, 32, 32],
+    "encoder_depths": [0, 1, 1, 2],
+    "decoder_depths": [0, 2, 1, 1],
+    "encoder_blocks": ["ResBlock", "ResBlock", "EfficientViTBlock", "EfficientViTBlock"],
+    "decoder_blocks": ["ResBlock", "ResBlock", "EfficientViTBlock", "EfficientViTBlock"],
+    "decoder_norms": ["BatchNorm", "BatchNorm", "RMSNorm", "RMSNorm"],
+}
+
+
+def dc_ae(stages: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """DC-AE f8c8 with both kinds of blocks and norms, as a mapping."""
+    small = {"kind": "dc-ae", "spatial_compression": 8, "latent_channels": 8, "head_dim": 8}
+    return {**small, **fields, "stages": {**STAGES, **(stages or {})}}
+
+
+def kl(**fields: Any) -> dict[str, Any]:
+    """AutoencoderKL f4c4, as a mapping."""
+    config = {
+        "block_out_channels": [8, 8, 16],
+        "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "AttnDownEncoderBlock2D"],
+        "up_block_types": ["AttnUpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
+        "latent_channels": 4,
+        "norm_num_groups": 4,
+    }
+    entry = {"kind": "diffusers", "class": "AutoencoderKL", "spatial_compression": 4, "latent_channels": 4}
+    return {**entry, "config": config, **fields}

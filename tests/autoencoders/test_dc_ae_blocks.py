@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shortcuts, attention and norm of DC-AE against their definitions."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcae.autoencoders.dc_ae_blocks import (
+    LiteMLA,
+    RMSNorm2d,
+    average_channels,
+    down_shortcut,
+    duplicate_channels,
+    relu_attention,
+    up_shortcut,
+)
+
+PAIRS = ["released-code", "paper-text"]
+
+
+@pytest.mark.parametrize("shortcut", PAIRS)
+@pytest.mark.parametrize(("wide", "narrow"), [(16, 16), (32, 16)])
+def test_down_after_up_is_the_identity_within_a_pair(shortcut, wide, narrow):
+    x = torch.randn(2, wide, 4, 4)
+    torch.testing.assert_close(down_shortcut(up_shortcut(x, narrow, shortcut), wide, shortcut), x)
+
+
+@pytest.mark.parametrize(("up", "down"), [PAIRS, PAIRS[::-1]])
+def test_down_after_up_is_not_the_identity_across_pairs(up, down):
+    x = torch.randn(2, 32, 4, 4)
+    assert not torch.allclose(down_shortcut(up_shortcut(x, 16, up), 32, down), x, atol=0.1)
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.sampled_from(PAIRS))
+@settings(max_examples=20, deadline=None)
+def test_averaging_undoes_duplicating(channels, repeats, shortcut):
+    x = torch.randn(1, channels, 2, 3)
+    torch.testing.assert_close(
+        average_channels(duplicate_channels(x, channels * repeats, shortcut), channels, shortcut), x
+    )
+
+
+def test_shortcuts_of_equal_width_are_average_pooling_and_nearest_neighbour_in_the_released_code():
+    x = torch.randn(2, 8, 6, 6)
+    torch.testing.assert_close(down_shortcut(x, 8, "released-code"), F.avg_pool2d(x, 2))
+    torch.testing.assert_close(up_shortcut(x, 8, "released-code"), F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+def softmaxless_attention(q, k, v):
+    """The definition, in fp64: each query's values weighted by relu(q) . relu(k), normalised to sum one."""
+    q, k, v = (t.double().transpose(-1, -2) for t in (q.relu(), k.relu(), v))
+    scores = q @ k.transpose(-1, -2)
+    return (scores / scores.sum(-1, keepdim=True) @ v).transpose(-1, -2)
+
+
+@pytest.mark.parametrize("positions", [4, 8, 9, 64])  # d = 8: the first two take the quadratic form
+def test_both_forms_of_attention_follow_the_definition(positions):
+    q, k, v = torch.randn(3, 2, 3, 8, positions)
+    q, k = q + 1, k + 1  # so that no query meets only zeros, where the definition divides by zero
+    # fp32 sums of up to 64 positive terms of size 1: about 1e-5.
+    torch.testing.assert_close(relu_attention(q, k, v).double(), softmaxless_attention(q, k, v), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", [4, 64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_attention_survives_half_precision(positions, dtype):
+    large = torch.full((1, 1, 8, positions), 200.0, dtype=dtype)  # its sums exceed fp16's 65,504
+    torch.testing.assert_close(relu_attention(large, large, large), large.float())
+    zero = torch.zeros(1, 1, 8, positions, dtype=dtype)  # eps must not round to zero
+    torch.testing.assert_close(relu_attention(zero, zero, large), zero.float())
+
+
+@pytest.mark.parametrize("positions", [4, 64])
+def test_autocast_leaves_the_normalisation_in_fp32(positions):
+    q, k, v = torch.randn(3, 1, 2, 8, positions)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = relu_attention(q, k, v)
+    torch.testing.assert_close(inside, relu_attention(q, k, v), rtol=0, atol=0)
+
+
+def test_attention_layer_has_finite_gradients_where_no_key_answers():
+    layer = LiteMLA(16, "RMSNorm", 8, [])
+    torch.nn.init.constant_(layer.to_k.weight, 0.0)
+    x = torch.randn(1, 16, 8, 8, requires_grad=True)
+    layer(x).sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_rms_norm_is_that_of_torch_over_the_channels():
+    norm = RMSNorm2d(12)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = torch.randn(2, 12, 5, 5)
+    expected = F.rms_norm(x.movedim(1, -1), (12,), norm.weight, norm.eps).movedim(-1, 1) + norm.bias[:, None, None]
+    torch.testing.assert_close(norm(x), expected)
+    assert norm.half()(x.half()).dtype == torch.float16
+
+
+def test_head_dim_must_divide_the_width():
+    with pytest.raises(ValueError, match="head_dim"):
+        LiteMLA(20, "RMSNorm", 8, [])

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Autoencoders of the diffusers library, and what is not taken from it."""
+
+import diffusers
+import pytest
+import torch
+
+from dcae.autoencoders import load, save
+from dcae.benchmark import ConfigError
+from dcae.weights import WeightsError
+from tests.autoencoders.small import dc_ae, kl
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "decoder", "total"),
+    [
+        ("sd-vae-f8", 34.16, 49.49, 83.65),
+        ("sd-vae-f16", 28.27, 41.34, 69.61),
+        ("sd-vae-f32", 42.61, 61.24, 103.88),
+        ("sd-vae-f32c32", 58.03, 82.67, 140.70),
+        ("sd-vae-f64c128", 70.72, 99.64, 170.43),
+        ("sd-vae-f128c512", 86.06, 117.93, 205.30),
+    ],
+)
+def test_parameter_counts_in_millions_as_printed(name, encoder, decoder, total):
+    model = load(name, device="meta").model
+    for part, expected in ((model.encoder, encoder), (model.decoder, decoder), (model, total)):
+        assert round(sum(p.numel() for p in part.parameters()) / 1e6, 2) == expected
+
+
+def test_mode_is_the_mean_and_sample_varies_with_the_posteriors_standard_deviation():
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    mode, sample = load(kl()), load(kl(posterior="sample"))
+    posterior = mode.posterior(images)
+    assert torch.equal(mode.encode(images), posterior.mean)
+    torch.manual_seed(0)
+    noise = (sample.encode(images) - posterior.mean) / posterior.std
+    torch.manual_seed(0)
+    torch.testing.assert_close(noise, torch.randn(posterior.mean.shape), rtol=1e-3, atol=1e-3)  # one subtraction
+    assert posterior.kl().shape == (2,)
+
+
+def test_saved_folder_opens_in_diffusers_and_here(tmp_path):
+    autoencoder = load(kl(), seed=4)
+    autoencoder.latent_scale, autoencoder.latent_shift = 0.7, 0.1
+    save(autoencoder, tmp_path)
+    theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path)
+    again = load(kl(), weights=tmp_path)
+    images = torch.rand(1, 3, 16, 16)
+    assert theirs.config.scaling_factor == again.latent_scale == 0.7
+    assert theirs.config.shift_factor == again.latent_shift == 0.1
+    assert torch.equal(theirs.encode(images).latent_dist.mode(), autoencoder.encode(images))
+    assert torch.equal(again(images), autoencoder(images))
+
+
+def test_pretrained_folder_gives_weights_and_scale(tmp_path):
+    theirs = diffusers.AutoencoderKL(**kl()["config"], scaling_factor=0.9)
+    theirs.save_pretrained(tmp_path / "vae")
+    entry = {**kl(), "pretrained": {"id": str(tmp_path), "subfolder": "vae"}}
+    del entry["config"]
+    autoencoder = load(entry)
+    images = torch.rand(1, 3, 16, 16)
+    assert autoencoder.latent_scale == 0.9
+    assert load({**entry, "latent_scale": 0.5}).latent_scale == 0.5
+    assert torch.equal(autoencoder.encode(images), theirs.encode(images).latent_dist.mode())
+    assert all(parameter.is_meta for parameter in load(entry, device="meta").parameters())
+
+
+def test_pretrained_pickles_are_refused(tmp_path):
+    diffusers.AutoencoderKL(**kl()["config"]).save_pretrained(tmp_path, safe_serialization=False)
+    entry = {**kl(), "pretrained": {"id": str(tmp_path)}}
+    del entry["config"]
+    with pytest.raises(WeightsError, match="safetensors"):
+        load(entry)
+
+
+@pytest.mark.parametrize("name", ["AutoencoderDC", "AutoencoderTiny", "VQModel"])
+def test_classes_without_a_posterior(name, tmp_path):
+    made = load(dc_ae())
+    save(made, tmp_path)
+    config = {
+        "AutoencoderDC": {k: v for k, v in diffusers.AutoencoderDC.load_config(tmp_path).items() if k[0] != "_"},
+        "AutoencoderTiny": {"encoder_block_out_channels": [8] * 4, "decoder_block_out_channels": [8] * 4},
+        "VQModel": {"block_out_channels": [8], "norm_num_groups": 4, "latent_channels": 3},
+    }[name]
+    f, c = {"AutoencoderDC": (8, 8), "AutoencoderTiny": (8, 4), "VQModel": (1, 3)}[name]
+    entry = {"kind": "diffusers", "class": name, "spatial_compression": f, "latent_channels": c, "config": config}
+    autoencoder = load(entry)
+    assert autoencoder(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+    with pytest.raises(TypeError, match="posterior"):
+        autoencoder.posterior(torch.rand(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("name", ["UNet2DModel", "DDIMScheduler", "utils", "Nonsense"])
+def test_only_diffusers_autoencoders_are_taken(name):
+    with pytest.raises(ConfigError, match=r"no autoencoder .* it has .*AutoencoderKL"):
+        load({**kl(), "class": name})
+
+
+def test_wrong_argument_is_named():
+    with pytest.raises(
+        ConfigError, match=r"latent_chanels.*no such argument of AutoencoderKL; allowed: .*latent_channels"
+    ):
+        load({**kl(), "config": {"latent_chanels": 4}})
+
+
+def test_entry_and_class_must_agree():
+    with pytest.raises(ConfigError, match=r"encode makes \(1, 4, 16, 16\).*says \(1, 4, 8, 8\)"):
+        load({**kl(), "spatial_compression": 8})
+
+
+def test_he_normal_weights_depend_on_the_seed_alone_and_keep_the_signal():
+    library, scaled = load(kl()), load(kl(initialisation="he-normal"), seed=2)
+    again = load(kl(initialisation="he-normal"), seed=2)
+    assert torch.equal(scaled.model.encoder.conv_in.weight, again.model.encoder.conv_in.weight)
+    images = torch.rand(8, 1, 1, 1).expand(8, 3, 32, 32) * 2 - 1
+
+    def spread(autoencoder):  # over images, relative to the mean: how much of the latents says which image it is
+        latents = autoencoder.encode(images)
+        return (latents.std(dim=0).mean() / latents.abs().mean()).item()
+
+    assert spread(scaled) > 2 * spread(library)

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every entry keeps the contract; weights go to a folder and back; mistakes are named."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from dcae.autoencoders import denormalise, load, middle_layers, normalise, save
+from dcae.autoencoders.contract import Autoencoder
+from dcae.benchmark import Config, ConfigError
+from dcae.weights import WeightsError
+from tests.autoencoders.small import dc_ae
+
+ENTRIES = sorted(Config().files("autoencoders"))
+
+
+class Halved(Autoencoder):
+    """A user's autoencoder: f2 c12."""
+
+    def __init__(self, channels=12):
+        super().__init__(2, channels, latent_scale=2.0)
+        self.into = torch.nn.Conv2d(3, channels, 2, stride=2)
+        self.out = torch.nn.ConvTranspose2d(channels, 3, 2, stride=2)
+
+    def encode(self, images):
+        return self.into(images)
+
+    def decode(self, latents):
+        return self.out(latents)
+
+
+class Crooked(Halved):
+    """Decodes to twice the size."""
+
+    def decode(self, latents):
+        return torch.nn.functional.interpolate(self.out(latents), scale_factor=2)
+
+
+class Bare(torch.nn.Module):
+    """Says nothing of itself."""
+
+    def encode(self, images):
+        return images
+
+
+PYTHON = {"kind": "python", "factory": f"{__name__}:Halved", "spatial_compression": 2, "latent_channels": 12}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_keeps_the_contract(name):
+    entry = Config().entry("autoencoders", name)
+    demo = name.endswith("demo")
+    autoencoder = load(name, device="cpu" if demo else "meta")
+    side = max(64, 2 * entry.spatial_compression)
+    images = torch.rand(2, 3, side, side, device="cpu" if demo else "meta") * 2 - 1
+    latents = autoencoder.encode(images)
+    latent_side = side // entry.spatial_compression
+    assert latents.shape == (2, entry.latent_channels, latent_side, latent_side)
+    reconstructions = autoencoder.decode(latents)
+    assert reconstructions.shape == images.shape
+    assert not autoencoder.training
+    if demo:
+        assert torch.equal(autoencoder.decode(autoencoder.encode(images)), reconstructions)  # deterministic
+        reconstructions.abs().mean().backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in autoencoder.parameters())
+    else:
+        assert all(p.is_meta for p in autoencoder.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if name.endswith("demo") and "space" not in name])
+def test_every_demo_entry_is_saved_and_loaded(name, tmp_path):
+    trained = load(name, seed=7)
+    trained.latent_scale = 0.25
+    save(trained, tmp_path)
+    again = load(name, weights=tmp_path)
+    images = torch.rand(1, 3, 128, 128)
+    assert again.latent_scale == 0.25
+    assert torch.equal(again(images), trained(images))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
+
+
+def test_an_entry_is_a_name_a_path_a_mapping_or_an_entry(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(dc_ae()))
+    entry = Config().entry("autoencoders", "dc-ae-f32-demo")
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(load("dc-ae-f32-demo")(images), load(entry)(images))
+    assert torch.equal(load(path)(images), load(dc_ae())(images))
+
+
+def test_scale_is_unknown_until_it_is_measured_or_given(tmp_path):
+    autoencoder = load(dc_ae())
+    with pytest.raises(ValueError, match="latent_scale is unknown"):
+        normalise(autoencoder, torch.zeros(1, 8, 1, 1))
+    autoencoder.latent_scale = 0.5
+    save(autoencoder, tmp_path)
+    assert load(dc_ae(), weights=tmp_path).latent_scale == 0.5
+    given = load(dc_ae(latent_scale=[1.0] * 7 + [4.0], latent_shift=1.0), weights=tmp_path)
+    latents = torch.rand(2, 8, 3, 3)
+    normalised = normalise(given, latents)
+    torch.testing.assert_close(normalised[:, 7], (latents[:, 7] - 1) * 4)
+    torch.testing.assert_close(denormalise(given, normalised), latents)
+
+
+@pytest.mark.parametrize("shortcut", ["paper-text", "none"])
+def test_what_diffusers_cannot_say_is_marked_and_does_not_open_there(shortcut, tmp_path):
+    from diffusers import AutoencoderDC
+
+    trained = load(dc_ae(shortcut=shortcut), seed=8)
+    save(trained, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert "AutoencoderDC" not in config["_class_name"]
+    assert shortcut in config["_not_for_diffusers"]
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(load(dc_ae(shortcut=shortcut), weights=tmp_path)(images), trained(images))
+    with pytest.raises(WeightsError, match="is of another autoencoder"):
+        load(dc_ae(), weights=tmp_path)
+    with pytest.raises((RuntimeError, ValueError)):
+        AutoencoderDC.from_pretrained(tmp_path)
+
+
+def test_folder_of_another_autoencoder_is_refused(tmp_path):
+    save(load(dc_ae()), tmp_path)
+    with pytest.raises(WeightsError, match=r"config.json is of another .* encoder_layers_per_block is \[0, 1, 1, 2\]"):
+        load(dc_ae({"encoder_depths": [0, 2, 1, 2]}), weights=tmp_path)
+
+
+def test_wrong_weights_are_named(tmp_path):
+    save(load(dc_ae()), tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    tensors["encoder.conv_out.weight"] = torch.zeros(3, 3)
+    tensors["surplus"] = torch.zeros(1)
+    del tensors["decoder.conv_in.bias"]
+    save_file(tensors, path)
+    for device in ("cpu", "meta"):
+        with pytest.raises(WeightsError) as caught:
+            load(dc_ae(), weights=tmp_path, device=device)
+        for part in (
+            str(path),
+            "missing: decoder.conv_in.bias",
+            "not in the model: surplus",
+            "encoder.conv_out.weight is [3, 3], expected [8, 32, 3, 3]",
+        ):
+            assert part in str(caught.value)
+
+
+def test_incomplete_folders_are_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"config.json: no such file"):
+        load(dc_ae(), weights=tmp_path)
+    save(load(dc_ae()), tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(WeightsError, match="cut short"):
+        load(dc_ae(), weights=tmp_path)
+    path.unlink()
+    with pytest.raises(WeightsError, match=r"safetensors: no such file"):
+        load(dc_ae(), weights=tmp_path)
+
+
+def test_pretrained_dc_ae_from_a_folder(tmp_path):
+    trained = load(dc_ae(), seed=5)
+    trained.latent_scale = 0.3
+    save(trained, tmp_path)
+    entry = dc_ae(pretrained={"id": str(tmp_path)})
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(load(entry)(images), trained(images))
+    assert load(entry).latent_scale == 0.3
+    (tmp_path / "diffusion_pytorch_model.safetensors").rename(tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="only the diffusers layout"):
+        load(entry)
+
+
+def test_weights_that_cannot_be_downloaded_are_named(monkeypatch):
+    def no_network(*_, **__):
+        raise FileNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
+    entry = dc_ae(pretrained={"id": "owner/name", "revision": "main"})
+    with pytest.raises(WeightsError, match="pretrained owner/name: no network"):
+        load(entry)
+    assert all(parameter.is_meta for parameter in load(entry, device="meta").parameters())  # shapes need no weights
+
+
+def test_python_entry_is_built_saved_and_loaded(tmp_path):
+    autoencoder = load({**PYTHON, "arguments": {"channels": 12}}, seed=3)
+    save(autoencoder, tmp_path)
+    again = load(PYTHON, weights=tmp_path, seed=4)
+    images = torch.rand(1, 3, 8, 8)
+    assert again.latent_scale == 2.0
+    assert torch.equal(again(images), autoencoder(images))
+    with pytest.raises(TypeError, match="Halved has no method middle_layers"):
+        middle_layers(autoencoder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"factory": "no_such_package:thing"}, "factory no_such_package:thing: No module named.*PYTHONPATH"),
+        ({"factory": f"{__name__}:Nothing"}, "has no attribute 'Nothing'"),
+        ({"arguments": {"chanels": 3}}, "unexpected keyword argument 'chanels'"),
+        ({"factory": f"{__name__}:Bare"}, "Bare has no decode, spatial_compression, latent_channels, latent_scale"),
+        ({"latent_channels": 6}, "latent_channels is 6 in the entry, 12 in the code"),
+        ({"factory": f"{__name__}:Crooked"}, r"decode makes \(1, 3, 128, 128\)"),
+    ],
+)
+def test_python_entries_that_break_the_contract(change, message):
+    with pytest.raises(ConfigError, match=message):
+        load({**PYTHON, **change})
+
+
+def test_check_leaves_no_trace(monkeypatch):
+    class Counting(Halved):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(12)
+
+        def encode(self, images):
+            return self.norm(self.into(images))
+
+    monkeypatch.setitem(globals(), "Counting", Counting)
+    autoencoder = load({**PYTHON, "factory": f"{__name__}:Counting"})
+    assert autoencoder.norm.num_batches_tracked == 0
