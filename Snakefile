@@ -4,24 +4,21 @@
 #   snakemake --cores all                                              the demo
 #   snakemake --cores all --configfile config/paper.yaml --profile slurm
 #   snakemake tables                                                   tables from the records that are there
-import os
-import sys
+from os.path import dirname, relpath
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 from workflow.jobs import Jobs
-from workflow.locks import release_locks_of_dead_runs
+from workflow.startup import put_own_commands_first, release_locks_of_dead_runs
 
 min_version("9.20")
 
 if workflow.is_main_process:
     run_lock = release_locks_of_dead_runs(Path(".snakemake"))
 
-# Jobs call the dcae of the environment that Snakemake itself runs in, activated or not.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-
-jobs = Jobs(os.path.relpath(workflow.configfiles[0]) if workflow.configfiles else "config/demo.yaml")
+put_own_commands_first()
+jobs = Jobs(relpath(workflow.configfiles[0]) if workflow.configfiles else "config/demo.yaml")
 
 
 container: "docker://python:3.11"

@@ -65,7 +65,9 @@ def test_kinds_keep_other_families_out():
     own = sources.reached_modules(starts, frozenset({"dc-ae"}), sources.REPOSITORY)
     assert "dcae.autoencoders.dc_ae" in own
     assert "dcae.autoencoders.from_diffusers" not in own
-    assert "dcae.autoencoders.from_diffusers" in sources.reached_modules(starts, frozenset({"diffusers"}), sources.REPOSITORY)
+    assert "dcae.autoencoders.from_diffusers" in sources.reached_modules(
+        starts, frozenset({"diffusers"}), sources.REPOSITORY
+    )
 
 
 def test_every_module_of_a_kind_exists():
@@ -74,5 +76,7 @@ def test_every_module_of_a_kind_exists():
 
 
 def test_configuration_code_does_not_count():
-    reached = sources.reached_modules(("dcae.training.autoencoder",), frozenset({"dc-ae", "scenes"}), sources.REPOSITORY)
+    reached = sources.reached_modules(
+        ("dcae.training.autoencoder",), frozenset({"dc-ae", "scenes"}), sources.REPOSITORY
+    )
     assert not any(name.startswith("dcae.benchmark") for name in reached)

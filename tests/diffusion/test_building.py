@@ -76,7 +76,9 @@ def test_the_final_convolution_is_the_entrys_option():
 
 
 @pytest.mark.parametrize(("name", "ratio"), [("dit-demo", 2), ("uvit-demo", 1)])
-@pytest.mark.parametrize(("channels", "size", "patch_size"), [(4, 16, 2), (4, 16, 4), (32, 4, 1), (128, 2, 1), (3, 6, 3)])
+@pytest.mark.parametrize(
+    ("channels", "size", "patch_size"), [(4, 16, 2), (4, 16, 4), (32, 4, 1), (128, 2, 1), (3, 6, 3)]
+)
 @pytest.mark.parametrize("classes", [0, 5])
 def test_any_latent_shape_and_patch_size(name, ratio, channels, size, patch_size, classes):
     denoiser = build_denoiser(CONFIG.entry("diffusion", name), channels, size, patch_size, classes)

@@ -46,7 +46,9 @@ def test_only_the_first_images_are_encoded_if_so_asked(tmp_path):
 
 def test_batch_size_changes_nothing(tmp_path):
     for batch_size in (1, 5):
-        encode_dataset(Unshuffle(), Images(9), tmp_path / str(batch_size), IDENTITY, batch_size=batch_size, shard_size=4)
+        encode_dataset(
+            Unshuffle(), Images(9), tmp_path / str(batch_size), IDENTITY, batch_size=batch_size, shard_size=4
+        )
     assert contents(tmp_path / "1") == contents(tmp_path / "5")
 
 

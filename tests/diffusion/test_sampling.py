@@ -39,7 +39,9 @@ class MixtureDenoiser(nn.Module):
         centre = torch.tensor([-1.0, 1.0, 0.0], dtype=latents.dtype)[labels][:, None, None, None]
         spread = 0.3
         variance = remaining * spread**2 + 1 - remaining
-        near = [torch.exp(-0.5 * (latents - remaining.sqrt() * c) ** 2 / variance) for c in (centre - 0.5, centre + 0.5)]
+        near = [
+            torch.exp(-0.5 * (latents - remaining.sqrt() * c) ** 2 / variance) for c in (centre - 0.5, centre + 0.5)
+        ]
         mean = (near[0] * (centre - 0.5) + near[1] * (centre + 0.5)) / (near[0] + near[1])
         epsilon = (1 - remaining).sqrt() * (latents - remaining.sqrt() * mean) / variance
         if not self.learned_variance:

@@ -72,7 +72,11 @@ def test_forward_is_that_of_the_paper():
     for parameter in u_vit.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     weights = {name: value.double().numpy() for name, value in u_vit.state_dict().items()}
-    latents, timesteps, labels = torch.randn(2, CHANNELS, SIZE, SIZE), torch.tensor([1, 967]), torch.tensor([2, CLASSES])
+    latents, timesteps, labels = (
+        torch.randn(2, CHANNELS, SIZE, SIZE),
+        torch.tensor([1, 967]),
+        torch.tensor([2, CLASSES]),
+    )
     with torch.no_grad():
         output = u_vit(latents, timesteps, labels).double().numpy()
     for i in range(2):

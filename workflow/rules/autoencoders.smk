@@ -17,7 +17,7 @@ rule train_autoencoder:
     params:
         file=jobs.file,
         start=jobs.start_option,
-        folder="results/{benchmark}/autoencoders/{autoencoder}/{phase}",
+        folder=lambda wildcards, output: dirname(output.config),
         config=jobs.training_config,
         code=jobs.training_code,
     message:

@@ -16,7 +16,7 @@ rule encode_latents:
     params:
         file=jobs.file,
         weights=jobs.weights_option,
-        folder="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}",
+        folder=lambda wildcards, output: dirname(output[0]),
         config=jobs.latents_config,
         code=jobs.latents_code,
     message:
@@ -41,8 +41,8 @@ rule train_denoiser:
         runtime=1440,
     params:
         file=jobs.file,
-        latents="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}",
-        folder="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}",
+        latents=lambda wildcards, input: dirname(input.latents),
+        folder=lambda wildcards, output: dirname(output.config),
         config=jobs.denoiser_config,
         code=jobs.denoiser_code,
     message:
@@ -72,8 +72,8 @@ rule evaluate_generation:
     params:
         file=jobs.file,
         weights=jobs.weights_option,
-        denoiser="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}",
-        latents="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}",
+        denoiser=lambda wildcards, input: dirname(input.denoiser),
+        latents=lambda wildcards, input: dirname(input.latents),
         config=jobs.generation_config,
         code=jobs.generation_code,
     message:

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The typed form of every YAML file under ``config/`` that describes one thing: an *entry*."""
+
+from pydantic import TypeAdapter
+
+from dcae.benchmark.entries.autoencoders import (
+    AutoencoderEntry,
+    AutoencoderFields,
+    DCAEEntry,
+    DCAEStages,
+    DiffusersEntry,
+    Pretrained,
+    PythonEntry,
+    SpaceToChannelEntry,
+    StartFrom,
+)
+from dcae.benchmark.entries.base import DESCRIPTIVE, Entry, Settings, digest
+from dcae.benchmark.entries.datasets import DatasetEntry, FolderEntry, PhotographsEntry, ScenesEntry
+from dcae.benchmark.entries.diffusion import DiffusionEntry
+from dcae.benchmark.entries.networks import NetworkWeights
+from dcae.benchmark.entries.protocols import EfficiencyProtocol, Protocol, ProtocolEntry
+from dcae.benchmark.entries.recipes import (
+    EMA,
+    AdamW,
+    AutoencoderRecipe,
+    DiffusionRecipe,
+    Losses,
+    NoiseSchedule,
+    PatchGAN,
+    Perceptual,
+    Phase,
+    RecipeEntry,
+    TrainingFields,
+)
+
+ADAPTERS: dict[str, TypeAdapter] = {
+    "autoencoders": TypeAdapter(AutoencoderEntry),
+    "diffusion": TypeAdapter(DiffusionEntry),
+    "datasets": TypeAdapter(DatasetEntry),
+    "recipes": TypeAdapter(RecipeEntry),
+    "protocols": TypeAdapter(ProtocolEntry),
+}
+"""Folder under ``config/`` to the type of the entries in it."""
+
+__all__ = [
+    "ADAPTERS",
+    "DESCRIPTIVE",
+    "EMA",
+    "AdamW",
+    "AutoencoderEntry",
+    "AutoencoderFields",
+    "AutoencoderRecipe",
+    "DCAEEntry",
+    "DCAEStages",
+    "DatasetEntry",
+    "DiffusersEntry",
+    "DiffusionEntry",
+    "DiffusionRecipe",
+    "EfficiencyProtocol",
+    "Entry",
+    "FolderEntry",
+    "Losses",
+    "NetworkWeights",
+    "NoiseSchedule",
+    "PatchGAN",
+    "Perceptual",
+    "Phase",
+    "PhotographsEntry",
+    "Pretrained",
+    "Protocol",
+    "ProtocolEntry",
+    "PythonEntry",
+    "RecipeEntry",
+    "ScenesEntry",
+    "Settings",
+    "SpaceToChannelEntry",
+    "StartFrom",
+    "TrainingFields",
+    "digest",
+]

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Autoencoder entries: where an autoencoder comes from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from dcae.benchmark.entries.base import Entry, Settings
+
+
+class StartFrom(Settings):
+    """Training starts from the weights that another autoencoder of the same architecture had after a phase."""
+
+    autoencoder: str
+    phase: str
+
+
+class AutoencoderFields(Entry):
+    """What every autoencoder entry says, whatever its kind.
+
+    ``latent_scale`` and ``latent_shift`` follow ``z = (latents - latent_shift) * latent_scale``; a trained autoencoder
+    that gives no scale gets 1/RMS of its latents on the training data.
+    """
+
+    paper_name: str | None = Field(None, description="its name in the paper's tables")
+    spatial_compression: PositiveInt
+    latent_channels: PositiveInt
+    latent_scale: float | list[float] | None = None
+    latent_shift: float | list[float] | None = None
+    recipe: str | None = Field(None, description="entry in config/recipes; without one the autoencoder is not trained")
+    start_from: StartFrom | None = None
+
+    @model_validator(mode="after")
+    def _start_needs_recipe(self):
+        if self.start_from and not self.recipe:
+            raise ValueError("start_from is given but recipe is not: there is no training to start")
+        return self
+
+
+class Pretrained(Settings):
+    """Released weights: a hub id or a folder, in the original or the diffusers layout."""
+
+    id: str = Field(description="hub id (owner/name) or a folder")
+    revision: str | None = None
+    subfolder: str | None = None
+
+
+class DCAEStages(Settings):
+    """DC-AE's table of stages: stage ``i`` works at H / 2**i. A first stage of depth 0 is skipped (dc_ae.py)."""
+
+    widths: list[PositiveInt]
+    encoder_depths: list[int]
+    decoder_depths: list[int]
+    encoder_blocks: list[Literal["ResBlock", "EfficientViTBlock"]]
+    decoder_blocks: list[Literal["ResBlock", "EfficientViTBlock"]]
+    decoder_norms: list[Literal["BatchNorm", "RMSNorm"]]
+    encoder_multiscale: list[list[PositiveInt]] | None = Field(None, description="kernel sizes per stage")
+    decoder_multiscale: list[list[PositiveInt]] | None = None
+
+    @model_validator(mode="after")
+    def _equally_long(self):
+        lengths = {field: len(value) for field, value in self if value is not None}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"every list needs one value per stage, got {lengths}")
+        return self
+
+
+class DCAEEntry(AutoencoderFields):
+    """This project's own implementation of DC-AE (paper section 3)."""
+
+    kind: Literal["dc-ae"]
+    stages: DCAEStages
+    head_dim: PositiveInt = 32
+    downsample: Literal["pixel-unshuffle", "strided-conv"] = "pixel-unshuffle"
+    upsample: Literal["pixel-shuffle", "interpolate"] = "pixel-shuffle"
+    shortcut: Literal["released-code", "paper-text", "none"] = "released-code"
+    decoder_output_act: Literal["ReLU", "SiLU"] = "ReLU"
+    pretrained: Pretrained | None = None
+
+    @model_validator(mode="after")
+    def _compression_follows_from_stages(self):
+        expected = 2 ** (len(self.stages.widths) - 1)
+        if self.spatial_compression != expected:
+            raise ValueError(
+                f"spatial_compression is {self.spatial_compression}, {len(self.stages.widths)} stages give {expected}"
+            )
+        return self
+
+
+class DiffusersEntry(AutoencoderFields):
+    """An autoencoder class of the diffusers library: ``config`` to train it, ``pretrained`` to load it."""
+
+    kind: Literal["diffusers"]
+    class_name: str = Field(alias="class", description="for example AutoencoderKL")
+    config: dict[str, Any] | None = None
+    pretrained: Pretrained | None = None
+    posterior: Literal["mode", "sample"] = "mode"
+    initialisation: Literal["library", "he-normal"] = Field(
+        "library",
+        description="random weights as diffusers draws them, or with zero biases so that tiny networks learn at once",
+    )
+
+    @model_validator(mode="after")
+    def _config_or_pretrained(self):
+        if (self.config is None) == (self.pretrained is None):
+            raise ValueError("give exactly one of config (to train) and pretrained (to load)")
+        return self
+
+
+class PythonEntry(AutoencoderFields):
+    """A user's own code: ``factory`` names a callable that returns an autoencoder (see docs of dcae.autoencoders)."""
+
+    kind: Literal["python"]
+    factory: str = Field(pattern=r"^[\w.]+:[\w.]+$", description="package.module:callable")
+    arguments: dict[str, Any] = Field({}, description="keyword arguments of the callable")
+
+
+class SpaceToChannelEntry(AutoencoderFields):
+    """Another entry followed by a space-to-channel operation: f times ``factor``, c times ``factor`` squared."""
+
+    kind: Literal["space-to-channel"]
+    autoencoder: str = Field(description="name of the autoencoder entry below")
+    factor: PositiveInt
+
+
+AutoencoderEntry = Annotated[
+    DCAEEntry | DiffusersEntry | PythonEntry | SpaceToChannelEntry, Field(discriminator="kind")
+]

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipe entries: how autoencoders and diffusion models are trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from dcae.benchmark.entries.base import Entry, Settings
+from dcae.benchmark.entries.networks import NetworkWeights
+
+
+class AdamW(Settings):
+    """Optimiser of one set of parameters. Weight decay spares norms and biases if ``decay_norms_and_biases`` is off."""
+
+    learning_rate: PositiveFloat
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    decay_norms_and_biases: bool = False
+    warmup_steps: int = Field(0, ge=0)
+
+
+class Perceptual(Settings):
+    """LPIPS as a loss."""
+
+    weight: PositiveFloat
+    lpips: NetworkWeights
+
+
+class PatchGAN(Settings):
+    """Hinge loss against LDM's three-layer patch discriminator, with its own optimiser."""
+
+    weight: PositiveFloat
+    adaptive_weight: bool = Field(False, description="LDM: scale by the ratio of gradient norms at the last layer")
+    start_step: int = Field(0, ge=0)
+    layers: PositiveInt = 3
+    width: PositiveInt = 64
+    optimiser: AdamW
+
+
+class Losses(Settings):
+    """What an autoencoder's training minimises: the weighted sum of what is given."""
+
+    l1: float = Field(1.0, ge=0, description="weight of the mean absolute error")
+    perceptual: Perceptual | None = None
+    gan: PatchGAN | None = None
+    kl: float | None = Field(None, ge=0, description="weight of the KL divergence, for variational autoencoders")
+
+
+class EMA(Settings):
+    """Exponential moving average of the weights; ``ramp_steps`` r gives decay * (1 - exp(-step / r))."""
+
+    decay: float = Field(gt=0, lt=1)
+    ramp_steps: PositiveInt | None = None
+
+
+class TrainingFields(Settings):
+    """What trainings of autoencoders and of diffusion models share."""
+
+    steps: PositiveInt
+    batch_size: PositiveInt = Field(description="images per step over all processes")
+    optimiser: AdamW
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_clip: PositiveFloat | None = None
+    ema: EMA | None = None
+    checkpoint_every: PositiveInt = 1000
+    compile: bool = False
+    channels_last: bool = False
+
+
+class Phase(TrainingFields):
+    """One training stage of an autoencoder (paper section 3.2)."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    resolution: PositiveInt
+    trains: Literal["all", "middle", "decoder-head"]
+    losses: Losses
+    crop: Literal["centre", "random"] = "centre"
+
+
+class AutoencoderRecipe(Entry):
+    """A chain of phases over a mixture of data sets (weights: share of the images)."""
+
+    kind: Literal["autoencoder"]
+    datasets: dict[str, PositiveFloat]
+    phases: list[Phase] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _phase_names_differ(self):
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) != len(names):
+            raise ValueError(f"phases need different names, got {names}")
+        return self
+
+
+class NoiseSchedule(Settings):
+    """Variance schedule of the forward process."""
+
+    beta_schedule: Literal["linear", "scaled_linear"]
+    beta_start: PositiveFloat
+    beta_end: PositiveFloat
+    timesteps: PositiveInt = 1000
+
+
+class DiffusionRecipe(Entry, TrainingFields):
+    """Training of a denoiser on cached latents."""
+
+    kind: Literal["diffusion"]
+    objective: Literal["epsilon", "epsilon-learned-range"]
+    noise_schedule: NoiseSchedule
+    label_dropout: float = Field(0.1, ge=0, lt=1)
+
+
+RecipeEntry = Annotated[AutoencoderRecipe | DiffusionRecipe, Field(discriminator="kind")]

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to be in order before Snakemake runs a job."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import IO
+
+
+def release_locks_of_dead_runs(folder: Path) -> IO:
+    """Let a run start after a killed one, while two live runs still collide.
+
+    Snakemake locks a folder with plain files, which stay when it is killed. Every run of this workflow therefore also
+    holds a shared ``flock``, which the kernel releases on any death. Whoever gets that lock exclusively is alone, so
+    the plain files that it finds belong to the dead.
+
+    Args:
+        folder: Snakemake's own, ``.snakemake``.
+
+    Returns:
+        The held lock, which the caller keeps open for as long as it lives.
+    """
+    folder.mkdir(exist_ok=True)
+    lock = (folder / "live-runs.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    else:
+        stale = folder / "locks"
+        if stale.is_dir() and any(stale.iterdir()):
+            print("a killed run left its lock here; no run is alive, so it is removed", file=sys.stderr)
+            shutil.rmtree(stale)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
+def put_own_commands_first() -> None:
+    """Let jobs call the ``dcae`` of the environment that Snakemake itself runs in, activated or not."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
