@@ -41,6 +41,7 @@ class Coefficients(NamedTuple):
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept may be asked for first in inference and later in training
 def coefficients(schedule: NoiseSchedule, device: torch.device) -> Coefficients:
     """The coefficients of a schedule, computed in float64 and kept on the device."""
     remaining = alphas_cumprod(schedule)
@@ -50,14 +51,15 @@ def coefficients(schedule: NoiseSchedule, device: torch.device) -> Coefficients:
     posterior = betas * (1 - before) / (1 - remaining)
     # At timestep 0 the posterior has no variance; Nichol & Dhariwal put that of timestep 1 in its place.
     posterior[0] = posterior[1]
-    return Coefficients(
-        signal=remaining.sqrt().float().to(device),
-        noise=(1 - remaining).sqrt().float().to(device),
-        mean_per_epsilon=(betas / ((1 - remaining) * alphas).sqrt()).float().to(device),
-        mean_scale=alphas.rsqrt().float().to(device),
-        smallest_log_variance=posterior.log().float().to(device),
-        largest_log_variance=betas.log().float().to(device),
+    exact = Coefficients(
+        signal=remaining.sqrt(),
+        noise=(1 - remaining).sqrt(),
+        mean_per_epsilon=betas / ((1 - remaining) * alphas).sqrt(),
+        mean_scale=alphas.rsqrt(),
+        smallest_log_variance=posterior.log(),
+        largest_log_variance=betas.log(),
     )
+    return Coefficients(*(values.float().to(device) for values in exact))
 
 
 def at(values: Tensor, timesteps: Tensor) -> Tensor:

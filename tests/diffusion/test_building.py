@@ -17,7 +17,7 @@ def build(name: str, latent_channels: int, latent_size: int, patch_size: int, cl
 
 # fmt: off
 SIZES = [
-    # entry, latent channels and size, patch size, classes: image tokens, parameters as published or recomputed (in millions)
+    # entry, latent channels and size, patch size, classes: image tokens, millions of parameters
     ("uvit-s",   16, 64, 2, 1000, 1024,   45.215),
     ("uvit-s",    4, 64, 2, 1000, 1024,   45.166),
     ("uvit-s",   16, 32, 2, 1000,  256,   44.822),

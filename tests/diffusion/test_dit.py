@@ -73,7 +73,7 @@ def test_it_begins_by_predicting_zero():
 def test_initialisation_is_the_original():
     dit = DiT(2, 256, 4, 4, 16, 2, 999)
     qkv = dit.blocks[0].attn.qkv
-    # Xavier-uniform: limit sqrt(6 / (fan in + fan out)); the estimate of a deviation from n values errs by 1 / sqrt(2n).
+    # Xavier-uniform: limit sqrt(6 / (fan in + fan out)); a deviation from n values errs by 1 / sqrt(2n).
     assert abs(qkv.weight.std() / (2 / (256 + 768)) ** 0.5 - 1) < 0.01
     assert qkv.weight.abs().max() <= (6 / (256 + 768)) ** 0.5
     projection = dit.patch_embedding.proj.weight

@@ -17,11 +17,11 @@ ENTRY = {
 
 
 def latents_of(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Class 0 has a bright upper half, class 1 a bright left half; with a little noise."""
-    patterns = torch.full((2, *SHAPE), -1.0)
-    patterns[0, :, :2] = 1
-    patterns[1, :, :, :2] = 1
-    return patterns[labels] + 0.1 * torch.randn(len(labels), *SHAPE, generator=generator)
+    """The class decides the sign of the first channel; the second is bright above and dark below; a little noise."""
+    latents = torch.ones(len(labels), *SHAPE)
+    latents[:, 0] *= torch.tensor([-1.0, 1.0])[labels][:, None, None]
+    latents[:, 1, SHAPE[1] // 2 :] = -1
+    return latents + 0.1 * torch.randn(latents.shape, generator=generator)
 
 
 def train(kind: str, steps: int) -> torch.nn.Module:
@@ -29,7 +29,7 @@ def train(kind: str, steps: int) -> torch.nn.Module:
     recipe = CONFIG.entry("recipes", entry.recipe)
     torch.manual_seed(0)
     denoiser = build_denoiser(entry, SHAPE[0], SHAPE[1], PATCH, classes=2)
-    optimiser = torch.optim.AdamW(denoiser.parameters(), 2e-3, weight_decay=0)
+    optimiser = torch.optim.AdamW(denoiser.parameters(), 5e-3, betas=(0.9, 0.99), weight_decay=0)
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
         labels = torch.randint(2, (64,), generator=generator)
@@ -42,16 +42,16 @@ def train(kind: str, steps: int) -> torch.nn.Module:
 
 
 def distance_to_class(denoiser: torch.nn.Module, kind: str, guidance_scale: float) -> float:
-    """Mean squared distance of samples from their class's pattern; from the other class's it would be about 2."""
+    """Mean squared distance of samples from what their class looks like; 1 on average if labels were ignored."""
     schedule = CONFIG.entry("recipes", ENTRY[kind].recipe).noise_schedule
     latents, labels = sample(denoiser, ENTRY[kind], schedule, range(64), SHAPE, 0, guidance_scale, classes=2)
-    patterns = latents_of(labels, torch.Generator().manual_seed(-1))
-    return float((latents - patterns).square().mean())
+    return float((latents - latents_of(labels, torch.Generator().manual_seed(0))).square().mean())
 
 
 @pytest.mark.parametrize("kind", ["dit", "u-vit"])
 def test_two_classes_are_learned(kind):
-    untrained, trained = train(kind, 0), train(kind, 200)
-    assert distance_to_class(untrained, kind, 1.0) > 1.5
-    assert distance_to_class(trained, kind, 1.0) < 0.3
-    assert distance_to_class(trained, kind, 1.5) < 0.3
+    untrained, trained = train(kind, 0), train(kind, 300)
+    assert distance_to_class(untrained, kind, 1.0) > 10
+    # Seen: 0.05 to 0.1.
+    assert distance_to_class(trained, kind, 1.0) < 0.4
+    assert distance_to_class(trained, kind, 1.5) < 0.4

@@ -59,7 +59,7 @@ def test_noisy_latents_keep_unit_variance():
 
 
 def bound_in_float64(latents, noise, timestep: int, epsilon, position, schedule) -> float:
-    """Bits per value of one sample, from Ho et al. 2020 (equations 5-7, 13) and Nichol & Dhariwal 2021 (equation 15)."""
+    """Bits per value of one sample: Ho et al. 2020, equations 5-7 and 13; Nichol & Dhariwal 2021, equation 15."""
     betas = torch.linspace(schedule.beta_start, schedule.beta_end, schedule.timesteps, dtype=torch.float64)
     remaining = torch.cumprod(1 - betas, 0)
     before = torch.cat([torch.ones(1, dtype=torch.float64), remaining[:-1]])
@@ -179,3 +179,15 @@ def test_unconditional_labels_stay():
 def test_a_schedule_may_have_any_number_of_timesteps():
     short = NoiseSchedule(beta_schedule="linear", beta_start=1e-3, beta_end=0.2, timesteps=10)
     assert alphas_cumprod(short).shape == (10,)
+
+
+def test_a_schedule_first_used_in_inference_can_train_later():
+    schedule = NoiseSchedule(beta_schedule="linear", beta_start=2e-4, beta_end=0.01)
+    recipe = DIT.model_copy(update={"noise_schedule": schedule})
+    latents, noise = torch.randn(2, 1, 4, 5, 5)
+    inputs = latents, torch.tensor([0]), torch.tensor([3]), noise, recipe
+    denoiser = Fixed(torch.randn(1, 8, 5, 5), first_timestep=0)
+    with torch.inference_mode():
+        diffusion_loss(denoiser, *inputs)
+    diffusion_loss(denoiser, *inputs).backward()
+    assert torch.isfinite(denoiser.output.grad).all()

@@ -124,8 +124,7 @@ def test_ddpm_is_that_of_the_paper(steps, scale):
     latents, _ = sample(denoiser, entry, LINEAR, range(3), SHAPE, 0, scale, classes=2)
     for index, generator in enumerate(sample_generators(0, range(3))):
         expected = ddpm_in_float64(denoiser, steps, generator, scale)
-        # float32, and alpha-bar as a float32 product, against float64. Any wrong argument of the scheduler gives 5e-3 or
-        # more.
+        # float32 against float64; a wrong argument of the scheduler makes 5e-3 or more.
         assert torch.allclose(latents[index].double(), expected[0], atol=2e-4)
 
 

@@ -95,7 +95,7 @@ def test_the_final_convolution_sees_the_prediction():
 def test_initialisation_is_the_original():
     u_vit = UViT(2, 256, 4, 4, 16, 2, 999)
     for weight in (u_vit.mid_block.attn.qkv.weight, u_vit.output.weight, u_vit.position_embedding):
-        # Truncated at two hundred deviations of 0.02, so in effect a normal distribution.
+        # Truncated at a hundred deviations, so in effect a normal distribution.
         assert abs(weight.std() / 0.02 - 1) < 0.03
     assert u_vit.mid_block.attn.qkv.bias is None
     assert abs(u_vit.label_embedding.weight.std() - 1) < 0.01

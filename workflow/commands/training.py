@@ -81,6 +81,8 @@ def encode(
         open_dataset(benchmark.dataset(dataset), "train", resolution),
         folder=output,
         identity=latents_identity(benchmark, dataset, resolution, autoencoder, weights),
+        seed=benchmark.seed,
+        progress=lambda done, images: print(f"{autoencoder}  {done}/{images} images", flush=True),
     )
 
 
