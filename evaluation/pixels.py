@@ -51,14 +51,15 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     """
     if min(images.shape[-2:]) <= SSIM_TAPS // 2:
         raise ValueError(f"SSIM needs images of at least {SSIM_TAPS // 2 + 1} pixels a side, got {tuple(images.shape)}")
-    x, y = images.float(), references.float()
+    # In float32 the variance of a flat area drowns in rounding, and equal images get less than 1.
+    x, y = images.double(), references.double()
     mean_x, mean_y, square_x, square_y, product = _local_means(torch.stack([x, y, x * x, y * y, x * y]))
     variance_x = (square_x - mean_x**2).clamp(min=0)
     variance_y = (square_y - mean_y**2).clamp(min=0)
     covariance = product - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
     structure = (2 * covariance + SSIM_C2) / (variance_x + variance_y + SSIM_C2)
-    return (luminance * structure).flatten(1).mean(1, dtype=torch.float64)
+    return (luminance * structure).flatten(1).mean(1)
 
 
 def _local_means(maps: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import typer
@@ -41,7 +42,8 @@ def main() -> None:
         from dcae.training import EXIT_UNFINISHED, Unfinished
 
         if isinstance(error, Unfinished):
-            print(error, flush=True)
+            with contextlib.suppress(OSError):  # whoever read the output may have been stopped first
+                print(error, flush=True)
             sys.exit(EXIT_UNFINISHED)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_ERROR)

@@ -32,8 +32,8 @@ class ReconstructionPlan(Settings):
 class GenerationPlan(Settings):
     """One diffusion model on the latents of several autoencoders.
 
-    ``patch_sizes`` maps a spatial compression to the patch sizes to run; a value of ``autoencoders`` narrows the list
-    (default: all under ``autoencoders`` of the benchmark whose compression has a patch size here).
+    ``patch_sizes`` maps a spatial compression to the patch sizes to run. Without ``autoencoders`` it runs on all under
+    ``autoencoders`` of the benchmark whose compression has a patch size here, except those in ``without``.
     """
 
     diffusion: str
@@ -41,6 +41,7 @@ class GenerationPlan(Settings):
     resolution: PositiveInt
     patch_sizes: dict[PositiveInt, list[PositiveInt]]
     autoencoders: list[str] | None = None
+    without: list[str] = Field([], description="autoencoders to leave out")
     tables: list[int] = Field(description="tables of the paper that its cells belong to")
     published: PublishedTwin | None = None
 
@@ -234,6 +235,7 @@ class Benchmark:
         return [
             GenerationCell(plan.dataset, plan.resolution, name, plan.diffusion, patch_size)
             for name in names
+            if name not in plan.without
             for patch_size in plan.patch_sizes.get(self.autoencoder(name).spatial_compression, [])
         ]
 

@@ -38,13 +38,11 @@ def check_entries(benchmark: Benchmark) -> None:
         _check_recipe(benchmark, f"{plan.diffusion}.recipe", entry.recipe, "diffusion")
         _named(benchmark, f"generation.{index}.dataset", "datasets", plan.dataset)
         known = [*content.autoencoders, *content.ablations]
-        for name in plan.autoencoders or []:
-            if name not in known:
-                raise error_in(
-                    benchmark,
-                    f"generation.{index}.autoencoders",
-                    f"{name!r} is not an autoencoder of this benchmark: {known}",
-                )
+        for field in ("autoencoders", "without"):
+            for name in getattr(plan, field) or []:
+                if name not in known:
+                    message = f"{name!r} is not an autoencoder of this benchmark: {known}"
+                    raise error_in(benchmark, f"generation.{index}.{field}", message)
     if content.generation:
         _check_protocol(benchmark, "generation_protocol", content.generation_protocol, "quality")
         _check_protocol(benchmark, "efficiency_protocol", content.efficiency_protocol, "efficiency")

@@ -2,8 +2,8 @@
 """A digest of the project's code that decides a step's result, and of no other code.
 
 Snakemake does not see edits to imported modules, so every rule carries this digest as a parameter. It covers the
-modules that a step reaches through imports. Comments, docstrings and formatting do not count, and neither does
-``dcae.benchmark``: what a configuration says is part of the configuration's digest already.
+modules that a step reaches through imports. Comments, docstrings and formatting do not count, and neither do modules
+that decide no result, such as how progress is shown. What a configuration says is part of its own digest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NOT_DECISIVE = ("dcae.benchmark",)
+NOT_DECISIVE = (
+    "dcae.benchmark",
+    "dcae.training.checkpoint",
+    "dcae.training.progress",
+    "dcae.training.state",
+    "dcae.training.stopping",
+)
 
 # Modules that matter only to jobs whose entries are of a kind: an edit to U-ViT must not re-train a DiT.
 ONLY_FOR_KIND = {

@@ -96,6 +96,7 @@ def train_denoiser(
     latents: Annotated[Path, typer.Option(help="folder of latents, from dcae encode")],
     output: options.Output,
     state: options.State,
+    weights: options.Weights = None,
     time_limit: options.TimeLimit = None,
 ) -> None:
     """Train a diffusion model on cached latents; the same command again goes on where the last one stopped."""
@@ -115,5 +116,6 @@ def train_denoiser(
         seed=benchmark.seed,
         config_digest=digests.denoiser_digest(benchmark, cell),
         code_digest=code_of("train_denoiser", benchmark, diffusion=diffusion),
+        expected_latents=latents_identity(benchmark, dataset, resolution, autoencoder, weights),
         time_limit_minutes=time_limit,
     )

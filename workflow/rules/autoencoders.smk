@@ -25,7 +25,7 @@ rule train_autoencoder:
     shell:
         "dcae train autoencoder {params.file} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
         " {params.start} --output {params.folder} --state {params.folder}.state"
-        " --time-limit {resources.runtime} 2>&1 | tee {log}"
+        " --time-limit {resources.runtime} 2>&1 | tee -i {log}"
 
 
 rule reference_features:
@@ -45,7 +45,7 @@ rule reference_features:
         "reference features of {wildcards.dataset} at {wildcards.resolution} px for {wildcards.purpose}"
     shell:
         "dcae reference {params.file} --purpose {wildcards.purpose} --dataset {wildcards.dataset}"
-        " --resolution {wildcards.resolution} --output {output} 2>&1 | tee {log}"
+        " --resolution {wildcards.resolution} --output {output} 2>&1 | tee -i {log}"
 
 
 rule evaluate_reconstruction:
@@ -72,4 +72,4 @@ rule evaluate_reconstruction:
     shell:
         "dcae evaluate {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --reference {input.reference}"
-        " --record {output.record} --images {output.images} --rows {output.rows} 2>&1 | tee {log}"
+        " --record {output.record} --images {output.images} --rows {output.rows} 2>&1 | tee -i {log}"

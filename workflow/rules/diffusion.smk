@@ -24,11 +24,12 @@ rule encode_latents:
     shell:
         "dcae encode {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --output {params.folder}"
-        " 2>&1 | tee {log}"
+        " 2>&1 | tee -i {log}"
 
 
 rule train_denoiser:
     input:
+        weights=jobs.final_weights,
         latents="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}/index.json",
     output:
         config="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/config.json",
@@ -41,6 +42,7 @@ rule train_denoiser:
         runtime=1440,
     params:
         file=jobs.file,
+        weights=jobs.weights_option,
         latents=lambda wildcards, input: dirname(input.latents),
         folder=lambda wildcards, output: dirname(output.config),
         config=jobs.denoiser_config,
@@ -49,9 +51,9 @@ rule train_denoiser:
         "training {wildcards.diffusion}, patch size {wildcards.patch_size}, on latents of {wildcards.autoencoder}"
     shell:
         "dcae train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
-        " --autoencoder {wildcards.autoencoder} --dataset {wildcards.dataset} --resolution {wildcards.resolution}"
-        " --latents {params.latents} --output {params.folder} --state {params.folder}.state"
-        " --time-limit {resources.runtime} 2>&1 | tee {log}"
+        " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
+        " --resolution {wildcards.resolution} --latents {params.latents} --output {params.folder} --state {params.folder}.state"
+        " --time-limit {resources.runtime} 2>&1 | tee -i {log}"
 
 
 rule evaluate_generation:
@@ -82,7 +84,7 @@ rule evaluate_generation:
         "dcae generate {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} --denoiser {params.denoiser} --latents {params.latents}"
-        " --reference {input.reference} --record {output.record} --images {output.images} 2>&1 | tee {log}"
+        " --reference {input.reference} --record {output.record} --images {output.images} 2>&1 | tee -i {log}"
 
 
 rule profile_efficiency:
@@ -105,4 +107,4 @@ rule profile_efficiency:
     shell:
         "dcae profile {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} --dataset {wildcards.dataset} --resolution {wildcards.resolution}"
-        " --record {output} 2>&1 | tee {log}"
+        " --record {output} 2>&1 | tee -i {log}"

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``dcae`` command line by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from dcae.training import EXIT_UNFINISHED, Unfinished
+from workflow import cli
+from workflow.startup import release_locks_of_dead_runs
+
+
+def dcae(monkeypatch, *arguments: str) -> int:
+    """Exit status of a sub-command."""
+    monkeypatch.setattr(sys, "argv", ["dcae", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code or 0
+
+
+def test_describe_tells_shape_size_and_origin(monkeypatch, capsys):
+    assert dcae(monkeypatch, "describe", "autoencoders/dc-ae-f64c128", "--resolution", "512", "--json") == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["latent_shape"] == [128, 8, 8]
+    assert described["parameters"] == 676_896_140
+    assert described["encoder_parameters"] + described["decoder_parameters"] == described["parameters"]
+    # As published: 1052.6 and 1398.3.
+    assert described["encode_gmacs"] == pytest.approx(1052.6, rel=1e-3)
+    assert described["decode_gmacs"] == pytest.approx(1398.3, rel=1e-3)
+    assert described["source"] and described["licence"] == "Apache-2.0"
+
+
+def test_describe_knows_entries_of_every_kind(monkeypatch, capsys):
+    assert dcae(monkeypatch, "describe", "diffusion/dit-xl") == 0
+    assert "1152" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["autoencoders/dc-ae-f46", "nonsense/dc-ae-f32c32", "no-such-entry"])
+def test_mistakes_are_told_without_a_traceback(monkeypatch, capsys, name):
+    assert dcae(monkeypatch, "describe", name) == cli.EXIT_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" not in error
+
+
+def test_an_unfinished_training_has_an_exit_status_of_its_own(monkeypatch, capsys):
+    def stopped():
+        raise Unfinished("time slice used up")
+
+    monkeypatch.setattr(cli, "app", stopped)
+    assert dcae(monkeypatch) == EXIT_UNFINISHED
+    assert "time slice used up" in capsys.readouterr().out
+
+
+def test_errors_of_others_keep_their_traceback(monkeypatch):
+    def broken():
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+def test_locks_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    (locks / "0.input.lock").touch()
+    first = release_locks_of_dead_runs(tmp_path)
+    assert not locks.exists(), "nobody was alive"
+    locks.mkdir()
+    (locks / "0.input.lock").touch()
+    second = release_locks_of_dead_runs(tmp_path)
+    assert any(locks.iterdir()), "the first run is alive"
+    first.close()
+    second.close()
