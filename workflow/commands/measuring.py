@@ -74,7 +74,7 @@ def evaluate(
     Record(
         kind="reconstruction",
         number_class=_number_class(benchmark, autoencoder),
-        cell={"dataset": dataset, "resolution": resolution, "autoencoder": autoencoder},
+        cell=vars(cell),
         values=result.values,
         protocol={"name": protocol.name, **protocol.decisive()},
         protocol_fingerprint=fingerprint(protocol),
@@ -132,13 +132,7 @@ def generate(
     Record(
         kind="generation",
         number_class="reproduced",
-        cell={
-            "dataset": dataset,
-            "resolution": resolution,
-            "autoencoder": autoencoder,
-            "diffusion": diffusion,
-            "patch_size": patch_size,
-        },
+        cell=vars(cell),
         values=result.values,
         protocol={
             "name": protocol.name,
@@ -188,13 +182,7 @@ def profile(
     Record(
         kind="efficiency",
         number_class="reproduced",
-        cell={
-            "dataset": dataset,
-            "resolution": resolution,
-            "autoencoder": autoencoder,
-            "diffusion": diffusion,
-            "patch_size": patch_size,
-        },
+        cell=vars(cell),
         values=values,
         protocol={"name": protocol.name, **protocol.decisive()},
         protocol_fingerprint=fingerprint(protocol),
