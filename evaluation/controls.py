@@ -20,7 +20,7 @@ PERFECT = {"rfid": 0.0, "psnr": math.inf, "ssim": 1.0, "lpips": 0.0}
 # The Frechet distance of equal statistics is only zero up to the rounding of a matrix square root, which grows with the
 # statistics themselves; a thousandth of the worst control's distance is far above it and far below any real one.
 RFID_TOLERANCE = 1e-3
-# SSIM and LPIPS of equal images are means over float32 maps.
+# LPIPS of equal images is a mean over float32 maps.
 FLOAT32_TOLERANCE = 1e-5
 
 

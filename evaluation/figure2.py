@@ -127,7 +127,8 @@ def _measured(records: Sequence[Record]) -> list[Generated]:
             record.cell["patch_size"],
             record.cell["tokens"],
             fid(record.values["fid_without_guidance"]),
-            fid(record.values["fid_with_guidance"]),
+            # At guidance scale 1 there is nothing to guide, and only the first is measured.
+            fid(record.values.get("fid_with_guidance", record.values["fid_without_guidance"])),
             speeds.get(identity(record.cell)),
         )
         for record in records

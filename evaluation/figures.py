@@ -36,7 +36,8 @@ CAPTIONS = {
     ),
     "figure2b": (
         "Figure 2b. FID at an equal number of tokens: the same compression done by the patch size of the diffusion "
-        "model (left) or by the autoencoder (right). Filled: without guidance, hollow: with guidance. Paper: Table 1."
+        "model (left) or by the autoencoder (right). Filled: without guidance, hollow: with guidance. "
+        "Paper: Table 1, and Table 3 for DC-AE-f32 on DiT-XL."
     ),
     "figure2c": (
         "Figure 2c. FID with guidance over the throughput of the denoiser: how much faster fewer tokens make a "

@@ -30,8 +30,8 @@ class Strip:
 
 
 def _tile(strips: Sequence[Strip], titles: Sequence[str]) -> Figure:
-    """Strips below each other, each block of columns under its title; sizes of the blocks are those of the first."""
-    counts = [len(block) for block in strips[0].blocks]
+    """Strips below each other, each block of columns under its title; the strip with most blocks gives their sizes."""
+    counts = [len(block) for block in max(strips, key=lambda strip: len(strip.blocks)).blocks]
     gap = 0.08
     side = (WIDTH - LABEL_WIDTH - gap * len(counts)) / sum(counts)
     height = side * len(strips) + 0.25
@@ -49,7 +49,7 @@ def _tile(strips: Sequence[Strip], titles: Sequence[str]) -> Figure:
             axis.set_axis_off()
             left += side * len(block) + gap
     left = LABEL_WIDTH
-    for count, title in zip(counts, titles, strict=True):
+    for count, title in zip(counts, titles, strict=False):
         figure.text((left + side * count / 2) / WIDTH, 1 - 0.06 / height, title, ha="center", va="top", fontsize=8)
         left += side * count + gap
     return figure

@@ -31,7 +31,7 @@ def caption(table: int, rows: list[Row], benchmark: str) -> str:
         parts.append("In brackets: ratio to the row f8 p2 of the same diffusion model.")
     parts.append(
         f"Bold: the best of the rows {COMPARED[table]} under one heading, if it differs from the next best by more "
-        "than two standard errors of the difference."
+        "than two standard errors of the difference (of independent errors, which is cautious for equal images)."
     )
     random = [metric.title for metric in METRICS[table] if _has_random_features(metric, rows)]
     if random:

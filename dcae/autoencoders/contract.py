@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract that every autoencoder keeps, and the one place where latents are normalised."""
+"""The contract that every autoencoder keeps, and how its latents are normalised."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "latent_dataset": ["LatentDataset"],
         "latents": ["encode_dataset"],
         "loading": ["load_denoiser", "save_denoiser"],
-        "objectives": ["diffusion_loss", "diffusion_losses", "draw_training_inputs"],
+        "objectives": ["diffusion_losses", "draw_training_inputs"],
         "sampling": ["sample"],
     },
 )

@@ -166,13 +166,6 @@ def diffusion_losses(
     return losses
 
 
-def diffusion_loss(
-    denoiser: nn.Module, latents: Tensor, labels: Tensor, timesteps: Tensor, noise: Tensor, recipe: DiffusionRecipe
-) -> Tensor:
-    """The loss of a batch, a scalar; see ``diffusion_losses``."""
-    return sum(diffusion_losses(denoiser, latents, labels, timesteps, noise, recipe).values()).mean()
-
-
 def draw_training_inputs(
     labels: Tensor,
     latent_shape: tuple[int, int, int],

@@ -61,7 +61,8 @@ class Adversary:
         loss = generator_hinge_loss(logits.float())
         weight = self.settings.weight
         if self.settings.adaptive_weight:
-            weight = weight * adaptive_weight(self._gradient(reconstruction_loss), self._gradient(loss))
+            gradients = self._gradient(reconstruction_loss), self._gradient(loss)
+            weight = weight * adaptive_weight(*gradients, reconstructions[0].numel())
         return weight * loss, loss.detach()
 
     def update(self, images: Tensor, reconstructions: Tensor, step: int) -> Tensor:

@@ -132,6 +132,7 @@ def train_denoiser(
     }
 
     def build(accelerator: Accelerator) -> engine.Task:
+        data.verify()
         channels, side, _ = data.shape
         with seeded(seed, "denoiser"):
             denoiser = build_denoiser(entry, channels, side, patch_size, data.classes)

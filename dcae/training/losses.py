@@ -30,7 +30,11 @@ def generator_hinge_loss(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def adaptive_weight(reconstruction_gradient: Tensor, gan_gradient: Tensor) -> Tensor:
-    """The ratio of two losses' gradient norms at the last layer (Esser et al. 2021, equation 7), at most 1e4."""
+def adaptive_weight(reconstruction_gradient: Tensor, gan_gradient: Tensor, values_per_image: int) -> Tensor:
+    """The ratio of two losses' gradient norms at the last layer (Esser et al. 2021, equation 7), with an upper bound.
+
+    The bound is 1e4 for errors that are summed over an image, as in latent diffusion; for means it is as much smaller
+    as they are.
+    """
     ratio = reconstruction_gradient.norm() / (gan_gradient.norm() + SMALL)
-    return torch.clamp(ratio, max=LARGEST_ADAPTIVE_WEIGHT).detach()
+    return torch.clamp(ratio, max=LARGEST_ADAPTIVE_WEIGHT / values_per_image).detach()

@@ -6,7 +6,7 @@ import torch
 
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import DiffusionEntry
-from dcae.diffusion import build_denoiser, diffusion_loss, draw_training_inputs, sample
+from dcae.diffusion import build_denoiser, diffusion_losses, draw_training_inputs, sample
 
 CONFIG = Config()
 SHAPE, PATCH = (2, 4, 4), 2
@@ -36,7 +36,8 @@ def train(kind: str, steps: int) -> torch.nn.Module:
         latents = latents_of(labels, generator)
         labels, timesteps, noise = draw_training_inputs(labels, SHAPE, denoiser.null_label, recipe, generator)
         optimiser.zero_grad()
-        diffusion_loss(denoiser, latents, labels, timesteps, noise, recipe).backward()
+        losses = diffusion_losses(denoiser, latents, labels, timesteps, noise, recipe)
+        sum(losses.values()).mean().backward()
         optimiser.step()
     return denoiser
 

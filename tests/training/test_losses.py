@@ -35,9 +35,10 @@ def test_hinge_losses():
 
 
 def test_the_adaptive_weight_equalises_gradients_and_is_bounded():
-    weight = adaptive_weight(torch.full((4,), 3.0), torch.full((4,), 0.5))
+    weight = adaptive_weight(torch.full((4,), 3.0), torch.full((4,), 0.5), 1)
     assert weight.item() == pytest.approx(6.0, rel=1e-3)
-    assert adaptive_weight(torch.full((4,), 1e9), torch.zeros(4)).item() == 1e4
+    assert adaptive_weight(torch.full((4,), 1e9), torch.zeros(4), 1).item() == 1e4
+    assert adaptive_weight(torch.full((4,), 1e9), torch.zeros(4), 100).item() == 100
 
 
 def test_kl_is_counted_per_value_of_the_image():

@@ -66,7 +66,6 @@ class TrainingFields(Settings):
     ema: EMA | None = None
     checkpoint_every: PositiveInt = 1000
     compile: bool = False
-    channels_last: bool = False
 
 
 class Phase(TrainingFields):
@@ -77,6 +76,7 @@ class Phase(TrainingFields):
     trains: Literal["all", "middle", "decoder-head"]
     losses: Losses
     crop: Literal["centre", "random"] = "centre"
+    channels_last: bool = False
 
 
 class AutoencoderRecipe(Entry):
