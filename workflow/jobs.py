@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import functools
 import re
-from pathlib import Path
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training, digests
+from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.entries import digest
 from workflow.steps import code_of
 
@@ -147,7 +147,9 @@ class Jobs:
         )
 
     def training_config(self, wildcards) -> str:
-        return digests.training_digest(self.benchmark, self.benchmark.training(wildcards.autoencoder, wildcards.phase))
+        training = self.benchmark.training(wildcards.autoencoder, wildcards.phase)
+        parts = (digests.training_digest, digests.training_data_digest)
+        return digest(*(part(self.benchmark, training) for part in parts))
 
     def training_code(self, wildcards) -> str:
         datasets = self.benchmark.recipe(self.benchmark.autoencoder(wildcards.autoencoder).recipe).datasets
@@ -193,9 +195,11 @@ class Jobs:
 
     @functools.cached_property
     def _presentation(self) -> str:
-        published = sorted((Path(self.path).resolve().parent / "published").glob("*.csv"))
+        published = sorted((REPOSITORY_CONFIG / "published").glob("*.csv"))
         named = [self.benchmark.autoencoder(name) for name in self.benchmark.all_autoencoders]
         named += [self.benchmark.diffusion(plan.diffusion) for plan in self.benchmark.content.generation]
+        named += [self.benchmark.dataset(name) for name in self.benchmark.content.reconstruction.datasets]
+        named += [self.benchmark.dataset(plan.dataset) for plan in self.benchmark.content.generation]
         return digest(
             self.benchmark.content.model_dump(mode="json"),
             [[entry.name, entry.paper_name] for entry in named],

@@ -30,6 +30,12 @@ def release_locks_of_dead_runs(folder: Path) -> IO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pass
+    except OSError as error:
+        print(
+            f"{lock.name}: this file system has no locks ({error}); after a killed run use snakemake --unlock",
+            file=sys.stderr,
+        )
+        return lock
     else:
         stale = folder / "locks"
         if stale.is_dir() and any(stale.iterdir()):

@@ -17,6 +17,10 @@ def error_in(benchmark: Benchmark, field: str, message: str) -> ConfigError:
     return ConfigError(f"{benchmark.path}:\n  {field}: {message}")
 
 
+def _error_in_entry(benchmark: Benchmark, kind: str, name: str, field: str, message: str) -> ConfigError:
+    return ConfigError(f"{benchmark.config.path(kind, name)}:\n  {field}: {message}")
+
+
 def _named(benchmark: Benchmark, field: str, kind: str, name: str) -> Entry:
     try:
         return benchmark.config.entry(kind, name)
@@ -43,6 +47,11 @@ def check_entries(benchmark: Benchmark) -> None:
                 if name not in known:
                     message = f"{name!r} is not an autoencoder of this benchmark: {known}"
                     raise error_in(benchmark, f"generation.{index}.{field}", message)
+        for name in plan.autoencoders or []:
+            compression = benchmark.autoencoder(name).spatial_compression
+            if compression not in plan.patch_sizes:
+                message = f"no patch size for spatial compression {compression} of {name}: {plan.patch_sizes}"
+                raise error_in(benchmark, f"generation.{index}.patch_sizes", message)
     if content.generation:
         _check_protocol(benchmark, "generation_protocol", content.generation_protocol, "quality")
         _check_protocol(benchmark, "efficiency_protocol", content.efficiency_protocol, "efficiency")
@@ -65,17 +74,8 @@ def _check_autoencoder(benchmark: Benchmark, field: str, name: str, seen: tuple[
         raise error_in(benchmark, field, f"entries refer to each other in a circle: {' -> '.join([*seen, name])}")
     entry = _named(benchmark, field, "autoencoders", name)
     if entry.kind == "space-to-channel":
-        _check_autoencoder(benchmark, f"{name}.autoencoder", entry.autoencoder, (*seen, name))
-        below = benchmark.autoencoder(entry.autoencoder)
-        expected = (below.spatial_compression * entry.factor, below.latent_channels * entry.factor**2)
-        if (entry.spatial_compression, entry.latent_channels) != expected:
-            raise error_in(
-                benchmark,
-                f"{name}.spatial_compression",
-                f"{entry.autoencoder} with factor {entry.factor} gives f{expected[0]}c{expected[1]}, "
-                f"the entry says f{entry.spatial_compression}c{entry.latent_channels}",
-            )
-    if entry.recipe:
+        _check_space_to_channel(benchmark, name, entry, (*seen, name))
+    elif entry.recipe:
         _check_training(benchmark, name, entry)
     elif entry.kind in ("dc-ae", "diffusers") and not entry.pretrained:
         raise error_in(benchmark, field, f"{name!r} has neither a recipe (to train it) nor pretrained weights")
@@ -83,24 +83,43 @@ def _check_autoencoder(benchmark: Benchmark, field: str, name: str, seen: tuple[
         _check_start(benchmark, name, entry, (*seen, name))
 
 
-def _check_training(benchmark: Benchmark, name: str, entry) -> None:
+def _check_space_to_channel(benchmark: Benchmark, name: str, entry: Entry, seen: tuple[str, ...]) -> None:
+    _check_autoencoder(benchmark, f"{name}.autoencoder", entry.autoencoder, seen)
+    below = benchmark.autoencoder(entry.autoencoder)
+    expected = (below.spatial_compression * entry.factor, below.latent_channels * entry.factor**2)
+    if (entry.spatial_compression, entry.latent_channels) != expected:
+        message = (
+            f"{entry.autoencoder} with factor {entry.factor} gives f{expected[0]}c{expected[1]}, "
+            f"the entry says f{entry.spatial_compression}c{entry.latent_channels}"
+        )
+        raise _error_in_entry(benchmark, "autoencoders", name, "spatial_compression", message)
+    if entry.recipe:
+        message = f"a space-to-channel entry is not trained; give the recipe to {entry.autoencoder}"
+        raise _error_in_entry(benchmark, "autoencoders", name, "recipe", message)
+
+
+def _check_training(benchmark: Benchmark, name: str, entry: Entry) -> None:
     _check_recipe(benchmark, f"{name}.recipe", entry.recipe, "autoencoder")
     recipe = benchmark.recipe(entry.recipe)
     for dataset in recipe.datasets:
         _named(benchmark, f"{entry.recipe}.datasets", "datasets", dataset)
-    for phase in recipe.phases:
-        check_divides(benchmark, name, phase.resolution, f"{entry.recipe}.phases.{phase.name}.resolution")
+    for number, phase in enumerate(recipe.phases):
+        if phase.resolution % entry.spatial_compression:
+            message = f"spatial_compression {entry.spatial_compression} of {name} does not divide {phase.resolution}"
+            raise _error_in_entry(benchmark, "recipes", recipe.name, f"phases.{number}.resolution", message)
+    first = recipe.phases[0]
+    if first.trains != "all" and not entry.start_from:
+        message = f"{first.trains} of {name} cannot be trained first; begin with all, or give the entry a start_from"
+        raise _error_in_entry(benchmark, "recipes", recipe.name, "phases.0.trains", message)
 
 
-def _check_start(benchmark: Benchmark, name: str, entry, seen: tuple[str, ...]) -> None:
-    field = f"{name}.start_from"
-    _check_autoencoder(benchmark, f"{field}.autoencoder", entry.start_from.autoencoder, seen)
+def _check_start(benchmark: Benchmark, name: str, entry: Entry, seen: tuple[str, ...]) -> None:
+    _check_autoencoder(benchmark, f"{name}.start_from.autoencoder", entry.start_from.autoencoder, seen)
     other = benchmark.autoencoder(entry.start_from.autoencoder)
     phases = [phase.name for phase in benchmark.recipe(other.recipe).phases] if other.recipe else []
     if entry.start_from.phase not in phases:
-        raise error_in(
-            benchmark, f"{field}.phase", f"{entry.start_from.phase!r} is not a phase of {other.name}: {phases}"
-        )
+        message = f"{entry.start_from.phase!r} is not a phase of {other.name}, which has {phases}"
+        raise _error_in_entry(benchmark, "autoencoders", name, "start_from.phase", message)
 
 
 def check_divides(benchmark: Benchmark, autoencoder: str, resolution: int, field: str) -> None:

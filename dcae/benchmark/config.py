@@ -26,6 +26,9 @@ class UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float):
+                message = f"expected a name before the colon, got {key!r}"
+                raise yaml.constructor.ConstructorError(None, None, message, key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
             seen.add(key)
@@ -92,6 +95,10 @@ class Config:
             for path in sorted([*(folder / kind).glob("*.yaml"), *(folder / kind).glob("*.yml")]):
                 found.setdefault(path.stem, []).append(path)
         return found
+
+    def path(self, kind: str, name: str) -> Path:
+        """The file of an entry that was found."""
+        return self.files(kind)[name][0]
 
     def entry(self, kind: str, name: str) -> Entry:
         """The entry ``config/<kind>/<name>.yaml``.

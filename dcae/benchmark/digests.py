@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from dcae.benchmark.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training
-from dcae.benchmark.entries import Entry, digest
+from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml
+from dcae.benchmark.entries import Entry, NetworkWeights, digest
 
+WHERE_IT_LIES = ("path", "train", "validation", "validation_images")
 HOW_IT_IS_TRAINED = ("recipe", "start_from")
 HOW_IT_IS_SAMPLED = ("sampler", "sampling_steps", "guidance_scale", "guided_channels")
 
@@ -19,16 +21,42 @@ def _without(entry: Entry, *fields: str) -> dict[str, Any]:
     return {key: value for key, value in entry.decisive().items() if key not in fields}
 
 
+def _weight_files(*networks: NetworkWeights | None) -> dict[str, str]:
+    """What ``config/weights.yaml`` says of the weights that these feature networks have."""
+    files = read_yaml(REPOSITORY_CONFIG / "weights.yaml")["files"]
+    names = sorted({network.weights for network in networks if network and not network.random})
+    return {name: files[name]["sha256"] if name in files else "unknown" for name in names}
+
+
+def _protocol(benchmark: Benchmark, purpose: str) -> list[Any]:
+    protocol = benchmark.protocol(purpose)
+    return [protocol.decisive(), _weight_files(protocol.inception, protocol.lpips, protocol.clip)]
+
+
 def training_digest(benchmark: Benchmark, training: Training) -> str:
-    """Of one phase: the architecture, the phase, its data and the seed (what came before is an input file)."""
+    """Of one phase: the architecture, the phase, its data sets and the seed; what came before is an input file.
+
+    Nothing counts that leaves the weights as they are: where the images lie (a training knows its images by a
+    fingerprint of their own), what is validated on, and how often a checkpoint is written.
+    """
     entry = benchmark.autoencoder(training.autoencoder)
     recipe = benchmark.recipe(entry.recipe)
     phase = next(each for each in recipe.phases if each.name == training.phase)
-    architecture = _without(entry, *HOW_IT_IS_TRAINED)
-    datasets = [benchmark.dataset(name) for name in sorted(recipe.datasets)]
+    perceptual = phase.losses.perceptual
     return digest(
-        architecture, phase.model_dump(mode="json", exclude_none=True), recipe.datasets, *datasets, benchmark.seed
+        _without(entry, *HOW_IT_IS_TRAINED),
+        phase.model_dump(mode="json", exclude_none=True, exclude={"checkpoint_every"}),
+        recipe.datasets,
+        *(_without(benchmark.dataset(name), *WHERE_IT_LIES) for name in sorted(recipe.datasets)),
+        _weight_files(perceptual.lpips if perceptual else None),
+        benchmark.seed,
     )
+
+
+def training_data_digest(benchmark: Benchmark, training: Training) -> str:
+    """Of the whole entries of a training's data sets; a changed one makes a job look whether it has to train."""
+    recipe = benchmark.recipe(benchmark.autoencoder(training.autoencoder).recipe)
+    return digest(*(benchmark.dataset(name) for name in sorted(recipe.datasets)))
 
 
 def autoencoder_digest(benchmark: Benchmark, name: str) -> str:
@@ -40,7 +68,7 @@ def autoencoder_digest(benchmark: Benchmark, name: str) -> str:
 
 def reference_digest(benchmark: Benchmark, dataset: str, resolution: int, purpose: str) -> str:
     """Of the features of real images."""
-    return digest(benchmark.dataset(dataset), resolution, benchmark.protocol(purpose))
+    return digest(benchmark.dataset(dataset), resolution, _protocol(benchmark, purpose))
 
 
 def reconstruction_digest(benchmark: Benchmark, cell: ReconstructionCell) -> str:
@@ -49,7 +77,7 @@ def reconstruction_digest(benchmark: Benchmark, cell: ReconstructionCell) -> str
         autoencoder_digest(benchmark, cell.autoencoder),
         benchmark.dataset(cell.dataset),
         cell.resolution,
-        benchmark.protocol("reconstruction"),
+        _protocol(benchmark, "reconstruction"),
         benchmark.seed,
     )
 
@@ -62,15 +90,16 @@ def latents_digest(benchmark: Benchmark, dataset: str, resolution: int, autoenco
 def denoiser_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
     """Of the training of a diffusion model on these latents."""
     diffusion = benchmark.diffusion(cell.diffusion)
-    architecture = _without(diffusion, *HOW_IT_IS_SAMPLED)
+    architecture = _without(diffusion, "recipe", *HOW_IT_IS_SAMPLED)
+    recipe = _without(benchmark.recipe(diffusion.recipe), "checkpoint_every")
     latents = latents_digest(benchmark, cell.dataset, cell.resolution, cell.autoencoder)
-    return digest(architecture, benchmark.recipe(diffusion.recipe), latents, cell.patch_size, benchmark.seed)
+    return digest(architecture, recipe, latents, cell.patch_size, benchmark.seed)
 
 
 def generation_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
     """Of a generation record; the weights and the reference are input files."""
     latents = latents_digest(benchmark, cell.dataset, cell.resolution, cell.autoencoder)
-    protocol = benchmark.protocol("generation")
+    protocol = _protocol(benchmark, "generation")
     return digest(benchmark.diffusion(cell.diffusion), latents, cell.patch_size, protocol, benchmark.seed)
 
 

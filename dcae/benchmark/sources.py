@@ -38,18 +38,29 @@ ONLY_FOR_KIND = {
 }
 
 
-def _file(module: str, root: Path) -> Path | None:
-    """The source file of a module under a root folder, or ``None`` if it is not there."""
-    path = root.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
+def _file(module: str, roots: tuple[Path, ...]) -> Path | None:
+    """The source file of a module under one of the root folders, or ``None`` if it is in none."""
+    for root in roots:
+        path = root.joinpath(*module.split("."))
+        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+            if candidate.is_file():
+                return candidate
     return None
 
 
 @functools.cache
 def _syntax_tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
+
+
+def _skeleton(node: object) -> str:
+    """A syntax tree as text without positions and empty fields, which differ between versions of Python."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_skeleton, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [f"{name}={_skeleton(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return f"{type(node).__name__}({', '.join(fields)})"
 
 
 @functools.cache
@@ -59,8 +70,8 @@ def _code(path: Path) -> str:
     for node in ast.walk(tree):
         may_have_docstring = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if may_have_docstring and ast.get_docstring(node, clean=False) is not None:
-            node.body[0] = ast.Pass()
-    return ast.unparse(tree)
+            del node.body[0]
+    return _skeleton(tree)
 
 
 @functools.cache
@@ -75,34 +86,60 @@ def _offered_by(package: Path) -> dict[str, str]:
     return {}
 
 
-def _imported(module: str, root: Path) -> set[str]:
-    """Modules under the root that a module imports, at its top or inside functions."""
+def _source_of(node: ast.ImportFrom, module: str, file: Path) -> str:
+    """The module that ``from … import`` reads, also where it is given relative to the module at hand."""
+    if not node.level:
+        return node.module
+    package = module.split(".")
+    parents = package[: len(package) - node.level + (file.name == "__init__.py")]
+    return ".".join([*parents, *([node.module] if node.module else [])])
+
+
+def _imported(module: str, roots: tuple[Path, ...]) -> set[str]:
+    """Modules under the roots that a module imports, at its top or inside functions."""
     found: set[str] = set()
-    for node in ast.walk(_syntax_tree(_file(module, root))):
+    file = _file(module, roots)
+    for node in ast.walk(_syntax_tree(file)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            source = _file(node.module, root)
+        elif isinstance(node, ast.ImportFrom):
+            name = _source_of(node, module, file)
+            source = _file(name, roots)
             offered = _offered_by(source) if source and source.name == "__init__.py" else {}
             for alias in node.names:
-                submodule = offered.get(alias.name, alias.name)
-                inner = f"{node.module}.{submodule}"
-                found.add(inner if _file(inner, root) else node.module)
-    return {name for name in found if _file(name, root)}
+                inner = f"{name}.{offered.get(alias.name, alias.name)}"
+                found.add(inner if _file(inner, roots) else name)
+    return {name for name in found if _file(name, roots)}
 
 
-def reached_modules(starts: tuple[str, ...], kinds: frozenset[str], root: Path) -> set[str]:
-    """The modules and all that they reach through imports, for a job whose entries are of the given kinds."""
+def reached_modules(starts: tuple[str, ...], kinds: frozenset[str] | None, roots: tuple[Path, ...]) -> set[str]:
+    """The modules and all that they reach through imports.
+
+    Args:
+        starts: modules by name.
+        kinds: of the entries at hand; modules that only matter to other kinds are left out. ``None`` leaves out none.
+        roots: folders that modules are looked for in; others are not followed.
+    """
     reached: set[str] = set()
     waiting = set(starts)
     while waiting:
         module = waiting.pop()
         reached.add(module)
-        for name in _imported(module, root) - reached:
-            decisive = not name.startswith(NOT_DECISIVE)
-            if decisive and ONLY_FOR_KIND.get(name, name) in (*kinds, name):
+        for name in _imported(module, roots) - reached:
+            of_these_kinds = kinds is None or ONLY_FOR_KIND.get(name, name) in (*kinds, name)
+            if of_these_kinds and not name.startswith(NOT_DECISIVE):
                 waiting.add(name)
     return reached
+
+
+def _root_of(package: str) -> Path | None:
+    """The folder that holds a top-level package or module, which is not imported for it."""
+    specification = find_spec(package)
+    if specification is None:
+        return None
+    if specification.submodule_search_locations:
+        return Path(next(iter(specification.submodule_search_locations))).parent
+    return Path(specification.origin).parent if specification.origin else None
 
 
 @functools.cache
@@ -112,15 +149,15 @@ def code_digest(starts: tuple[str, ...], kinds: frozenset[str] = frozenset(), fa
     Args:
         starts: modules of the step, for example ``("dcae.training.autoencoder",)``.
         kinds: kinds of the entries at hand; modules of other kinds do not count.
-        factory: ``package.module:callable`` of a ``python`` entry, whose own package counts too.
+        factory: ``package.module:callable`` of a ``python`` entry; its own package counts too, and what that uses.
     """
-    files = {module: _file(module, REPOSITORY) for module in reached_modules(starts, kinds, REPOSITORY)}
+    roots = (REPOSITORY,)
+    reached = reached_modules(starts, kinds, roots)
     if factory:
         module = factory.split(":")[0]
-        specification = find_spec(module.split(".")[0])
-        if specification and specification.origin and specification.origin.endswith(".py"):
-            origin = Path(specification.origin)
-            root = origin.parent.parent if origin.name == "__init__.py" else origin.parent
-            files |= {name: _file(name, root) for name in reached_modules((module,), kinds, root)}
-    parts = [f"{module}\n{_code(path)}" for module, path in sorted(files.items())]
+        root = _root_of(module.split(".")[0])
+        roots = (REPOSITORY, root) if root else roots
+        if _file(module, roots):
+            reached |= reached_modules((module,), None, roots)
+    parts = [f"{module}\n{_code(_file(module, roots))}" for module in sorted(reached)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

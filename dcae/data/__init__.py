@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "crop": ["adm_crop"],
         "dataset": ["DatasetError", "ImageDataset", "Sample"],
         "loading": ["open_dataset"],
-        "mixture": ["Mixture", "epoch_index"],
+        "mixture": ["Mixture"],
+        "order": ["epoch_index"],
     },
 )

@@ -8,7 +8,6 @@ another number of GPUs, therefore sees the same images in the same order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,24 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dcae.data.dataset import ImageDataset, fingerprint
+from dcae.data.order import epoch_index, permutation
 
 BLOCK = 1000
 """Every block of so many draws holds each data set in exactly its share."""
-
-
-@lru_cache(maxsize=16)
-def _permutation(n: int, seed: int, stream: int, epoch: int) -> np.ndarray:
-    random_numbers = np.random.SeedSequence(seed, spawn_key=(stream, epoch))
-    return np.random.Generator(np.random.PCG64(random_numbers)).permutation(n)
-
-
-def epoch_index(n: int, seed: int, k: int, stream: int = 0) -> int:
-    """Which of ``n`` items draw ``k`` takes: every item once per epoch, in an order of its own in each.
-
-    Streams of one seed are independent of each other.
-    """
-    epoch, position = divmod(k, n)
-    return int(_permutation(n, seed, stream, epoch)[position])
 
 
 def shares_of_block(weights: Sequence[float]) -> list[int]:
@@ -79,7 +64,7 @@ class Mixture(Dataset[Tensor]):
     def locate(self, k: int) -> tuple[int, int, int]:
         """Draw ``k`` (0, 1, ...) as (number of the data set, index in it, epoch of that data set)."""
         block, position = divmod(k, BLOCK)
-        order = self.members[_permutation(BLOCK, self.seed, 0, block)]
+        order = self.members[permutation(BLOCK, self.seed, 0, block)]
         number = int(order[position])
         earlier = block * self.counts[number] + int((order[:position] == number).sum())
         length = len(self.datasets[number])

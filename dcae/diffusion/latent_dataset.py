@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dcae.diffusion.embeddings import check_labels
-from dcae.diffusion.latents import INDEX, open_shard, sha256_of, shard_lengths, shard_path
+from dcae.diffusion.shards import INDEX, open_shard, sha256_of, shard_lengths, shard_path
 
 
 class LatentDataset:

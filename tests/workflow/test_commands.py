@@ -35,7 +35,7 @@ def test_describe_tells_shape_size_and_origin(monkeypatch, capsys):
 
 def test_describe_knows_entries_of_every_kind(monkeypatch, capsys):
     assert dcae(monkeypatch, "describe", "diffusion/dit-xl") == 0
-    assert "1152" in capsys.readouterr().out
+    assert "1,152" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["autoencoders/dc-ae-f46", "nonsense/dc-ae-f32c32", "no-such-entry"])

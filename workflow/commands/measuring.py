@@ -67,7 +67,12 @@ def evaluate(
     device = options.device()
     model = load(benchmark.autoencoder(autoencoder), weights=weights, config=benchmark.config, device=device)
     result = evaluate_reconstruction(
-        model, open_dataset(benchmark.dataset(dataset), "validation", resolution), protocol, reference, device=device
+        model,
+        open_dataset(benchmark.dataset(dataset), "validation", resolution),
+        protocol,
+        reference,
+        device=device,
+        seed=benchmark.seed,
     )
     save_reconstruction_samples(result, images)
     write_rows(result, rows)

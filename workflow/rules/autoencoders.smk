@@ -25,7 +25,7 @@ rule train_autoencoder:
     shell:
         "dcae train autoencoder {params.file} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
         " {params.start} --output {params.folder} --state {params.folder}.state"
-        " --time-limit {resources.runtime} 2>&1 | tee -i {log}"
+        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
 
 
 rule reference_features:

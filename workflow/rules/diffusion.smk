@@ -53,7 +53,7 @@ rule train_denoiser:
         "dcae train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} --latents {params.latents} --output {params.folder} --state {params.folder}.state"
-        " --time-limit {resources.runtime} 2>&1 | tee -i {log}"
+        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
 
 
 rule evaluate_generation:
