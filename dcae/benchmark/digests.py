@@ -108,4 +108,5 @@ def efficiency_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
     autoencoder = benchmark.autoencoder(cell.autoencoder)
     side = cell.resolution // autoencoder.spatial_compression
     shape = [autoencoder.latent_channels, side, side]
-    return digest(benchmark.diffusion(cell.diffusion), shape, cell.patch_size, benchmark.protocol("efficiency"))
+    architecture = _without(benchmark.diffusion(cell.diffusion), "recipe", *HOW_IT_IS_SAMPLED)
+    return digest(architecture, shape, cell.patch_size, benchmark.protocol("efficiency"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -52,7 +53,7 @@ class Clone:
         return self.run("snakemake", "--cores", "2", *arguments, "--configfile", file, **kwargs)
 
     def stale_rules(self, *arguments: str) -> dict[str, int]:
-        """What a dry run would do: rule to number of jobs, without those that only follow from other jobs."""
+        """What a dry run would do: rule to number of jobs, without those that follow from other jobs."""
         jobs: dict[str, int] = {}
         rule = None
         for line in self.snakemake("--dry-run", "--quiet", "progress", *arguments).stdout.splitlines():
@@ -65,6 +66,15 @@ class Clone:
                     jobs[rule] = jobs.get(rule, 0) + 1
                 rule = None
         return jobs
+
+    def code_digests(self) -> dict[str, str]:
+        """Step to the digest of its code, for the entries of the tiny benchmark."""
+        program = (
+            "import json; from dcae.benchmark import Benchmark; from workflow.steps import MODULES, code_of; "
+            f"benchmark = Benchmark.load('{TINY}'); entries = (['scenes-tiny'], 'dc-ae-tiny', 'uvit-tiny'); "
+            "print(json.dumps({step: code_of(step, benchmark, *entries) for step in MODULES}))"
+        )
+        return json.loads(self.run(sys.executable, "-c", program).stdout)
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace text in a file of the clone."""
@@ -93,7 +103,7 @@ def copy_repository(folder: Path) -> Clone:
 @pytest.fixture
 def clone(tmp_path) -> Clone:
     """A fresh clone in which nothing has run."""
-    return copy_repository(tmp_path / "clone")
+    return copy_repository(tmp_path / "fresh")
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +116,7 @@ def _finished(tmp_path_factory) -> Clone:
 @pytest.fixture
 def finished(_finished, tmp_path) -> Clone:
     """A clone of its own in which the tiny benchmark has run."""
-    folder = tmp_path / "clone"
+    folder = tmp_path / "finished"
     shutil.copytree(_finished.folder, folder, symlinks=True)
     return Clone(folder)
 
