@@ -101,14 +101,14 @@ def draw(axis: Axes, lines: Sequence[Line]) -> None:
 
 
 def plain_log_ticks(axis: Axis, at_most: int = 6) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, or at powers of ten alone, written in full."""
+    """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, or at powers of ten alone; thousands as "2k"."""
     low, high = axis.get_view_interval()
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0**power for power in decades for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
     if len(ticks) > at_most:
         ticks = [tick for tick in ticks if math.log10(tick) % 1 == 0]
     axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"))
     axis.set_minor_locator(LogLocator(subs=range(1, 10)))
     axis.set_minor_formatter(NullFormatter())
 
