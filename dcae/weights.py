@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import nn
 
 from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml, validate
+from dcae.files import sha256
 
 CATALOGUE = REPOSITORY_CONFIG / "weights.yaml"
 
@@ -57,8 +57,7 @@ def find(name: str, catalogue: Path = CATALOGUE) -> Path:
             f"missing weights {name!r} ({wanted.used_for}): get {wanted.source} and put it at {path}, "
             f"or set weights_dir in {catalogue} to the folder that holds {wanted.file}"
         )
-    with path.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    actual = sha256(path)
     if not actual.startswith(wanted.sha256):
         raise WeightsError(
             f"{path} has sha256 {actual}, expected {wanted.sha256}: a partial download or another file; "

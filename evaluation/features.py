@@ -7,10 +7,8 @@ FID by more than most papers improve it, so the resize is part of a protocol and
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +25,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from dcae.benchmark.entries import NetworkWeights, Protocol, digest
+from dcae.files import sha256
 from dcae.weights import find, seeded_random_init
 
 SIZE = (299, 299)
@@ -141,15 +140,10 @@ class InceptionFeatures(nn.Module):
 
 def weights_identity(weights: NetworkWeights) -> str:
     """What a feature network's weights are: ``sha256:...`` of the file, or ``random:<seed>``."""
-    return f"random:{weights.seed}" if weights.random else f"sha256:{_sha256(find(weights.weights))}"
+    return f"random:{weights.seed}" if weights.random else f"sha256:{sha256(find(weights.weights))}"
 
 
 def features_fingerprint(protocol: Protocol) -> str:
     """16 hex digits that change with anything in a protocol that decides Inception features."""
     inception = protocol.inception
     return digest(inception.network, weights_identity(inception), protocol.inception_resize, protocol.crop)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -17,16 +16,11 @@ from typing import Any
 import dcae
 from dcae.benchmark import Provenance
 from dcae.benchmark.sources import REPOSITORY
+from dcae.files import sha256
 
 PACKAGES = (
     "torch", "torchvision", "diffusers", "timm", "torch-fidelity", "lpips", "torchmetrics", "open-clip-torch", "numpy",
 )  # fmt: skip
-
-
-def sha256_of_file(path: Path) -> str:
-    """Hexadecimal sha256 of a file's content."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def input_hashes(*folders_or_files: Path | None) -> dict[str, str]:
@@ -35,7 +29,7 @@ def input_hashes(*folders_or_files: Path | None) -> dict[str, str]:
     for path in filter(None, folders_or_files):
         path = Path(path)
         files += sorted([*path.glob("*.safetensors"), *path.glob("*.json")]) if path.is_dir() else [path]
-    return {str(file): sha256_of_file(file) for file in files}
+    return {str(file): sha256(file) for file in files}
 
 
 def _git(*arguments: str) -> str | None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from dcae.diffusion.embeddings import check_labels
-from dcae.diffusion.shards import INDEX, open_shard, sha256_of, shard_lengths, shard_path
+from dcae.diffusion.shards import INDEX, open_shard, shard_lengths, shard_path
+from dcae.files import sha256
 
 
 class LatentDataset:
@@ -86,5 +87,5 @@ class LatentDataset:
     def verify(self) -> None:
         """Read every shard and raise ``ValueError`` for one whose sha256 is not that of the index."""
         for name, expected in self._index["shards"].items():
-            if sha256_of(self.folder / name) != expected:
+            if sha256(self.folder / name) != expected:
                 raise ValueError(f"{self.folder / name}: damaged (sha256 differs); delete it and encode again")

@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from dcae.benchmark.record import write_atomically
 from dcae.diffusion.embeddings import check_labels
-from dcae.diffusion.shards import IDENTITY, INDEX, open_shard, sha256_of, shard_lengths, shard_path
+from dcae.diffusion.shards import IDENTITY, INDEX, open_shard, shard_lengths, shard_path
+from dcae.files import sha256
 
 FORMAT = 1
 
@@ -81,7 +82,7 @@ def _write_index(folder: Path, plan: dict[str, Any]) -> None:
     paths = [shard_path(folder, number) for number in range(len(lengths))]
     shape = open_shard(paths[0], lengths[0])[0].shape[1:]
     shards = [open_shard(path, length, shape)[0] for path, length in zip(paths, lengths, strict=True)]
-    hashes = {path.name: sha256_of(path) for path in paths}
+    hashes = {path.name: sha256(path) for path in paths}
     index = {**plan, "shape": list(shape), **_statistics(shards), "shards": hashes}
     write_atomically(folder / INDEX, json.dumps(index, indent=1) + "\n")
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,9 +40,3 @@ def open_shard(path: Path, count: int, shape: Sequence[int] | None = None) -> tu
             "delete it and encode again"
         )
     return latents, labels
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from dcae.autoencoders import load, save
 from dcae.benchmark.entries import AutoencoderFields, AutoencoderRecipe, DatasetEntry, Phase
 from dcae.data import Mixture, open_dataset
+from dcae.files import sha256
 from dcae.training import engine
 from dcae.training.adversary import Adversary
 from dcae.training.batches import Batch, batches
-from dcae.training.checkpoint import sha256
 from dcae.training.freezing import evaluating, freeze_all_but, last_layer
 from dcae.training.losses import kl_per_value
 from dcae.training.optimisers import MovingAverage, Updater

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dcae.files import sha256
 from dcae.training.progress import report
 
 KEPT = 2
@@ -22,12 +22,6 @@ def _path(folder: Path, step: int) -> Path:
 
 def _digest_file(path: Path) -> Path:
     return path.with_suffix(".pt.sha256")
-
-
-def sha256(path: Path) -> str:
-    """Sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(folder: Path, step: int, content: dict[str, Any]) -> Path:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from dcae.benchmark.entries import digest
 from dcae.benchmark.record import write_atomically
+from dcae.files import sha256
 from dcae.training import checkpoint
 from dcae.training.progress import report
 from dcae.training.stopping import NoProgress
@@ -175,7 +176,7 @@ class TrainingState:
         temporary.mkdir()
         save(temporary)
         shutil.copyfile(self.log, temporary / "training_log.jsonl")
-        files = {path.name: checkpoint.sha256(path) for path in sorted(temporary.iterdir())}
+        files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
         _replace_folder(temporary, self._result)
         write_atomically(self._completed, json.dumps({"identity": self.identity, "files": files}, indent=1) + "\n")
 
@@ -194,7 +195,7 @@ class TrainingState:
             kept, wanted = self._result / name, output / name
             if kept.is_file() and wanted.is_file() and kept.samefile(wanted):
                 continue
-            whole = [path for path in (kept, wanted) if path.is_file() and checkpoint.sha256(path) == expected]
+            whole = [path for path in (kept, wanted) if path.is_file() and sha256(path) == expected]
             if not whole:
                 raise RuntimeError(
                     f"{self._completed} says that this training is complete, but neither {kept} nor {wanted} is what "

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from dcae.benchmark import Benchmark, GenerationCell, digests
+from dcae.files import sha256
 from workflow.commands import options
-from workflow.provenance import sha256_of_file
 from workflow.steps import code_of
 
 
@@ -56,7 +56,7 @@ def latents_identity(
         "resolution": str(resolution),
         "config": digests.latents_digest(benchmark, dataset, resolution, autoencoder),
         "code": code_of("encode", benchmark, [dataset], autoencoder),
-        "weights": sha256_of_file(weights / "diffusion_pytorch_model.safetensors") if weights else "none",
+        "weights": sha256(weights / "diffusion_pytorch_model.safetensors") if weights else "none",
     }
 
 
