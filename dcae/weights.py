@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml, validate
 from dcae.files import sha256
@@ -64,6 +65,16 @@ def find(name: str, catalogue: Path = CATALOGUE) -> Path:
             f"remove it and get {wanted.source}"
         )
     return path
+
+
+class SkipInitialisation(TorchFunctionMode):
+    """Networks built within this context leave their weights unset, which saves time where all are set afterwards."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def seeded_random_init(module: nn.Module, seed: int) -> None:

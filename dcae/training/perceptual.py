@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dcae.benchmark.entries import NetworkWeights
-from dcae.weights import WeightsError, find, seeded_random_init
+from dcae.weights import SkipInitialisation, WeightsError, find, seeded_random_init
 
 
 def perceptual_network(weights: NetworkWeights) -> nn.Module:
@@ -28,7 +28,7 @@ def perceptual_network(weights: NetworkWeights) -> nn.Module:
     """
     if weights.network not in ("alex", "vgg"):
         raise ValueError(f"LPIPS has the networks alex and vgg, got {weights.network!r}")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), SkipInitialisation():
         # lpips 0.1.4 asks torchvision for random weights by an argument that torchvision has renamed.
         warnings.filterwarnings("ignore", category=UserWarning, module="torchvision.models._utils")
         network = lpips.LPIPS(net=weights.network, pnet_rand=True, verbose=False)
