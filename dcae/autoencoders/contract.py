@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -49,25 +51,32 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(images))
 
 
-def normalise(autoencoder: nn.Module, latents: Tensor) -> Tensor:
+class Scaled(Protocol):
+    """What knows how latents are normalised: an autoencoder, or a folder of its latents."""
+
+    latent_scale: PerChannel | None
+    latent_shift: PerChannel
+
+
+def normalise(by: Scaled, latents: Tensor) -> Tensor:
     """Latents as a diffusion model sees them: ``(latents - shift) * scale``, same shape."""
-    scale, shift = _scale_and_shift(autoencoder, latents)
+    scale, shift = _scale_and_shift(by, latents)
     return (latents - shift) * scale
 
 
-def denormalise(autoencoder: nn.Module, latents: Tensor) -> Tensor:
+def denormalise(by: Scaled, latents: Tensor) -> Tensor:
     """The inverse of ``normalise``: latents as the decoder takes them."""
-    scale, shift = _scale_and_shift(autoencoder, latents)
+    scale, shift = _scale_and_shift(by, latents)
     return latents / scale + shift
 
 
-def _scale_and_shift(autoencoder: nn.Module, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
-    if autoencoder.latent_scale is None:
+def _scale_and_shift(by: Scaled, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    if by.latent_scale is None:
         raise ValueError(
             "this autoencoder's latent_scale is unknown: train it (training measures the scale), "
             "or give latent_scale in its entry"
         )
-    return _broadcastable(autoencoder.latent_scale, latents), _broadcastable(autoencoder.latent_shift, latents)
+    return _broadcastable(by.latent_scale, latents), _broadcastable(by.latent_shift, latents)
 
 
 def _broadcastable(value: PerChannel | Tensor, latents: Tensor) -> Tensor | float:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcae.autoencoders import normalise
 from dcae.diffusion.embeddings import check_labels
 from dcae.diffusion.shards import INDEX, open_shard, shard_lengths, shard_path
 from dcae.files import sha256
@@ -81,8 +82,7 @@ class LatentDataset:
         for number in numbers.unique():
             here = numbers == number
             latents[here] = self._shards[number][offsets[here]]
-        scale, shift = (torch.tensor(value).reshape(-1, 1, 1) for value in (self.latent_scale, self.latent_shift))
-        return (latents - shift) * scale, self.labels[indices]
+        return normalise(self, latents), self.labels[indices]
 
     def verify(self) -> None:
         """Read every shard and raise ``ValueError`` for one whose sha256 is not that of the index."""
