@@ -17,6 +17,19 @@ class StartFrom(Settings):
     phase: str
 
 
+class Tiling(Settings):
+    """Encode and decode in overlapping square tiles, for images that do not fit into memory."""
+
+    tile: PositiveInt = Field(description="side of a tile in pixels; smaller images are not tiled")
+    overlap: PositiveInt = Field(description="pixels that neighbours share, blended linearly")
+
+    @model_validator(mode="after")
+    def _tiles_advance(self):
+        if 2 * self.overlap > self.tile:
+            raise ValueError(f"overlap {self.overlap} is more than half of tile {self.tile}")
+        return self
+
+
 class AutoencoderFields(Entry):
     """What every autoencoder entry says, whatever its kind.
 
@@ -29,6 +42,10 @@ class AutoencoderFields(Entry):
     latent_channels: PositiveInt
     latent_scale: float | list[float] | None = None
     latent_shift: float | list[float] | None = None
+    tiling: Tiling | None = None
+    padding: Literal["reflect", "replicate"] | None = Field(
+        None, description="how images whose sides are no multiples of f are enlarged before encoding; default: an error"
+    )
     recipe: str | None = Field(None, description="entry in config/recipes; without one the autoencoder is not trained")
     start_from: StartFrom | None = None
 
@@ -47,14 +64,17 @@ class Pretrained(Settings):
     subfolder: str | None = None
 
 
+BlockKind = Literal["ResBlock", "EfficientViTBlock", "TransformerBlock"]
+
+
 class DCAEStages(Settings):
     """DC-AE's table of stages: stage ``i`` works at H / 2**i. A first stage of depth 0 is skipped (dc_ae.py)."""
 
     widths: list[PositiveInt]
     encoder_depths: list[int]
     decoder_depths: list[int]
-    encoder_blocks: list[Literal["ResBlock", "EfficientViTBlock"]]
-    decoder_blocks: list[Literal["ResBlock", "EfficientViTBlock"]]
+    encoder_blocks: list[BlockKind]
+    decoder_blocks: list[BlockKind]
     decoder_norms: list[Literal["BatchNorm", "RMSNorm"]]
     encoder_multiscale: list[list[PositiveInt]] | None = Field(None, description="kernel sizes per stage")
     decoder_multiscale: list[list[PositiveInt]] | None = None
@@ -77,6 +97,7 @@ class DCAEEntry(AutoencoderFields):
     upsample: Literal["pixel-shuffle", "interpolate"] = "pixel-shuffle"
     shortcut: Literal["released-code", "paper-text", "none"] = "released-code"
     decoder_output_act: Literal["ReLU", "SiLU"] = "ReLU"
+    variational: bool = Field(False, description="a Gaussian posterior instead of a latent, for training with kl")
     pretrained: Pretrained | None = None
 
     @model_validator(mode="after")

@@ -66,6 +66,7 @@ class TrainingFields(Settings):
     ema: EMA | None = None
     checkpoint_every: PositiveInt = 1000
     compile: bool = False
+    gradient_accumulation: PositiveInt = Field(1, description="parts of a process's batch, one after the other")
 
 
 class Phase(TrainingFields):
@@ -76,7 +77,19 @@ class Phase(TrainingFields):
     trains: Literal["all", "middle", "decoder-head"]
     losses: Losses
     crop: Literal["centre", "random"] = "centre"
+    extra_blocks: int = Field(
+        0, ge=0, description="blocks trained beyond the least that middle or decoder-head can mean, on each side of it"
+    )
+    gradient_checkpointing: bool | list[int] = Field(
+        False, description="recompute activations in the backward pass: of all stages, or of the stages listed"
+    )
     channels_last: bool = False
+
+    @model_validator(mode="after")
+    def _extra_blocks_need_a_part(self):
+        if self.extra_blocks and self.trains == "all":
+            raise ValueError("extra_blocks is given, but trains is all: there is nothing beyond")
+        return self
 
 
 class AutoencoderRecipe(Entry):
@@ -85,6 +98,9 @@ class AutoencoderRecipe(Entry):
     kind: Literal["autoencoder"]
     datasets: dict[str, PositiveFloat]
     phases: list[Phase] = Field(min_length=1)
+    latent_scale_images: PositiveInt = Field(
+        4096, description="training images whose latents give the latent scale, 1/RMS"
+    )
 
     @model_validator(mode="after")
     def _phase_names_differ(self):
