@@ -51,6 +51,16 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(images))
 
 
+def require_multiple_sides(images: Tensor, spatial_compression: int) -> None:
+    """Raises ``ValueError`` if height or width of images [..., H, W] is no multiple of f."""
+    height, width = images.shape[-2:]
+    if height % spatial_compression or width % spatial_compression:
+        raise ValueError(
+            f"images of {width} x {height} px cannot be encoded with f{spatial_compression}: both sides must be "
+            f"multiples of {spatial_compression}; crop or resize them, or give padding in the autoencoder's entry"
+        )
+
+
 class Scaled(Protocol):
     """What knows how latents are normalised: an autoencoder, or a folder of its latents."""
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcae.autoencoders.convolution import Conv2d
+
 Shortcut = Literal["released-code", "paper-text", "none"]
 
 # --- Residual autoencoding: shortcuts without parameters (paper section 3.2, figure 4) --------------------------------
@@ -57,8 +59,35 @@ def require_multiple(what: str, larger: int, smaller: int) -> None:
 # --- Blocks -----------------------------------------------------------------------------------------------------------
 
 
+class _RMSNorm(torch.autograd.Function):
+    """Norm over the last dimension; keeps its input and one number per pixel, in fp32, for the backward pass."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):  # [..., C], [C], [C]
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square()
+        inverse = torch.rsqrt(squares / x.shape[-1] + eps)
+        ctx.save_for_backward(x, inverse, weight)
+        return torch.addcmul(bias.to(x.dtype), x * inverse.to(x.dtype), weight.to(x.dtype))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        x, inverse, weight = ctx.saved_tensors
+        of_x = of_weight = of_bias = None
+        normed = x.float() * inverse
+        if ctx.needs_input_grad[0]:
+            scaled = gradient.float() * weight
+            of_x = torch.addcmul(scaled, normed, (scaled * normed).mean(-1, keepdim=True), value=-1)
+            of_x = of_x.mul_(inverse).to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            of_weight = (gradient * normed).flatten(0, -2).sum(0)
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient.flatten(0, -2).sum(0, dtype=torch.float32)
+        return of_x, of_weight, of_bias, None
+
+
 class RMSNorm2d(nn.Module):
-    """Root-mean-square norm over the channels of every pixel, with weight and bias; computed in fp32."""
+    """Root-mean-square norm over the channels of every pixel, with weight and bias; the mean is taken in fp32."""
 
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
@@ -67,12 +96,21 @@ class RMSNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
-        wide = x.float()
-        normed = wide * torch.rsqrt(wide.square().mean(dim=1, keepdim=True) + self.eps)
-        return torch.addcmul(self.bias[:, None, None], normed, self.weight[:, None, None]).to(x.dtype)
+        return _RMSNorm.apply(x.permute(0, 2, 3, 1), self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
-NORMS = {"BatchNorm": nn.BatchNorm2d, "RMSNorm": RMSNorm2d}
+class BatchNorm2d(nn.BatchNorm2d):
+    """``torch.nn.BatchNorm2d``; with fixed statistics and frozen parameters it keeps nothing for a backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        if self.training or self.weight.requires_grad or self.bias.requires_grad:
+            return super().forward(x)
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        shift = self.bias - self.running_mean * scale
+        return torch.addcmul(shift.to(x.dtype)[:, None, None], x, scale.to(x.dtype)[:, None, None])
+
+
+NORMS = {"BatchNorm": BatchNorm2d, "RMSNorm": RMSNorm2d}
 ACTIVATIONS = {"ReLU": nn.ReLU, "SiLU": nn.SiLU}
 ACTIVATION_BESIDE = {"BatchNorm": "ReLU", "RMSNorm": "SiLU"}  # in every released model
 
@@ -82,9 +120,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, norm: str):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = Conv2d(channels, channels, 3, padding=1)
         self.act = ACTIVATIONS[ACTIVATION_BESIDE[norm]]()
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm = NORMS[norm](channels)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
@@ -118,8 +156,8 @@ class MultiScale(nn.Module):
 
     def __init__(self, channels: int, heads: int, kernel_size: int):
         super().__init__()
-        self.proj_in = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=False)
-        self.proj_out = nn.Conv2d(channels, channels, 1, groups=3 * heads, bias=False)
+        self.proj_in = Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=False)
+        self.proj_out = Conv2d(channels, channels, 1, groups=3 * heads, bias=False)
 
     def forward(self, qkv: Tensor) -> Tensor:  # [B, 3C, H, W]
         return self.proj_out(self.proj_in(qkv))
@@ -144,8 +182,8 @@ class LiteMLA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
         size = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)  # [B, N, C]
-        qkv = torch.cat([self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)], dim=2).transpose(1, 2)  # [B, 3C, N]
-        qkv = qkv.unflatten(2, size)  # [B, 3C, H, W]
+        weights = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight])
+        qkv = F.linear(tokens, weights).transpose(1, 2).unflatten(2, size)  # [B, 3C, H, W]
         qkv = torch.cat([qkv, *(scale(qkv) for scale in self.to_qkv_multiscale)], dim=1)  # [B, 3C * scales, H, W]
         # Upstream a single projection makes q, k, v head by head: the three layers are its thirds, not q, k and v.
         heads = qkv.flatten(2).unflatten(1, (-1, 3 * self.head_dim))  # [B, heads * scales, 3d, N]
@@ -154,20 +192,36 @@ class LiteMLA(nn.Module):
         return x + self.norm_out(out.unflatten(2, size))
 
 
+class _Gate(torch.autograd.Function):
+    """First half of the channels times the SiLU of the second half; keeps its input alone for the backward pass."""
+
+    @staticmethod
+    def forward(ctx, x):  # [B, 2C, H, W]
+        ctx.save_for_backward(x)
+        value, gate = x.chunk(2, dim=1)
+        return F.silu(gate).mul_(value)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        value, gate = ctx.saved_tensors[0].chunk(2, dim=1)
+        return torch.cat([gradient * F.silu(gate), torch.ops.aten.silu_backward(gradient * value, gate)], dim=1)
+
+
 class GLUMBConv(nn.Module):
     """Gated inverted bottleneck with a residual connection: 1x1 to 8C, depth-wise 3x3, value times gate, 1x1 to C."""
 
     def __init__(self, channels: int, expand_ratio: int = 4):
         super().__init__()
         hidden = expand_ratio * channels
-        self.conv_inverted = nn.Conv2d(channels, 2 * hidden, 1)
-        self.conv_depth = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
-        self.conv_point = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.conv_inverted = Conv2d(channels, 2 * hidden, 1)
+        self.conv_depth = Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
+        self.conv_point = Conv2d(hidden, channels, 1, bias=False)
         self.norm = RMSNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
-        value, gate = self.conv_depth(F.silu(self.conv_inverted(x))).chunk(2, dim=1)  # [B, 4C, H, W] each
-        return x + self.norm(self.conv_point(value * F.silu(gate)))
+        gated = _Gate.apply(self.conv_depth(F.silu(self.conv_inverted(x))))  # [B, 4C, H, W]
+        return x + self.norm(self.conv_point(gated))
 
 
 class EfficientViTBlock(nn.Module):
@@ -182,10 +236,30 @@ class EfficientViTBlock(nn.Module):
         return self.conv_out(self.attn(x))
 
 
+class TransformerBlock(nn.Module):
+    """Block of a vision transformer (timm's: layer norms first, softmax attention, MLP) over the pixels of a map.
+
+    Without position embeddings: the convolutions around it tell positions apart, as they do for EfficientViT blocks.
+    """
+
+    def __init__(self, channels: int, head_dim: int):
+        super().__init__()
+        from timm.models.vision_transformer import Block  # a second to import, and for an ablation alone
+
+        require_multiple("head_dim of the transformer blocks", channels, head_dim)
+        self.block = Block(channels, num_heads=channels // head_dim, qkv_bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        tokens = self.block(x.flatten(2).transpose(1, 2))  # [B, N, C]
+        return tokens.transpose(1, 2).unflatten(2, x.shape[-2:])
+
+
 def make_block(kind: str, channels: int, norm: str, head_dim: int, kernel_sizes: list[int]) -> nn.Module:
     """One block of a stage."""
     if kind == "ResBlock":
         return ResBlock(channels, norm)
+    if kind == "TransformerBlock":
+        return TransformerBlock(channels, head_dim)
     return EfficientViTBlock(channels, norm, head_dim, kernel_sizes)
 
 
@@ -197,9 +271,9 @@ class DownBlock(nn.Module):
         self.out_channels, self.method, self.shortcut = out_channels, method, shortcut
         if method == "pixel-unshuffle":
             require_multiple("pixel-unshuffle", out_channels, 4)
-            self.conv = nn.Conv2d(in_channels, out_channels // 4, 3, padding=1)
+            self.conv = Conv2d(in_channels, out_channels // 4, 3, padding=1)
         else:
-            self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+            self.conv = Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
         if shortcut != "none":
             require_multiple("shortcut of a down block", 4 * in_channels, out_channels)
 
@@ -216,7 +290,7 @@ class UpBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, method: str, shortcut: Shortcut):
         super().__init__()
         self.out_channels, self.method, self.shortcut = out_channels, method, shortcut
-        self.conv = nn.Conv2d(in_channels, (4 if method == "pixel-shuffle" else 1) * out_channels, 3, padding=1)
+        self.conv = Conv2d(in_channels, (4 if method == "pixel-shuffle" else 1) * out_channels, 3, padding=1)
         if shortcut != "none":
             require_multiple("shortcut of an up block", 4 * out_channels, in_channels)
         if shortcut == "paper-text":
