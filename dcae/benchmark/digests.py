@@ -37,7 +37,8 @@ def training_digest(benchmark: Benchmark, training: Training) -> str:
     """Of one phase: the architecture, the phase, its data sets and the seed; what came before is an input file.
 
     Nothing counts that leaves the weights as they are: where the images lie (a training knows its images by a
-    fingerprint of their own), what is validated on, and how often a checkpoint is written.
+    fingerprint of their own), what is validated on, how often a checkpoint is written, and what is computed again in
+    the backward pass.
     """
     entry = benchmark.autoencoder(training.autoencoder)
     recipe = benchmark.recipe(entry.recipe)
@@ -45,8 +46,9 @@ def training_digest(benchmark: Benchmark, training: Training) -> str:
     perceptual = phase.losses.perceptual
     return digest(
         _without(entry, *HOW_IT_IS_TRAINED),
-        phase.model_dump(mode="json", exclude_none=True, exclude={"checkpoint_every"}),
+        phase.model_dump(mode="json", exclude_none=True, exclude={"checkpoint_every", "gradient_checkpointing"}),
         recipe.datasets,
+        recipe.latent_scale_images,
         *(_without(benchmark.dataset(name), *WHERE_IT_LIES) for name in sorted(recipe.datasets)),
         _weight_files(perceptual.lpips if perceptual else None),
         benchmark.seed,

@@ -21,6 +21,7 @@ NOT_DECISIVE = (
     "dcae.training.progress",
     "dcae.training.state",
     "dcae.training.stopping",
+    "dcae.training.trackers",
 )
 
 # Modules that matter only to jobs whose entries are of a kind: an edit to U-ViT must not re-train a DiT.

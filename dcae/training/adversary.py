@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -38,7 +40,7 @@ class Adversary:
         with seeded(seed, "discriminator"):
             self.discriminator = PatchDiscriminator(settings.layers, settings.width).to(accelerator.device)
         self.parallel = engine.prepare(self.discriminator, accelerator)
-        self.updater = Updater(self.discriminator, settings.optimiser, gradient_clip, accelerator)
+        self.updater = Updater(self.parallel, settings.optimiser, gradient_clip, accelerator)
         self.stateful = {"discriminator": self.discriminator, "discriminator optimiser": self.updater}
 
     def is_on(self, step: int) -> bool:
@@ -49,7 +51,7 @@ class Adversary:
         """What the autoencoder minimises to convince the discriminator: (with its weight, without), scalars.
 
         Both are 0 before ``start_step``. With ``adaptive_weight`` the loss is also scaled so that its gradient at the
-        last layer is as large as that of ``reconstruction_loss``.
+        last layer is as large as that of ``reconstruction_loss``. A batch that comes in parts has a weight for each.
         """
         if not self.is_on(step):
             return reconstruction_loss.new_zeros(()), reconstruction_loss.new_zeros(())
@@ -62,19 +64,35 @@ class Adversary:
         weight = self.settings.weight
         if self.settings.adaptive_weight:
             gradients = self._gradient(reconstruction_loss), self._gradient(loss)
-            weight = weight * adaptive_weight(*gradients, reconstructions[0].numel())
+            ratio = adaptive_weight(*gradients, reconstructions[0].numel())
+            # Both gradients overflowed in fp16. So does the backward pass, and the scaler skips this update.
+            weight = weight * (ratio.nan_to_num(nan=1.0) if self.accelerator.scaler else ratio)
         return weight * loss, loss.detach()
 
-    def update(self, images: Tensor, reconstructions: Tensor, step: int) -> Tensor:
-        """One step of the discriminator on real images and (detached) reconstructions; its loss."""
+    def update(self, pairs: Sequence[tuple[Tensor, Tensor]], step: int) -> Tensor:
+        """One step of the discriminator; its loss.
+
+        Args:
+            pairs: for each part of the batch, real images and (detached) reconstructions, both [b, 3, H, W].
+            step: of the autoencoder.
+        """
         if not self.is_on(step):
-            return images.new_zeros(())
-        real, fake = self.parallel(images, reconstructions)
-        loss = discriminator_hinge_loss(real.float(), fake.float())
-        self.updater.update(loss, step - self.settings.start_step)
-        return loss.detach()
+            return pairs[0][0].new_zeros(())
+        losses = []
+
+        def loss_of(pair: tuple[Tensor, Tensor]) -> Tensor:
+            real, fake = self.parallel(*pair)
+            loss = discriminator_hinge_loss(real.float(), fake.float())
+            losses.append(loss.detach())
+            return loss
+
+        self.updater.update(step - self.settings.start_step, pairs, loss_of)
+        return torch.stack(losses).mean()
 
     def _gradient(self, loss: Tensor) -> Tensor:
-        """Gradient of a loss at the last layer, over all processes."""
-        (gradient,) = torch.autograd.grad(loss, self.last_layer, retain_graph=True)
-        return self.accelerator.reduce(gradient, "mean")
+        """Gradient of a loss at the last layer, over all processes; in fp16 computed at the scale of the scaler."""
+        scaler = self.accelerator.scaler
+        scaled = scaler.scale(loss) if scaler else loss
+        (gradient,) = torch.autograd.grad(scaled, self.last_layer, retain_graph=True)
+        gradient = self.accelerator.reduce(gradient, "mean")
+        return gradient / scaler.get_scale() if scaler else gradient

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -16,16 +17,18 @@ from dcae.data import Mixture, open_dataset
 from dcae.files import sha256
 from dcae.training import engine
 from dcae.training.adversary import Adversary
-from dcae.training.batches import Batch, batches
+from dcae.training.batches import Batch, batches, split
 from dcae.training.freezing import evaluating, freeze_all_but, last_layer
 from dcae.training.losses import kl_per_value
 from dcae.training.optimisers import MovingAverage, Updater
 from dcae.training.perceptual import perceptual_network
 from dcae.training.randomness import per_sample
+from dcae.training.recomputation import recompute_activations
+from dcae.training.trackers import LogWith
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 VALIDATION_IMAGES = 8  # of each data set, the first ones
-SCALE_IMAGES = 256
+SHOWN_IMAGES = 8  # of these, with their reconstructions below
 EVALUATION_BATCH = 16
 
 
@@ -45,7 +48,15 @@ class Reconstruction(nn.Module):
 
 
 class PhaseTraining:
-    """One phase of one autoencoder, in the parts that the training loop calls (``engine.Task``)."""
+    """One phase of one autoencoder, in the parts that the training loop calls (``engine.Task``).
+
+    With ``gradient_accumulation`` the parts of a batch run one after the other. Their mean gradient is that of the
+    whole batch (up to rounding), except where images of a batch meet: statistics of BatchNorm, which the discriminator
+    has in any case, and the adaptive weight of the GAN are those of a part.
+
+    Args:
+        latent_scale_images: training images that the latent scale is measured on, rounded up to whole batches.
+    """
 
     def __init__(
         self,
@@ -55,14 +66,17 @@ class PhaseTraining:
         validation: Tensor,
         seed: int,
         accelerator: Accelerator,
+        latent_scale_images: int = 4096,
     ):
+        self.latent_scale_images = latent_scale_images
         self.phase, self.data, self.validation, self.seed, self.accelerator = phase, data, validation, seed, accelerator
         layout = torch.channels_last if phase.channels_last else torch.contiguous_format
         self.autoencoder = autoencoder.to(accelerator.device, memory_format=layout)
-        freeze_all_but(self.autoencoder, phase.trains)
+        freeze_all_but(self.autoencoder, phase.trains, phase.extra_blocks)
         self.average = MovingAverage(self.autoencoder, phase.ema) if phase.ema else None
+        recompute_activations(self.autoencoder, phase.gradient_checkpointing)
         self.reconstruct = engine.prepare(Reconstruction(self.autoencoder), accelerator, phase.compile)
-        self.updater = Updater(self.autoencoder, phase.optimiser, phase.gradient_clip, accelerator)
+        self.updater = Updater(self.reconstruct, phase.optimiser, phase.gradient_clip, accelerator)
         self.perceptual = None
         if phase.losses.perceptual:
             self.perceptual = perceptual_network(phase.losses.perceptual.lpips).to(accelerator.device)
@@ -76,7 +90,9 @@ class PhaseTraining:
         stateful = {"autoencoder": self.autoencoder, "optimiser": self.updater}
         stateful |= {"average": self.average} if self.average else {}
         stateful |= self.adversary.stateful if self.adversary else {}
-        return engine.Task(stateful, self.batches, self.step, self.validate, self.save)
+        return engine.Task(
+            stateful, self.batches, self.step, self.updater.learning_rate, self.save, self.validate, self.measure_scale
+        )
 
     @property
     def finished(self) -> nn.Module:
@@ -89,18 +105,26 @@ class PhaseTraining:
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """One update of the autoencoder and, once it is on, one of the discriminator."""
-        images = self._images(batch.content)
-        reconstructions, kl = self.reconstruct(images, self._posterior_noise(batch.numbers))
-        loss, terms = self._reconstruction_loss(images, reconstructions, kl)
+        logged, pairs = [], []
+
+        def loss_of(part: Batch) -> Tensor:
+            images = self._images(part.content)
+            reconstructions, kl = self.reconstruct(images, self._posterior_noise(part.numbers))
+            loss, terms = self._reconstruction_loss(images, reconstructions, kl)
+            if self.adversary:
+                weighted, terms["generator"] = self.adversary.generator_loss(reconstructions, loss, step)
+                loss = loss + weighted
+                pairs.append((images, reconstructions.detach()))
+            logged.append({"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}})
+            return loss
+
+        self.updater.update(step, split(batch, self.phase.gradient_accumulation), loss_of)
+        terms = engine.means(logged)
         if self.adversary:
-            weighted, terms["generator"] = self.adversary.generator_loss(reconstructions, loss, step)
-            loss = loss + weighted
-        self.updater.update(loss, step)
-        if self.adversary:
-            terms["discriminator"] = self.adversary.update(images, reconstructions.detach(), step)
+            terms["discriminator"] = self.adversary.update(pairs, step)
         if self.average:
             self.average.update(self.autoencoder, step)
-        return {"loss": loss.detach(), **terms}
+        return terms
 
     def _images(self, pixels: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] to float in [-1, 1] on the device."""
@@ -108,7 +132,7 @@ class PhaseTraining:
         images = pixels.to(self.accelerator.device, non_blocking=True).float() / 127.5 - 1
         return images.contiguous(memory_format=layout)
 
-    def _posterior_noise(self, numbers: list[int]) -> Tensor | None:
+    def _posterior_noise(self, numbers: Sequence[int]) -> Tensor | None:
         """Noise [b, c, h, w] of these samples, for autoencoders that are trained with a KL divergence."""
         if self.phase.losses.kl is None:
             return None
@@ -132,35 +156,59 @@ class PhaseTraining:
             loss = loss + weights.kl * terms["kl"]
         return loss, terms
 
-    def validate(self) -> dict[str, float]:
-        """Mean PSNR in dB of the validation images, as a look at the training; it is no result of a protocol."""
-        psnr = []
+    def validate(self) -> engine.Validation:
+        """A look at the training; it is no result of a protocol.
+
+        Numbers: mean PSNR in dB of the validation images, their loss without the GAN, and its terms. A variational
+        autoencoder is seen through the means of its posteriors. The picture has images above their reconstructions.
+        """
+        rows: list[dict[str, Tensor]] = []
+        shown: list[Tensor] = []
+        reconstruct = Reconstruction(self.finished)
         with evaluating(self.finished):
             for pixels in self.validation.split(EVALUATION_BATCH):
                 images = self._images(pixels)
-                reconstructions = self.finished.decode(self.finished.encode(images)).clamp(-1, 1)
-                squared_error = (
-                    ((images - reconstructions) / 2).square().mean(dim=(1, 2, 3))
-                )  # [B], of values in [0, 1]
-                psnr.append(-10 * squared_error.log10())
-        return {"validation_psnr": torch.cat(psnr).mean().item()}
+                noise = self._posterior_noise(range(len(images)))
+                reconstructions, kl = reconstruct(images, None if noise is None else torch.zeros_like(noise))
+                loss, terms = self._reconstruction_loss(images, reconstructions, kl)
+                squared_error = (images - reconstructions.clamp(-1, 1)).square().mean(dim=(1, 2, 3)) / 4
+                psnr = -10 * squared_error.log10().mean()  # of values in [0, 1]
+                numbers = {"psnr": psnr, "loss": loss, **terms}
+                rows.append({name: value * len(images) for name, value in numbers.items()})
+                shown.append(torch.stack([images, reconstructions], dim=1))
+        count = len(self.validation)
+        numbers = {f"validation_{name}": sum(row[name] for row in rows).item() / count for name in rows[0]}
+        pairs = torch.cat(shown)[:: -(-count // SHOWN_IMAGES)]  # from all data sets
+        return engine.Validation(numbers, {"reconstructions": _picture(pairs)})
 
-    def save(self, folder: Path) -> None:
-        """Write the autoencoder; its latent scale is measured unless it is known and the encoder is as it was."""
+    def measure_scale(self) -> None:
+        """Measure the latent scale, unless it is known and the encoder is as it was."""
         if self.finished.latent_scale is None:
             self.finished.latent_scale = self.measured_scale()
-        save(self.finished.to("cpu", memory_format=torch.contiguous_format), folder)
 
     def measured_scale(self) -> float:
-        """1 / RMS of the (shifted) latents of training images."""
+        """1 / RMS of the (shifted) latents of the first training images, which the processes share between them."""
         shift = torch.as_tensor(self.finished.latent_shift or 0.0).reshape(-1, 1, 1).to(self.accelerator.device)
-        total, count = 0.0, 0
+        sums = torch.zeros(2, dtype=torch.float64)  # of squares, and how many
+        starts = range(0, self.latent_scale_images, EVALUATION_BATCH)
         with evaluating(self.finished):
-            for first in range(0, SCALE_IMAGES, EVALUATION_BATCH):
+            for first in starts[self.accelerator.process_index :: self.accelerator.num_processes]:
                 images = self._images(self.data.batch(range(first, first + EVALUATION_BATCH)))
                 latents = self.finished.encode(images) - shift
-                total, count = total + latents.double().square().sum().item(), count + latents.numel()
+                sums += torch.tensor([latents.double().square().sum().item(), latents.numel()], dtype=torch.float64)
+        total, count = self.accelerator.reduce(sums.to(self.accelerator.device), "sum").tolist()
         return (total / count) ** -0.5
+
+    def save(self, folder: Path) -> None:
+        """Write the autoencoder."""
+        save(self.finished.to("cpu", memory_format=torch.contiguous_format), folder)
+
+
+def _picture(pairs: Tensor) -> np.ndarray:
+    """Pairs of images [n, 2, 3, H, W] in [-1, 1], a column each, as uint8 [2 H, n W, 3]."""
+    pixels = ((pairs.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
+    columns, rows, channels, height, width = pixels.shape
+    return pixels.permute(1, 3, 0, 4, 2).reshape(rows * height, columns * width, channels).numpy()
 
 
 def _identity_of_start(start: Path | None) -> str:
@@ -180,6 +228,7 @@ def train_autoencoder_phase(
     config_digest: str,
     code_digest: str,
     time_limit_minutes: float | None = None,
+    log_with: LogWith = "tensorboard",
 ) -> None:
     """Train one phase of an autoencoder and write it into ``output``; the same call again goes on or returns at once.
 
@@ -194,6 +243,7 @@ def train_autoencoder_phase(
         seed: decides random weights, the order of the images and all noise.
         config_digest, code_digest: of the configuration and of the code that decide the result.
         time_limit_minutes: save and stop shortly before so many minutes have passed.
+        log_with: where curves are shown; decides nothing.
 
     Raises:
         ValueError: phase, resolution or batch size do not fit.
@@ -216,13 +266,15 @@ def train_autoencoder_phase(
 
     def build(accelerator: Accelerator) -> engine.Task:
         autoencoder = load(entry, weights=start, seed=seed)
-        if phase.losses.kl is not None and not hasattr(autoencoder, "posterior"):
-            raise ValueError(f"phase {phase.name} has a KL loss, but {entry.name} has no method posterior(images)")
+        plain = not getattr(entry, "variational", True)  # a DC-AE is one or the other
+        if phase.losses.kl is not None and (plain or not hasattr(autoencoder, "posterior")):
+            missing = "its entry does not say variational: true" if plain else "it has no method posterior(images)"
+            raise ValueError(f"phase {phase.name} has a KL loss, but {entry.name} has no posterior: {missing}")
         if phase.trains != "decoder-head" and entry.latent_scale is None:
             autoencoder.latent_scale = None  # that of another encoder
         validation = [open_dataset(datasets[name], "validation", phase.resolution) for name in names]
         pixels = torch.cat([images.batch(range(min(len(images), VALIDATION_IMAGES))) for images in validation])
-        return PhaseTraining(autoencoder, phase, data, pixels, seed, accelerator).task()
+        return PhaseTraining(autoencoder, phase, data, pixels, seed, accelerator, recipe.latent_scale_images).task()
 
     engine.run(
         build,
@@ -239,4 +291,5 @@ def train_autoencoder_phase(
         output=Path(output),
         state=Path(state),
         time_limit_minutes=time_limit_minutes,
+        log_with=log_with,
     )

@@ -22,6 +22,22 @@ class Batch(NamedTuple):
     content: Any
 
 
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """A process's batch as so many equal parts, in order; ``engine.check_batch_size`` sees to it that it divides."""
+    size = len(batch.numbers) // parts
+
+    def part(tensor: Tensor, first: int) -> Tensor:
+        return tensor[first : first + size]
+
+    def content(first: int) -> Any:
+        if isinstance(batch.content, Tensor):
+            return part(batch.content, first)
+        return tuple(part(tensor, first) for tensor in batch.content)
+
+    starts = range(0, parts * size, size)
+    return [Batch(batch.numbers[first : first + size], content(first)) for first in starts]
+
+
 def share_of_batch(step: int, batch_size: int, process: int, processes: int) -> range:
     """Global numbers of a process's samples in a step: step s has samples s * batch_size … (s + 1) * batch_size - 1.
 

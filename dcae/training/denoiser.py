@@ -16,9 +16,10 @@ from dcae.benchmark.entries import DiffusionEntry, DiffusionRecipe, digest
 from dcae.data import epoch_index
 from dcae.diffusion import LatentDataset, build_denoiser, diffusion_losses, draw_training_inputs, save_denoiser
 from dcae.training import engine
-from dcae.training.batches import Batch, batches
+from dcae.training.batches import Batch, batches, split
 from dcae.training.optimisers import MovingAverage, Updater
 from dcae.training.randomness import generator, seeded
+from dcae.training.trackers import LogWith
 
 
 class Objective(nn.Module):
@@ -43,7 +44,7 @@ class DenoiserTraining:
         self.denoiser = denoiser.to(accelerator.device)
         self.average = MovingAverage(self.denoiser, recipe.ema) if recipe.ema else None
         self.losses = engine.prepare(Objective(self.denoiser, recipe), accelerator, recipe.compile)
-        self.updater = Updater(self.denoiser, recipe.optimiser, recipe.gradient_clip, accelerator)
+        self.updater = Updater(self.losses, recipe.optimiser, recipe.gradient_clip, accelerator)
 
     def task(self, metadata: dict[str, Any]) -> engine.Task:
         """What the loop calls, and whose state it keeps; the metadata is saved with the weights."""
@@ -54,7 +55,7 @@ class DenoiserTraining:
             stateful,
             self.batches,
             self.step,
-            validate=dict,
+            learning_rate=self.updater.learning_rate,
             save=lambda folder: save_denoiser(finished, folder, metadata),
         )
 
@@ -75,13 +76,19 @@ class DenoiserTraining:
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """One update of the denoiser."""
-        inputs = [each.to(self.accelerator.device, non_blocking=True) for each in batch.content]
-        terms = {name: values.mean() for name, values in self.losses(*inputs).items()}
-        loss = sum(terms.values())
-        self.updater.update(loss, step)
+        logged = []
+
+        def loss_of(part: Batch) -> Tensor:
+            inputs = [each.to(self.accelerator.device, non_blocking=True) for each in part.content]
+            terms = {name: values.mean() for name, values in self.losses(*inputs).items()}
+            loss = sum(terms.values())
+            logged.append({"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}})
+            return loss
+
+        self.updater.update(step, split(batch, self.recipe.gradient_accumulation), loss_of)
         if self.average:
             self.average.update(self.denoiser, step)
-        return {"loss": loss, **terms}
+        return engine.means(logged)
 
 
 def fingerprint(latents: Path) -> str:
@@ -102,6 +109,7 @@ def train_denoiser(
     code_digest: str,
     expected_latents: dict[str, Any] | None = None,
     time_limit_minutes: float | None = None,
+    log_with: LogWith = "tensorboard",
 ) -> None:
     """Train a denoiser and write it into ``output``; the same call again goes on or returns at once.
 
@@ -116,6 +124,7 @@ def train_denoiser(
         config_digest, code_digest: of the configuration and of the code that decide the result.
         expected_latents: identity that the latents must have.
         time_limit_minutes: save and stop shortly before so many minutes have passed.
+        log_with: where curves are shown; decides nothing.
 
     Raises:
         ValueError: the latents are of another identity or damaged, or patch size or batch size do not fit.
@@ -147,4 +156,5 @@ def train_denoiser(
         output=Path(output),
         state=Path(state),
         time_limit_minutes=time_limit_minutes,
+        log_with=log_with,
     )

@@ -13,10 +13,11 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -27,6 +28,7 @@ from dcae.training.progress import Progress, report
 from dcae.training.randomness import derived_seed
 from dcae.training.state import TrainingState, lock
 from dcae.training.stopping import StopRequest, TrainingDiverged, Unfinished
+from dcae.training.trackers import Curves, LogWith, check_installed
 
 VALIDATIONS = 5  # during a training, the last one at its end
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -41,6 +43,18 @@ class Stateful(Protocol):
 
 
 @dataclass(frozen=True)
+class Validation:
+    """A look at a training: numbers by name (``validation_…``), and pictures by name, uint8 [H, W, 3]."""
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def _nothing_to_finish() -> None:
+    """Most trainings are done after their last step."""
+
+
+@dataclass(frozen=True)
 class Task:
     """What the loop trains. Steps count from 0.
 
@@ -48,22 +62,44 @@ class Task:
     batches: the batches of this process from a step on, one for each step to come.
     step: given the step and its batch, updates the weights; returns losses as scalar tensors, ``loss`` among them, the
         same names at every step.
-    validate: numbers for the log, computed on the main process; leaves no trace in the training.
+    learning_rate: of a step, for the log.
     save: writes the finished weights into a folder, on the main process.
+    validate: numbers and pictures for the log, made on the main process; leaves no trace in the training.
+    finish: called on every process after the last step, before ``save``.
     """
 
     stateful: dict[str, Stateful]
     batches: Callable[[int], Iterator[Any]]
     step: Callable[[int, Any], dict[str, Tensor]]
-    validate: Callable[[], dict[str, float]]
+    learning_rate: Callable[[int], float]
     save: Callable[[Path], None]
+    validate: Callable[[], Validation] = Validation
+    finish: Callable[[], None] = _nothing_to_finish
+
+
+def means(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of each scalar over the parts of a batch."""
+    return {name: torch.stack([values[name] for values in parts]).mean() for name in parts[0]}
+
+
+def check_batch_size(settings: TrainingFields, processes: int) -> None:
+    """Raise ``ValueError`` if the batch cannot be split evenly over the processes and their parts."""
+    parts = settings.gradient_accumulation
+    if settings.batch_size % (processes * parts):
+        raise ValueError(
+            f"batch_size {settings.batch_size} cannot be split evenly over {processes} "
+            f"process{'es' if processes > 1 else ''} with {parts} part{'s' if parts > 1 else ''} each "
+            "(gradient_accumulation): choose a multiple of their product"
+        )
 
 
 def accelerator_for(settings: TrainingFields) -> Accelerator:
     """Device, processes and precision of a training; fp16 gets a gradient scaler."""
     # Accelerate connects several CPU processes only if it is told that there is nothing but CPUs.
     on_cpu = not torch.accelerator.is_available()
-    return Accelerator(cpu=on_cpu, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
+    check_batch_size(settings, accelerator.num_processes)
+    return accelerator
 
 
 def prepare(module: nn.Module, accelerator: Accelerator, compiled: bool = False) -> nn.Module:
@@ -84,15 +120,18 @@ class Loop:
 
     def __init__(
         self, task: Task, title: str, settings: TrainingFields, seed: int,
-        state: TrainingState, stop: StopRequest, accelerator: Accelerator,
+        state: TrainingState, stop: StopRequest, accelerator: Accelerator, log_with: LogWith,
     ):  # fmt: skip
         self.task, self.title, self.settings, self.seed = task, title, settings, seed
         self.state, self.stop, self.accelerator = state, stop, accelerator
         self.stateful = {**task.stateful, **({"scaler": accelerator.scaler} if accelerator.scaler else {})}
-        self.progress = Progress(state.log, title, settings.steps, settings.batch_size)
         self.pending: list[dict[str, Tensor]] = []  # losses not looked at yet
         self.seconds_to_save = 0.0
         self.first_step = self.saved_step = self._restore()
+        self.curves = self.progress = None
+        if accelerator.is_main_process:
+            self.curves = Curves(log_with, state.folder, title, self.first_step, state.identity)
+            self.progress = Progress(state.log, self.curves, title, settings.steps, settings.batch_size)
 
     def run(self) -> None:
         """Train to the last step.
@@ -111,9 +150,10 @@ class Loop:
             self.pending.append(self.task.step(step, batch))
             step += 1
             save_now = step % self.settings.checkpoint_every == 0 or step == steps
-            if step >= self.next_look or save_now:
+            validate_now = step % max(1, steps // VALIDATIONS) == 0 or step == steps
+            if step >= self.next_look or validate_now or save_now:
                 self._look(step)
-            if step % max(1, steps // VALIDATIONS) == 0 and self.accelerator.is_main_process:
+            if validate_now and self.accelerator.is_main_process:
                 self._validate(step)
             if save_now:
                 self._save(step)
@@ -148,14 +188,16 @@ class Loop:
                 values = ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True))
                 self._end_diverged(f"loss is not finite at step {number} ({values})")
             if self.accelerator.is_main_process:
-                self.progress.add(number, dict(zip(names, row, strict=True)))
+                self.progress.add(number, dict(zip(names, row, strict=True)), self.task.learning_rate(number - 1))
         if self.accelerator.is_main_process:
             self.progress.show(step)
 
     def _validate(self, step: int) -> None:
-        numbers = self.task.validate()
-        if numbers:
-            self.progress.write({"step": step, **numbers})
+        validation = self.task.validate()
+        if validation.numbers:
+            self.progress.write(step, validation.numbers)
+        for name, picture in validation.pictures.items():
+            self.curves.show(step, name, picture)
 
     def _agree(self, step: int) -> None:
         """Agree with the other processes on whether to stop and on when to look next."""
@@ -195,6 +237,7 @@ class Loop:
 def run(
     build: Callable[[Accelerator], Task], title: str, settings: TrainingFields, *,
     identity: dict[str, str], seed: int, output: Path, state: Path, time_limit_minutes: float | None,
+    log_with: LogWith = "tensorboard",
 ) -> None:  # fmt: skip
     """Train, or go on training, until the finished weights lie in ``output``.
 
@@ -204,11 +247,15 @@ def run(
         identity: everything that decides the result, by name; another identity never meets this one's state.
         output: folder for the finished weights, placed there when complete.
         state: folder for what is needed to go on (module ``state``).
+        log_with: where curves are shown (module ``trackers``); decides nothing.
 
     Raises:
+        ValueError: the batch cannot be split evenly over processes and parts.
+        TrackerMissing: the package for the curves is not installed.
         Unfinished: stopped by SIGTERM, SIGINT or the time limit; the same call goes on.
         TrainingDiverged, NoProgress, StateLocked: see there.
     """
+    check_installed(log_with)
     stop = StopRequest(time_limit_minutes)
     accelerator = accelerator_for(settings)
     main = accelerator.is_main_process
@@ -221,7 +268,7 @@ def run(
             if main:
                 report(f"{title}  was complete already")
         else:
-            _train(build(accelerator), title, settings, seed, training, stop, accelerator)
+            _train(build(accelerator), title, settings, seed, training, stop, accelerator, log_with)
         if main:
             training.publish(output)
         accelerator.wait_for_everyone()
@@ -229,11 +276,12 @@ def run(
 
 def _train(
     task: Task, title: str, settings: TrainingFields, seed: int,
-    training: TrainingState, stop: StopRequest, accelerator: Accelerator,
+    training: TrainingState, stop: StopRequest, accelerator: Accelerator, log_with: LogWith,
 ) -> None:  # fmt: skip
-    loop = Loop(task, title, settings, seed, training, stop, accelerator)
+    loop = Loop(task, title, settings, seed, training, stop, accelerator, log_with)
     try:
         loop.run()
+        task.finish()
         if accelerator.is_main_process:
             training.complete(task.save)
     except Unfinished:
@@ -242,3 +290,6 @@ def _train(
         if accelerator.is_main_process:
             training.attempt_failed(f"{type(error).__name__}: {error}")
         raise
+    finally:
+        if loop.curves:
+            loop.curves.finish()

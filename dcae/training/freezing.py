@@ -12,11 +12,19 @@ from torch import nn
 from dcae.autoencoders import decoder_head, middle_layers
 
 
-def trained_layers(autoencoder: nn.Module, trains: str) -> list[nn.Module]:
-    """The modules that a phase trains (``all``, ``middle`` or ``decoder-head``), from image to image."""
+def trained_layers(autoencoder: nn.Module, trains: str, extra_blocks: int = 0) -> list[nn.Module]:
+    """The modules that a phase trains (``all``, ``middle`` or ``decoder-head``), from image to image.
+
+    Args:
+        extra_blocks: blocks beyond the least that ``middle`` (on each side) or ``decoder-head`` can mean.
+
+    Raises:
+        ValueError: the autoencoder has fewer blocks.
+    """
     if trains == "all":
         return [autoencoder]
-    return middle_layers(autoencoder) if trains == "middle" else decoder_head(autoencoder)
+    choose = middle_layers if trains == "middle" else decoder_head
+    return choose(autoencoder, extra_blocks)
 
 
 def last_layer(autoencoder: nn.Module) -> nn.Parameter:
@@ -24,7 +32,7 @@ def last_layer(autoencoder: nn.Module) -> nn.Parameter:
     return [parameter for parameter in decoder_head(autoencoder)[-1].parameters() if parameter.dim() > 1][-1]
 
 
-def freeze_all_but(autoencoder: nn.Module, trains: str) -> None:
+def freeze_all_but(autoencoder: nn.Module, trains: str, extra_blocks: int = 0) -> None:
     """Let a phase train its own layers and nothing else.
 
     The other parameters get no gradients, so layers before the first trained one run without recording anything for a
@@ -32,7 +40,7 @@ def freeze_all_but(autoencoder: nn.Module, trains: str) -> None:
     change in training mode even where no parameter does.
     """
     autoencoder.requires_grad_(False)
-    for layer in trained_layers(autoencoder, trains):
+    for layer in trained_layers(autoencoder, trains, extra_blocks):
         layer.requires_grad_(True)
     autoencoder.train(trains == "all")
 

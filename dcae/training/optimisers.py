@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -11,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from dcae.benchmark.entries import EMA, AdamW
+
+Part = TypeVar("Part")
 
 
 def parameter_groups(module: nn.Module, weight_decay: float, decay_norms_and_biases: bool) -> list[dict]:
@@ -26,30 +31,44 @@ def parameter_groups(module: nn.Module, weight_decay: float, decay_norms_and_bia
 
 
 class Updater:
-    """Turns a loss into one update of a module's trained parameters.
+    """Turns losses into one update of a module's trained parameters.
 
     The learning rate is a function of the step alone: linear up to ``warmup_steps``, constant from there.
+
+    Args:
+        module: as ``engine.prepare`` returned it, so that several processes average its gradients once per update.
+        settings, gradient_clip: of the recipe.
+        accelerator: device, processes and precision.
     """
 
     def __init__(self, module: nn.Module, settings: AdamW, gradient_clip: float | None, accelerator: Accelerator):
         groups = parameter_groups(module, settings.weight_decay, settings.decay_norms_and_biases)
         optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
-        self.settings, self.gradient_clip, self.accelerator = settings, gradient_clip, accelerator
+        self.module, self.settings = module, settings
+        self.gradient_clip, self.accelerator = gradient_clip, accelerator
         self.optimiser = accelerator.prepare_optimizer(optimiser)
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step; ``step`` counts from 0."""
         return self.settings.learning_rate * min(1.0, (step + 1) / max(self.settings.warmup_steps, 1))
 
-    def update(self, loss: Tensor, step: int) -> None:
-        """Backward pass of the loss and one step of the optimiser."""
+    def update(self, step: int, parts: Sequence[Part], loss_of: Callable[[Part], Tensor]) -> None:
+        """One step of the optimiser along the gradient of the mean of the parts' losses.
+
+        Only one part's graph is alive at a time: ``loss_of`` runs the forward pass, and the backward pass follows at
+        once. Processes average their gradients in the last one.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
         self.optimiser.zero_grad()
-        self.accelerator.backward(loss)
+        for number, part in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.module):
+                self.accelerator.backward(loss_of(part) / len(parts))
         if self.gradient_clip:
+            # Accelerate's own clipping would remove fp16's scale from the gradients of all optimisers at once.
+            self.accelerator.unscale_gradients(self.optimiser)
             parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-            self.accelerator.clip_grad_norm_(parameters, self.gradient_clip)
+            nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
         self.optimiser.step()
 
     def state_dict(self) -> dict:

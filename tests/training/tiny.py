@@ -34,7 +34,10 @@ def phase(name: str, trains: str, **fields: Any) -> dict[str, Any]:
 
 
 def recipe(*phases: dict[str, Any]) -> AutoencoderRecipe:
-    content = {"name": "tiny-recipe", "kind": "autoencoder", "datasets": {"scenes": 1}, "phases": list(phases)}
+    content = {
+        "name": "tiny-recipe", "kind": "autoencoder", "datasets": {"scenes": 1}, "latent_scale_images": 256,
+        "phases": list(phases),
+    }  # fmt: skip
     return ADAPTERS["recipes"].validate_python(content)
 
 

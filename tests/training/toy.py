@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dcae.benchmark.entries import EMA, AdamW, TrainingFields
 from dcae.training import EXIT_UNFINISHED, Unfinished, engine
-from dcae.training.batches import Batch, batches
+from dcae.training.batches import Batch, batches, split
 from dcae.training.optimisers import MovingAverage, Updater
 from dcae.training.randomness import per_sample, seeded
 
@@ -43,11 +43,14 @@ class Toy:
             )
         self.average = MovingAverage(self.network, settings.ema)
         self.call = engine.prepare(self.network, accelerator)
-        self.updater = Updater(self.network, settings.optimiser, settings.gradient_clip, accelerator)
+        self.updater = Updater(self.call, settings.optimiser, settings.gradient_clip, accelerator)
 
     def task(self) -> engine.Task:
         stateful = {"network": self.network, "average": self.average, "optimiser": self.updater}
-        return engine.Task(stateful, self.batches, self.step, lambda: {"validation": 1.0}, self.save)
+        return engine.Task(
+            stateful, self.batches, self.step, self.updater.learning_rate, self.save,
+            lambda: engine.Validation({"validation": 1.0}),
+        )  # fmt: skip
 
     def batches(self, first_step: int):
         return batches(self.read, first_step, self.settings.steps, self.settings.batch_size, self.accelerator)
@@ -57,10 +60,15 @@ class Toy:
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         self.disturb(step, self.network)
-        loss = (self.call(batch.content) - batch.content.sum(1, keepdim=True)).square().mean()
-        self.updater.update(loss, step)
+        losses = []
+
+        def loss_of(part: Batch) -> Tensor:
+            losses.append((self.call(part.content) - part.content.sum(1, keepdim=True)).square().mean())
+            return losses[-1]
+
+        self.updater.update(step, split(batch, self.settings.gradient_accumulation), loss_of)
         self.average.update(self.network, step)
-        return {"loss": loss}
+        return {"loss": torch.stack(losses).mean()}
 
     def save(self, folder: Path) -> None:
         averaged = {f"average.{name}": value for name, value in self.average.module.state_dict().items()}
