@@ -9,5 +9,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "contract": ["Autoencoder", "denormalise", "normalise"],
         "layers": ["decoder_head", "middle_layers"],
         "loading": ["load", "save"],
+        "tiling": ["reconstruct"],
     },
 )

@@ -27,7 +27,7 @@ class Transforms(NamedTuple):
     outputs: list[list[float]]  # [m, m + 2]
 
     def squared(self, like: Tensor) -> Iterator[Tensor]:
-        """The transforms in two dimensions, [tile, tile], [tile, 9] and [outputs, tile], where a tile is a row of numbers."""
+        """In two dimensions, tiles flattened: [tile², tile²], [tile², 9] and [outputs², tile²]."""
         for transform in self:
             matrix = torch.tensor(transform, dtype=like.dtype, device=like.device)
             yield torch.kron(matrix, matrix)

@@ -61,7 +61,16 @@ def load(
     autoencoder.to(device).eval()
     if not isinstance(entry, DCAEEntry):
         contract.check(autoencoder, entry)
-    return autoencoder
+    return _tiled(autoencoder, entry) if entry.tiling else autoencoder
+
+
+def _tiled(autoencoder: nn.Module, entry: AutoencoderFields) -> Autoencoder:
+    from dcae.autoencoders.tiling import Tiled
+
+    try:
+        return Tiled(autoencoder, entry.tiling)
+    except ValueError as error:
+        raise ConfigError(f"autoencoder {entry.name}: {error}") from error
 
 
 def _as_entry(entry: str | Path | Mapping[str, Any] | AutoencoderFields, config: Config) -> AutoencoderFields:

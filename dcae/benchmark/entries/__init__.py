@@ -13,6 +13,7 @@ from dcae.benchmark.entries.autoencoders import (
     PythonEntry,
     SpaceToChannelEntry,
     StartFrom,
+    Tiling,
 )
 from dcae.benchmark.entries.base import DESCRIPTIVE, Entry, Settings, digest
 from dcae.benchmark.entries.datasets import DatasetEntry, FolderEntry, PhotographsEntry, ScenesEntry
@@ -75,6 +76,7 @@ __all__ = [
     "Settings",
     "SpaceToChannelEntry",
     "StartFrom",
+    "Tiling",
     "TrainingFields",
     "digest",
 ]

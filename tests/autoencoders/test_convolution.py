@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The convolution layer against torch's own: results, gradients, and what is kept for a backward pass."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dcae.autoencoders import convolution
+from dcae.autoencoders.convolution import F23, F43, Conv2d, minimal_filtering
+
+TRANSFORMS = {"F(2, 3)": F23, "F(4, 3)": F43}
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    name=st.sampled_from(sorted(TRANSFORMS)), batch=st.integers(1, 3), rows=st.integers(1, 6), columns=st.integers(1, 6),
+    channels=st.integers(1, 5), out_channels=st.integers(1, 5), with_bias=st.booleans(), seed=st.integers(0, 9),
+)  # fmt: skip
+def test_minimal_filtering_is_convolution(name, batch, rows, columns, channels, out_channels, with_bias, seed):
+    step = len(TRANSFORMS[name].outputs)
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randn(batch, channels, rows * step, columns * step, generator=random, dtype=torch.float64)
+    weight = torch.randn(out_channels, channels, 3, 3, generator=random, dtype=torch.float64)
+    bias = torch.randn(out_channels, generator=random, dtype=torch.float64) if with_bias else None
+    expected = nn.functional.conv2d(x, weight, bias, padding=1)
+    # float64: both are the same polynomial of the inputs, so nothing but rounding may differ
+    torch.testing.assert_close(minimal_filtering(x, weight, bias, TRANSFORMS[name]), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("dtype", "times_direct"), [(torch.float32, 8), (torch.bfloat16, 4)])
+def test_rounding_errors_are_a_small_multiple_of_those_of_the_direct_sum(dtype, times_direct):
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 256, 32, 32, generator=random).to(dtype)
+    weight = (torch.randn(256, 256, 3, 3, generator=random) / 48).to(dtype)
+    exact = nn.functional.conv2d(x.double(), weight.double(), padding=1)
+    direct = nn.functional.conv2d(x, weight, padding=1)
+    ours = minimal_filtering(x, weight, None, convolution.TRANSFORMS[dtype])
+    assert (ours - exact).norm() < times_direct * (direct - exact).norm()
+
+
+@pytest.fixture
+def everything_is_wide(monkeypatch):
+    """Let small layers take the way of wide ones."""
+    monkeypatch.setattr(convolution, "SMALLEST_WIDTH", 1)
+    monkeypatch.setattr(convolution, "SMALLEST_MAP", 1)
+
+
+LAYERS = {
+    "3x3": dict(kernel_size=3, padding=1),
+    "3x3, no bias": dict(kernel_size=3, padding=1, bias=False),
+    "strided": dict(kernel_size=3, padding=1, stride=2),
+    "1x1": dict(kernel_size=1),
+    "depth-wise": dict(kernel_size=3, padding=1, groups=8),
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_results_and_gradients_are_those_of_torch(everything_is_wide, layer, frozen):
+    torch.manual_seed(0)
+    ours = Conv2d(8, 8, **LAYERS[layer]).requires_grad_(not frozen)
+    theirs = nn.Conv2d(8, 8, **LAYERS[layer]).requires_grad_(not frozen)
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 8, 12, 16)
+    results = []
+    for module in (ours, theirs):
+        x = images.clone().requires_grad_()
+        out = module(x)
+        out.square().sum().backward()
+        results.append([out.detach(), x.grad, *(parameter.grad for parameter in module.parameters())])
+    for mine, expected in zip(*results, strict=True):
+        if expected is None:
+            assert mine is None
+        else:  # sums of up to 400 products in another order
+            torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
+
+
+def saved_bytes(run) -> int:
+    """What a forward pass keeps for the backward pass, parameters aside, each storage counted once."""
+    storages = {}
+
+    def keep(tensor):
+        if not isinstance(tensor, nn.Parameter):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = run()
+    assert result.requires_grad
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_frozen_layer_keeps_no_input(layer):
+    x = torch.randn(1, 8, 12, 16, requires_grad=True)
+    theirs = nn.Conv2d(8, 8, **LAYERS[layer]).requires_grad_(False)
+    ours = Conv2d(8, 8, **LAYERS[layer]).requires_grad_(False)
+    assert saved_bytes(lambda: theirs(x)) == x.numel() * 4  # should torch stop to keep it, the layer has no purpose
+    assert saved_bytes(lambda: ours(x)) == 0
+
+
+def test_autocast_computes_in_its_type_and_gives_gradients_in_the_weights_type(everything_is_wide):
+    layer = Conv2d(8, 8, 3, padding=1)
+    x = torch.randn(1, 8, 8, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    out.float().square().sum().backward()
+    assert {x.grad.dtype, layer.weight.grad.dtype, layer.bias.grad.dtype} == {torch.float32}
+    expected = nn.functional.conv2d(x, layer.weight, layer.bias, padding=1)
+    assert (out - expected).norm() < 1e-2 * expected.norm()  # bf16 has 8 bits
+
+
+def test_small_layers_and_odd_sizes_take_torchs_way(monkeypatch):
+    def fail(*_):
+        raise AssertionError("minimal filtering was used")
+
+    monkeypatch.setattr(convolution, "minimal_filtering", fail)
+    Conv2d(8, 8, 3, padding=1)(torch.zeros(1, 8, 64, 64))  # narrow
+    wide = Conv2d(256, 256, 3, padding=1)
+    wide(torch.zeros(1, 256, 8, 8))  # small
+    wide(torch.zeros(1, 256, 66, 66))  # not a multiple of 4
+    with pytest.raises(AssertionError, match="minimal filtering was used"):
+        wide(torch.zeros(1, 256, 64, 64))
