@@ -4,7 +4,7 @@
 It is ``torch.nn.Conv2d`` in everything that it computes, its parameters and their names. Two things differ:
 
 - 3x3 convolutions of wide maps on a CPU use minimal filtering (Lavin and Gray 2015, arXiv 1509.09308): F(4x4, 3x3) in
-  fp32, with 36 products for 16 outputs instead of 144 and rounding errors of 2e-6 of the result instead of 7e-7;
+  fp32, with 36 products for 16 outputs instead of 144 and relative errors of 2e-6 instead of 2e-7 to 7e-7;
   F(2x2, 3x3) in bf16, with 16 products for 4 outputs instead of 36 and errors of 4e-3 instead of 2e-3.
 - PyTorch keeps the input of every convolution, but only the gradient of the weight needs it.
 """

@@ -15,8 +15,8 @@ TRANSFORMS = {"F(2, 3)": F23, "F(4, 3)": F43}
 
 @settings(deadline=None, max_examples=30)
 @given(
-    name=st.sampled_from(sorted(TRANSFORMS)), batch=st.integers(1, 3), rows=st.integers(1, 6), columns=st.integers(1, 6),
-    channels=st.integers(1, 5), out_channels=st.integers(1, 5), with_bias=st.booleans(), seed=st.integers(0, 9),
+    name=st.sampled_from(sorted(TRANSFORMS)), batch=st.integers(1, 3), rows=st.integers(1, 6),
+    columns=st.integers(1, 6), channels=st.integers(1, 5), out_channels=st.integers(1, 5), with_bias=st.booleans(), seed=st.integers(0, 9),
 )  # fmt: skip
 def test_minimal_filtering_is_convolution(name, batch, rows, columns, channels, out_channels, with_bias, seed):
     step = len(TRANSFORMS[name].outputs)
@@ -29,15 +29,15 @@ def test_minimal_filtering_is_convolution(name, batch, rows, columns, channels, 
     torch.testing.assert_close(minimal_filtering(x, weight, bias, TRANSFORMS[name]), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("dtype", "times_direct"), [(torch.float32, 8), (torch.bfloat16, 4)])
-def test_rounding_errors_are_a_small_multiple_of_those_of_the_direct_sum(dtype, times_direct):
+# The relative errors named at the head of the module are 2e-6 and 4e-3; another transform has ten times as much.
+@pytest.mark.parametrize(("dtype", "largest"), [(torch.float32, 4e-6), (torch.bfloat16, 8e-3)])
+def test_rounding_errors(dtype, largest):
     random = torch.Generator().manual_seed(0)
     x = torch.randn(1, 256, 32, 32, generator=random).to(dtype)
     weight = (torch.randn(256, 256, 3, 3, generator=random) / 48).to(dtype)
     exact = nn.functional.conv2d(x.double(), weight.double(), padding=1)
-    direct = nn.functional.conv2d(x, weight, padding=1)
     ours = minimal_filtering(x, weight, None, convolution.TRANSFORMS[dtype])
-    assert (ours - exact).norm() < times_direct * (direct - exact).norm()
+    assert (ours - exact).norm() < largest * exact.norm()
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def everything_is_wide(monkeypatch):
 
 
 LAYERS = {
-    "3x3": dict(kernel_size=3, padding=1),
-    "3x3, no bias": dict(kernel_size=3, padding=1, bias=False),
-    "strided": dict(kernel_size=3, padding=1, stride=2),
-    "1x1": dict(kernel_size=1),
-    "depth-wise": dict(kernel_size=3, padding=1, groups=8),
+    "3x3": {"kernel_size": 3, "padding": 1},
+    "3x3, no bias": {"kernel_size": 3, "padding": 1, "bias": False},
+    "strided": {"kernel_size": 3, "padding": 1, "stride": 2},
+    "1x1": {"kernel_size": 1},
+    "depth-wise": {"kernel_size": 3, "padding": 1, "groups": 8},
 }
 
 
