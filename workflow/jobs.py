@@ -52,6 +52,15 @@ class Jobs:
                 training = training.start
         return list(found)
 
+    def launcher(self, wildcards, resources) -> str:
+        """How a training is started: as one process, one for each GPU of a node, or as tasks on several nodes."""
+        if resources.get("mpi"):
+            # srun by itself starts one task per node with one core each, whatever the job was given.
+            tasks = f"--ntasks-per-node={resources.tasks_per_node} --cpus-per-task={resources.cpus_per_task}"
+            return f"{resources.mpi} --nodes={resources.nodes} {tasks} --kill-on-bad-exit=1 dcae"
+        gpus = resources.get("gpu", 1)
+        return f"torchrun --standalone --nproc-per-node {gpus} --no-python dcae" if gpus > 1 else "dcae"
+
     # --- files ---
 
     def _weights_folder(self, training: Training) -> str:

@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NOT_DECISIVE = (
     "dcae.benchmark",
     "dcae.training.checkpoint",
+    "dcae.training.processes",
     "dcae.training.progress",
     "dcae.training.state",
     "dcae.training.stopping",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,6 +10,8 @@ from typing import Any, NamedTuple
 from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from dcae.training.processes import own_cores
 
 MOST_WORKERS = 8
 
@@ -23,7 +24,7 @@ class Batch(NamedTuple):
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """A process's batch as so many equal parts, in order; ``engine.check_batch_size`` sees to it that it divides."""
+    """A process's batch as so many equal parts, in order; that it divides, ``engine.check_batch_size`` sees to."""
     size = len(batch.numbers) // parts
 
     def part(tensor: Tensor, first: int) -> Tensor:
@@ -87,14 +88,12 @@ def batches(
         accelerator: on a GPU, worker processes read ahead; on a CPU they would take the cores from the training.
     """
     on_gpu = accelerator.device.type != "cpu"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    per_process = cores // max(int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)), 1)
     loader = DataLoader(
         _BatchOfStep(read, batch_size, accelerator.process_index, accelerator.num_processes),
         batch_size=None,  # an item is a batch already
         collate_fn=_as_it_is,
         sampler=range(first_step, steps),
-        num_workers=min(MOST_WORKERS, max(per_process - 1, 1)) if on_gpu else 0,
+        num_workers=min(MOST_WORKERS, max(own_cores() - 1, 1)) if on_gpu else 0,
         worker_init_fn=_leave_stopping_to_the_training,
         pin_memory=accelerator.device.type == "cuda",
     )

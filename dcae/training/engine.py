@@ -106,10 +106,11 @@ def prepare(module: nn.Module, accelerator: Accelerator, compiled: bool = False)
     """What to call in training steps in a module's place; its parameters are the module's own.
 
     Called so, the module runs in the training's precision, compiled if wanted, and processes average its gradients. On
-    several GPUs, BatchNorm takes its statistics over all of them.
+    several GPUs, BatchNorm takes its statistics over all of them; on CPUs, where torch cannot, each process has its
+    own, and the running ones that are saved are those of the first.
     """
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # replaced within it, with the very parameters
     if compiled:
         module.compile()
     return accelerator.prepare_model(module)
@@ -214,6 +215,7 @@ class Loop:
                 self._save(step)
             elif out_of_time and step == self.first_step and self.accelerator.is_main_process:
                 self.state.attempt_failed("the time limit left no time for a single step")
+            self.accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has ended
             raise Unfinished(
                 f"{self.title}  {reason}, saved at step {step}/{self.settings.steps}; the same command goes on with it"
             )

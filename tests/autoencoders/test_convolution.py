@@ -16,7 +16,8 @@ TRANSFORMS = {"F(2, 3)": F23, "F(4, 3)": F43}
 @settings(deadline=None, max_examples=30)
 @given(
     name=st.sampled_from(sorted(TRANSFORMS)), batch=st.integers(1, 3), rows=st.integers(1, 6),
-    columns=st.integers(1, 6), channels=st.integers(1, 5), out_channels=st.integers(1, 5), with_bias=st.booleans(), seed=st.integers(0, 9),
+    columns=st.integers(1, 6), channels=st.integers(1, 5), out_channels=st.integers(1, 5),
+    with_bias=st.booleans(), seed=st.integers(0, 9),
 )  # fmt: skip
 def test_minimal_filtering_is_convolution(name, batch, rows, columns, channels, out_channels, with_bias, seed):
     step = len(TRANSFORMS[name].outputs)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from dcae.training.processes import own_cores
 
 BenchmarkFile = Annotated[Path, typer.Argument(metavar="BENCHMARK", help="for example config/demo.yaml")]
 AutoencoderName = Annotated[str, typer.Option("--autoencoder", help="entry in config/autoencoders")]
@@ -18,6 +20,10 @@ PatchSize = Annotated[int, typer.Option("--patch-size")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="folder of a trained autoencoder")]
 Output = Annotated[Path, typer.Option("--output", help="folder to write")]
 State = Annotated[Path, typer.Option("--state", help="folder for checkpoints, kept between attempts")]
+LogWith = Annotated[
+    Literal["tensorboard", "wandb", "none"],
+    typer.Option("--log-with", envvar="DCAE_LOG_WITH", help="where the curves of the training are shown"),
+]
 TimeLimit = Annotated[float | None, typer.Option("--time-limit", help="minutes; stops and saves before, exit code 75")]
 RecordFile = Annotated[Path, typer.Option("--record", help="record to write")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="folder of all results")]
@@ -30,9 +36,8 @@ def device() -> str:
     """
     import torch
 
-    granted = os.environ.get("SLURM_CPUS_PER_TASK")
-    if granted:
-        torch.set_num_threads(int(granted))
+    if "SLURM_CPUS_PER_TASK" in os.environ:
+        torch.set_num_threads(own_cores())
     chosen = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"device: {chosen}, CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}", flush=True)
     return chosen

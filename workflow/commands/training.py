@@ -10,6 +10,7 @@ import typer
 
 from dcae.benchmark import Benchmark, GenerationCell, digests
 from dcae.files import sha256
+from dcae.training.processes import join_slurm_step
 from workflow.commands import options
 from workflow.steps import code_of
 
@@ -22,10 +23,12 @@ def train_autoencoder(
     state: options.State,
     start: Annotated[Path | None, typer.Option(help="folder of the weights to start from")] = None,
     time_limit: options.TimeLimit = None,
+    log_with: options.LogWith = "tensorboard",
 ) -> None:
     """Train one phase of an autoencoder; the same command again goes on where the last one stopped."""
     from dcae.training import train_autoencoder_phase
 
+    join_slurm_step()
     benchmark = Benchmark.load(benchmark_file)
     training = benchmark.training(autoencoder, phase)
     entry = benchmark.autoencoder(autoencoder)
@@ -43,6 +46,7 @@ def train_autoencoder(
         config_digest=digests.training_digest(benchmark, training),
         code_digest=code_of("train_autoencoder", benchmark, recipe.datasets, autoencoder),
         time_limit_minutes=time_limit,
+        log_with=log_with,
     )
 
 
@@ -98,10 +102,12 @@ def train_denoiser(
     state: options.State,
     weights: options.Weights = None,
     time_limit: options.TimeLimit = None,
+    log_with: options.LogWith = "tensorboard",
 ) -> None:
     """Train a diffusion model on cached latents; the same command again goes on where the last one stopped."""
     from dcae import training
 
+    join_slurm_step()
     benchmark = Benchmark.load(benchmark_file)
     cell = GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size)
     entry = benchmark.diffusion(diffusion)
@@ -118,4 +124,5 @@ def train_denoiser(
         code_digest=code_of("train_denoiser", benchmark, diffusion=diffusion),
         expected_latents=latents_identity(benchmark, dataset, resolution, autoencoder, weights),
         time_limit_minutes=time_limit,
+        log_with=log_with,
     )

@@ -16,6 +16,7 @@ rule train_autoencoder:
         runtime=1440,
     params:
         file=jobs.file,
+        launch=jobs.launcher,
         start=jobs.start_option,
         folder=lambda wildcards, output: dirname(output.config),
         config=jobs.training_config,
@@ -23,7 +24,7 @@ rule train_autoencoder:
     message:
         "training {wildcards.autoencoder}, phase {wildcards.phase}"
     shell:
-        "dcae train autoencoder {params.file} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
+        "{params.launch} train autoencoder {params.file} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
         " {params.start} --output {params.folder} --state {params.folder}.state"
         " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
 

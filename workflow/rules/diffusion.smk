@@ -42,6 +42,7 @@ rule train_denoiser:
         runtime=1440,
     params:
         file=jobs.file,
+        launch=jobs.launcher,
         weights=jobs.weights_option,
         latents=lambda wildcards, input: dirname(input.latents),
         folder=lambda wildcards, output: dirname(output.config),
@@ -50,7 +51,7 @@ rule train_denoiser:
     message:
         "training {wildcards.diffusion}, patch size {wildcards.patch_size}, on latents of {wildcards.autoencoder}"
     shell:
-        "dcae train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
+        "{params.launch} train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} --latents {params.latents} --output {params.folder} --state {params.folder}.state"
         " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
