@@ -55,12 +55,15 @@ class Stage(nn.Sequential):
     def _without_running_statistics(self) -> Iterator[None]:
         """The second computation of a batch must not count it twice in BatchNorm's statistics."""
         norms = [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        norms = [norm for norm in norms if norm.training]
-        for norm in norms:
-            norm.track_running_stats = False
-        yield
-        for norm in norms:
-            norm.track_running_stats = True
+        before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms if norm.training]
+        for norm, _, _ in before:
+            norm.momentum = 0.0  # the statistics stay; without them, other tensors would be saved than at first
+        try:
+            yield
+        finally:  # recomputation ends with an exception as soon as it has all that is needed
+            for norm, momentum, batches in before:
+                norm.momentum = momentum
+                norm.num_batches_tracked.copy_(batches)
 
 
 class Encoder(nn.Module):

@@ -59,12 +59,18 @@ def require_multiple(what: str, larger: int, smaller: int) -> None:
 # --- Blocks -----------------------------------------------------------------------------------------------------------
 
 
+def at_least_fp32(x: Tensor) -> Tensor:
+    """bf16 and fp16 as fp32, anything else as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class _RMSNorm(torch.autograd.Function):
     """Norm over the last dimension; keeps its input and one number per pixel, in fp32, for the backward pass."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, eps):  # [..., C], [C], [C]
-        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square()
+        precise = torch.promote_types(x.dtype, torch.float32)
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise).square()
         inverse = torch.rsqrt(squares / x.shape[-1] + eps)
         ctx.save_for_backward(x, inverse, weight)
         return torch.addcmul(bias.to(x.dtype), x * inverse.to(x.dtype), weight.to(x.dtype))
@@ -74,15 +80,15 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx, gradient):
         x, inverse, weight = ctx.saved_tensors
         of_x = of_weight = of_bias = None
-        normed = x.float() * inverse
+        gradient, normed = at_least_fp32(gradient), x * inverse
         if ctx.needs_input_grad[0]:
-            scaled = gradient.float() * weight
+            scaled = gradient * weight
             of_x = torch.addcmul(scaled, normed, (scaled * normed).mean(-1, keepdim=True), value=-1)
             of_x = of_x.mul_(inverse).to(x.dtype)
         if ctx.needs_input_grad[1]:
             of_weight = (gradient * normed).flatten(0, -2).sum(0)
         if ctx.needs_input_grad[2]:
-            of_bias = gradient.flatten(0, -2).sum(0, dtype=torch.float32)
+            of_bias = gradient.flatten(0, -2).sum(0)
         return of_x, of_weight, of_bias, None
 
 
@@ -141,7 +147,7 @@ def relu_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tenso
     In fp32 throughout, since sums over N overflow fp16 and its smallest number is larger than eps. Multiplying keys
     with values first costs N * d * d; where N <= d the scores come first, N * N * d, with the same result.
     """
-    q, k, v = q.float().relu(), k.float().relu(), v.float()
+    q, k, v = at_least_fp32(q).relu(), at_least_fp32(k).relu(), at_least_fp32(v)
     with full_precision(q):
         if q.shape[-1] <= q.shape[-2]:
             scores = k.transpose(-1, -2) @ q  # [B, heads, N keys, N queries]
