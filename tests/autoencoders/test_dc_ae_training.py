@@ -143,14 +143,14 @@ def test_transformer_blocks_take_the_places_of_efficientvit_blocks():
 
 # --- precision ---
 
-LARGEST_ERROR = {torch.bfloat16: 0.05, torch.float16: 0.01}  # 8 and 11 bits, through some twenty layers
+LARGEST_ERROR = {torch.bfloat16: 0.03, torch.float16: 0.004}  # 8 and 11 bits, through some twenty layers
 
 
 @pytest.mark.parametrize("side", [16, 64])  # quadratic and linear attention
 @pytest.mark.parametrize("dtype", LARGEST_ERROR, ids=str)
 def test_half_precision_and_autocast_stay_close_to_fp32(dtype, side):
-    autoencoder = load(dc_ae(), seed=1)
-    # Always the same: where the scores of a pixel happen to be all but zero, any rounding shows.
+    # Heads as wide as the real ones: in narrow ones a pixel's queries may all be negative, and attention jumps there.
+    autoencoder = load(dc_ae(head_dim=32), seed=1)
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         expected = autoencoder(images)
