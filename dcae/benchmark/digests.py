@@ -14,6 +14,7 @@ from dcae.benchmark.entries import Entry, NetworkWeights, digest
 
 WHERE_IT_LIES = ("path", "train", "validation", "validation_images")
 HOW_IT_IS_TRAINED = ("recipe", "start_from")
+HOW_ANY_SIZE_IS_ENCODED = ("tiling", "padding")
 HOW_IT_IS_SAMPLED = ("sampler", "sampling_steps", "guidance_scale", "guided_channels")
 
 
@@ -37,15 +38,15 @@ def training_digest(benchmark: Benchmark, training: Training) -> str:
     """Of one phase: the architecture, the phase, its data sets and the seed; what came before is an input file.
 
     Nothing counts that leaves the weights as they are: where the images lie (a training knows its images by a
-    fingerprint of their own), what is validated on, how often a checkpoint is written, and what is computed again in
-    the backward pass.
+    fingerprint of their own), what is validated on, how often a checkpoint is written, what is computed again in the
+    backward pass, and how images that do not fit are encoded, of which a training has none.
     """
     entry = benchmark.autoencoder(training.autoencoder)
     recipe = benchmark.recipe(entry.recipe)
     phase = next(each for each in recipe.phases if each.name == training.phase)
     perceptual = phase.losses.perceptual
     return digest(
-        _without(entry, *HOW_IT_IS_TRAINED),
+        _without(entry, *HOW_IT_IS_TRAINED, *HOW_ANY_SIZE_IS_ENCODED),
         phase.model_dump(mode="json", exclude_none=True, exclude={"checkpoint_every", "gradient_checkpointing"}),
         recipe.datasets,
         recipe.latent_scale_images,

@@ -70,8 +70,9 @@ class PhaseTraining:
     ):
         self.latent_scale_images = latent_scale_images
         self.phase, self.data, self.validation, self.seed, self.accelerator = phase, data, validation, seed, accelerator
-        layout = torch.channels_last if phase.channels_last else torch.contiguous_format
-        self.autoencoder = autoencoder.to(accelerator.device, memory_format=layout)
+        self.autoencoder = autoencoder.to(accelerator.device)
+        if phase.channels_last:  # an autoencoder may be so by itself
+            self.autoencoder.to(memory_format=torch.channels_last)
         freeze_all_but(self.autoencoder, phase.trains, phase.extra_blocks)
         self.average = MovingAverage(self.autoencoder, phase.ema) if phase.ema else None
         recompute_activations(self.autoencoder, phase.gradient_checkpointing)
@@ -128,9 +129,8 @@ class PhaseTraining:
 
     def _images(self, pixels: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] to float in [-1, 1] on the device."""
-        layout = torch.channels_last if self.phase.channels_last else torch.contiguous_format
         images = pixels.to(self.accelerator.device, non_blocking=True).float() / 127.5 - 1
-        return images.contiguous(memory_format=layout)
+        return images.contiguous(memory_format=torch.channels_last) if self.phase.channels_last else images
 
     def _posterior_noise(self, numbers: Sequence[int]) -> Tensor | None:
         """Noise [b, c, h, w] of these samples, for autoencoders that are trained with a KL divergence."""
@@ -201,7 +201,7 @@ class PhaseTraining:
 
     def save(self, folder: Path) -> None:
         """Write the autoencoder."""
-        save(self.finished.to("cpu", memory_format=torch.contiguous_format), folder)
+        save(self.finished, folder)
 
 
 def _picture(pairs: Tensor) -> np.ndarray:
@@ -265,7 +265,8 @@ def train_autoencoder_phase(
     data = Mixture(opened, [recipe.datasets[name] for name in names], seed)
 
     def build(accelerator: Accelerator) -> engine.Task:
-        autoencoder = load(entry, weights=start, seed=seed)
+        # Tiles are for images that do not fit; a training's ones do, and gradients flow through them as a whole.
+        autoencoder = load(entry.model_copy(update={"tiling": None}), weights=start, seed=seed)
         plain = not getattr(entry, "variational", True)  # a DC-AE is one or the other
         if phase.losses.kl is not None and (plain or not hasattr(autoencoder, "posterior")):
             missing = "its entry does not say variational: true" if plain else "it has no method posterior(images)"

@@ -24,6 +24,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from dcae.benchmark.entries import TrainingFields
+from dcae.training.batch_norm import over_all_processes
 from dcae.training.progress import Progress, report
 from dcae.training.randomness import derived_seed
 from dcae.training.state import TrainingState, lock
@@ -94,9 +95,15 @@ def check_batch_size(settings: TrainingFields, processes: int) -> None:
 
 
 def accelerator_for(settings: TrainingFields) -> Accelerator:
-    """Device, processes and precision of a training; fp16 gets a gradient scaler."""
+    """Device, processes and precision of a training; fp16 gets a gradient scaler.
+
+    Raises:
+        ValueError: the precision or the batch size does not fit the device or the processes.
+    """
     # Accelerate connects several CPU processes only if it is told that there is nothing but CPUs.
     on_cpu = not torch.accelerator.is_available()
+    if on_cpu and settings.precision == "fp16":  # Accelerate would compute in fp32 and say nothing
+        raise ValueError("precision is fp16 in the recipe, which needs a GPU, and there is none: choose bf16 or fp32")
     accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
     check_batch_size(settings, accelerator.num_processes)
     return accelerator
@@ -105,12 +112,11 @@ def accelerator_for(settings: TrainingFields) -> Accelerator:
 def prepare(module: nn.Module, accelerator: Accelerator, compiled: bool = False) -> nn.Module:
     """What to call in training steps in a module's place; its parameters are the module's own.
 
-    Called so, the module runs in the training's precision, compiled if wanted, and processes average its gradients. On
-    several GPUs, BatchNorm takes its statistics over all of them; on CPUs, where torch cannot, each process has its
-    own, and the running ones that are saved are those of the first.
+    Called so, the module runs in the training's precision, compiled if wanted, and processes average its gradients and
+    share the statistics of BatchNorm.
     """
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # replaced within it, with the very parameters
+    if accelerator.num_processes > 1:
+        module = over_all_processes(module)
     if compiled:
         module.compile()
     return accelerator.prepare_model(module)

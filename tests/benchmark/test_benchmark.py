@@ -163,9 +163,13 @@ def test_what_leaves_the_weights_as_they_are_makes_no_training_stale(tmp_path):
     before = all_digests(Benchmark.load(changed(tmp_path)))
     (tmp_path / "recipes").mkdir()
     recipe = entry_text("recipes", "demo-single-phase")
-    recipe["phases"][0]["checkpoint_every"] = 7
+    recipe["phases"][0] |= {"checkpoint_every": 7, "gradient_checkpointing": True}
     (tmp_path / "recipes" / "other-recipe.yaml").write_text(yaml.safe_dump(recipe))
-    entry = {**entry_text("autoencoders", "sd-vae-f8-demo"), "recipe": "other-recipe"}
+    entry = {
+        **entry_text("autoencoders", "sd-vae-f8-demo"),
+        "recipe": "other-recipe",
+        "tiling": {"tile": 64, "overlap": 16},
+    }
     (tmp_path / "autoencoders").mkdir()
     (tmp_path / "autoencoders" / "other.yaml").write_text(yaml.safe_dump(entry))
     names = [*yaml.safe_load(DEMO.read_text())["autoencoders"], "other"]

@@ -4,10 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +16,6 @@ from dcae.data import Mixture, open_dataset
 from dcae.training.autoencoder import PhaseTraining
 from dcae.training.freezing import evaluating, freeze_all_but, last_layer
 
-ROOT = Path(__file__).resolve().parents[2]
 FULL, ADAPTATION, REFINEMENT = (
     "low-resolution-full", "high-resolution-latent-adaptation", "low-resolution-local-refinement"
 )  # fmt: skip
@@ -124,32 +119,6 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tiny, tmp_path, monkeypatch
         tiny.train(tmp_path / "stopped", entry, recipe, "single")
     resumed = tiny.weights(tiny.train(tmp_path / "stopped", entry, recipe, "single"))
     assert [name for name in undisturbed if not torch.equal(undisturbed[name], resumed[name])] == []
-
-
-def start_process(rank: int, port: int, folder: Path) -> subprocess.Popen:
-    """One of two processes, as torchrun would start it."""
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
-    environment = {**os.environ, **{name: str(value) for name, value in ranks.items()}}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(Path(__file__).with_name("tiny.py")), str(folder)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, env={**environment, "OMP_NUM_THREADS": "1"}, text=True, **pipes)
-
-
-def test_two_processes_compute_what_one_computes(tiny, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [start_process(rank, port, tmp_path / "two") for rank in (0, 1)]
-    outputs, errors = zip(*[process.communicate(timeout=120) for process in processes], strict=True)
-    assert [process.returncode for process in processes] == [0, 0], errors
-    assert outputs[1] == ""  # the second one knows that it is not the first
-    assert outputs[0].count("step 1/3") == 1
-    one = tiny.weights(tiny.train(tmp_path / "one", tiny.PARALLEL_ENTRY, tiny.PARALLEL_RECIPE, FULL))
-    two = tiny.weights(tmp_path / "two" / FULL)
-    # Sums over a batch are added in another order, and AdamW's first steps blow up the rounding of tiny gradients.
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("trains", "recorded"), [("all", True), ("middle", False), ("decoder-head", False)])

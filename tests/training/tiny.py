@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trainings of autoencoders of a few thousand weights at 32 px, through the function that trains the real ones.
-
-As a program (``tiny.py FOLDER``, in the environment that torchrun makes) it is one of several processes.
-"""
+"""Trainings of autoencoders of a few thousand weights at 32 px, through the function that trains the real ones."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -89,12 +84,3 @@ def train(
 
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "diffusion_pytorch_model.safetensors")
-
-
-# Statistics of BatchNorm belong to a process on CPUs, so this autoencoder has none.
-PARALLEL_ENTRY = dc_ae(decoder_norm="RMSNorm")
-PARALLEL_RECIPE = recipe(phase("low-resolution-full", "all", steps=3, gradient_clip=1.0, ema={"decay": 0.5}))
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    train(Path(sys.argv[1]), PARALLEL_ENTRY, PARALLEL_RECIPE, "low-resolution-full")

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several processes train and compute together, and one process alone, to be compared.
+
+As a program (``parallel.py FOLDER``, in the environment that torchrun makes) it is one of the processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from dcae.training import Unfinished, autoencoder, batch_norm
+from tests.training import tiny
+
+ENTRY = tiny.dc_ae()  # BatchNorm in the first stages of the decoder
+BOTH = {"perceptual": tiny.LPIPS, "gan": {**tiny.GAN, "start_step": 1, "adaptive_weight": True}}
+STEPS, STOPPED_AT = 5, 3
+RECIPE = tiny.recipe(
+    tiny.phase("plain", "all", gradient_clip=1.0, ema={"decay": 0.5}),
+    tiny.phase("adversarial", "all", losses=BOTH),
+    tiny.phase(
+        "everything", "all", steps=STEPS, losses=BOTH, gradient_clip=1.0, ema={"decay": 0.9, "ramp_steps": 2},
+        gradient_accumulation=2, gradient_checkpointing=True,
+    ),
+)  # fmt: skip
+BATCH, CHANNELS = 6, 3
+
+
+def normalise(share: slice, convert: Callable[[nn.Module], nn.Module]) -> dict[str, dict[str, Tensor]]:
+    """All that a BatchNorm computes of two batches in training mode, and of one in evaluation mode.
+
+    Args:
+        share: of the batch that this process has.
+        convert: from the BatchNorm to what is called.
+
+    Returns:
+        ``of samples``, ``of parameters`` (gradients that add up over the processes) and ``statistics``.
+    """
+    random = torch.Generator().manual_seed(0)
+    x, factors = (torch.randn(BATCH, CHANNELS, 4, 4, generator=random) * 3 + 1 for _ in range(2))
+    x, factors = x[share].requires_grad_(), factors[share]
+    norm = nn.BatchNorm2d(CHANNELS)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
+        norm.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))
+    called = convert(norm)
+    output = called(x)
+    (output * factors).square().sum().backward()
+    called(x.detach().square())
+    statistics = {name: value.clone() for name, value in norm.named_buffers()}
+    coarse, fixed = called(x.detach().bfloat16()), called.eval()(x.detach())
+    return {
+        "of samples": {"output": output.detach(), "gradient": x.grad, "fixed": fixed.detach(), "bf16": coarse.detach()},
+        "of parameters": {"weight": norm.weight.grad, "bias": norm.bias.grad},
+        "statistics": statistics,
+    }
+
+
+def stop_one_process(folder: Path, rank: int) -> None:
+    """Train until the last process gets SIGTERM, and on from there."""
+    step = autoencoder.PhaseTraining.step
+
+    def signalled(self, number: int, batch):
+        if number == STOPPED_AT - 1 and rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number, batch)
+
+    autoencoder.PhaseTraining.step = signalled
+    try:
+        tiny.train(folder, ENTRY, RECIPE, "everything")
+    except Unfinished as error:
+        print(error, flush=True)
+    autoencoder.PhaseTraining.step = step
+    torch.manual_seed(77)  # what a process drew before must not matter
+    tiny.train(folder, ENTRY, RECIPE, "everything")
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    for name in ("plain", "adversarial", "everything"):
+        tiny.train(folder, ENTRY, RECIPE, name)
+    state = PartialState()
+    stop_one_process(folder / "stopped", state.process_index)
+    share = BATCH // state.num_processes
+    own = slice(state.process_index * share, (state.process_index + 1) * share)
+    torch.save(normalise(own, batch_norm.over_all_processes), folder / f"norm-{state.process_index}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes compute what one computes, and go on exactly where they were stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training import parallel, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What two processes wrote into a folder and onto the screen."""
+
+    folder: Path
+    outputs: list[str]
+
+
+def start_process(rank: int, port: int, folder: Path) -> subprocess.Popen:
+    """One of two processes, as torchrun would start it."""
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    environment = {**os.environ, **{name: str(value) for name, value in ranks.items()}}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(__file__).with_name("parallel.py")), str(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, env={**environment, "OMP_NUM_THREADS": "1"}, text=True, **pipes)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> Finished:
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start_process(rank, port, folder) for rank in (0, 1)]
+    outputs, errors = zip(*[process.communicate(timeout=120) for process in processes], strict=True)
+    assert [process.returncode for process in processes] == [0, 0], errors
+    return Finished(folder, list(outputs))
+
+
+def curves(folder: Path) -> list[dict[str, float]]:
+    """The log of a training, without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
+
+
+@pytest.mark.parametrize("phase", ["plain", "adversarial"])
+def test_two_processes_have_the_loss_curve_of_one(two, tmp_path, phase):
+    """With BatchNorm in training mode, in the decoder and in the discriminator."""
+    one = tiny.train(tmp_path, parallel.ENTRY, parallel.RECIPE, phase)
+    ours, theirs = curves(two.folder / phase), curves(one)
+    assert [line.keys() for line in ours] == [line.keys() for line in theirs]
+    for our, their in zip(ours, theirs, strict=True):
+        assert our == pytest.approx(their, rel=0, abs=1e-4)
+    one, two = tiny.weights(one), tiny.weights(two.folder / phase)
+    for name in one:
+        # Sums over a batch are added in another order, and AdamW's first steps blow up the rounding of tiny gradients.
+        torch.testing.assert_close(
+            one[name], two[name], rtol=0, atol=1e-4, msg=lambda text, name=name: f"{name} {text}"
+        )
+
+
+def test_processes_stopped_by_a_signal_to_one_of_them_go_on_to_the_same_bits(two):
+    """With all that remembers and draws: two optimisers, an average, BatchNorm; parts and recomputed activations."""
+    undisturbed, resumed = (tiny.weights(each / "everything") for each in (two.folder, two.folder / "stopped"))
+    assert f"stopped by a signal, saved at step {parallel.STOPPED_AT}/{parallel.STEPS}" in two.outputs[0]
+    assert [name for name in undisturbed if not torch.equal(undisturbed[name], resumed[name])] == []
+
+
+def test_only_the_first_process_tells_of_the_training(two):
+    assert two.outputs[0].count("tiny-dc-ae plain  step 1/4") == 1
+    assert "step 1/" not in two.outputs[1]
+
+
+def test_a_synchronised_batchnorm_is_that_of_the_whole_batch(two):
+    expected = parallel.normalise(slice(None), lambda norm: norm)
+    first, second = (torch.load(two.folder / f"norm-{rank}.pt") for rank in (0, 1))
+    samples, parameters = first["of samples"], first["of parameters"]
+    found = {
+        "of samples": {name: torch.cat([value, second["of samples"][name]]) for name, value in samples.items()},
+        "of parameters": {name: value + second["of parameters"][name] for name, value in parameters.items()},
+        "statistics": first["statistics"],
+    }
+    coarse = [each["of samples"].pop("bf16") for each in (found, expected)]
+    torch.testing.assert_close(*coarse, rtol=1e-2, atol=1e-2)  # numbers of bf16 are right to 0.4 %
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)  # gradients are sums of up to 1e4
+    assert first["statistics"].keys() == {"running_mean", "running_var", "num_batches_tracked"}
+    torch.testing.assert_close(first["statistics"], second["statistics"], rtol=0, atol=0)
