@@ -29,7 +29,7 @@ from dcae.training.trackers import LogWith
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 VALIDATION_IMAGES = 8  # of each data set, the first ones
 SHOWN_IMAGES = 8  # of these, with their reconstructions below
-EVALUATION_BATCH = 16
+EVALUATION_BATCH = 16  # at most, and no more than the training has in memory at a time
 
 
 class Reconstruction(nn.Module):
@@ -55,7 +55,7 @@ class PhaseTraining:
     has in any case, and the adaptive weight of the GAN are those of a part.
 
     Args:
-        latent_scale_images: training images that the latent scale is measured on, rounded up to whole batches.
+        latent_scale_images: training images that the latent scale is measured on.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class PhaseTraining:
         latent_scale_images: int = 4096,
     ):
         self.latent_scale_images = latent_scale_images
+        at_a_time = phase.batch_size // (accelerator.num_processes * phase.gradient_accumulation)
+        self.evaluation_batch = min(EVALUATION_BATCH, at_a_time)
         self.phase, self.data, self.validation, self.seed, self.accelerator = phase, data, validation, seed, accelerator
         self.autoencoder = autoencoder.to(accelerator.device)
         if phase.channels_last:  # an autoencoder may be so by itself
@@ -166,7 +168,7 @@ class PhaseTraining:
         shown: list[Tensor] = []
         reconstruct = Reconstruction(self.finished)
         with evaluating(self.finished):
-            for pixels in self.validation.split(EVALUATION_BATCH):
+            for pixels in self.validation.split(self.evaluation_batch):
                 images = self._images(pixels)
                 noise = self._posterior_noise(range(len(images)))
                 reconstructions, kl = reconstruct(images, None if noise is None else torch.zeros_like(noise))
@@ -190,11 +192,10 @@ class PhaseTraining:
         """1 / RMS of the (shifted) latents of the first training images, which the processes share between them."""
         shift = torch.as_tensor(self.finished.latent_shift or 0.0).reshape(-1, 1, 1).to(self.accelerator.device)
         sums = torch.zeros(2, dtype=torch.float64)  # of squares, and how many
-        starts = range(0, self.latent_scale_images, EVALUATION_BATCH)
+        batches = torch.arange(self.latent_scale_images).split(self.evaluation_batch)
         with evaluating(self.finished):
-            for first in starts[self.accelerator.process_index :: self.accelerator.num_processes]:
-                images = self._images(self.data.batch(range(first, first + EVALUATION_BATCH)))
-                latents = self.finished.encode(images) - shift
+            for numbers in batches[self.accelerator.process_index :: self.accelerator.num_processes]:
+                latents = self.finished.encode(self._images(self.data.batch(numbers.tolist()))) - shift
                 sums += torch.tensor([latents.double().square().sum().item(), latents.numel()], dtype=torch.float64)
         total, count = self.accelerator.reduce(sums.to(self.accelerator.device), "sum").tolist()
         return (total / count) ** -0.5

@@ -181,7 +181,7 @@ def test_lines_on_the_screen_and_in_the_log(toy, tmp_path, capsys):
     assert shown == [1, 5, 12]
     log = [json.loads(line) for line in (tmp_path / "output" / "training_log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if "loss" in line] == list(range(1, 13))
-    assert [line["step"] for line in log if "validation" in line] == [2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in log if "validation_toy" in line] == [2, 4, 6, 8, 10, 12]
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(toy, tmp_path, reference, capsys):

@@ -29,6 +29,7 @@ SETTINGS = TrainingFields(
     gradient_clip=1.0,
     ema=EMA(decay=0.9, ramp_steps=3),
     checkpoint_every=4,
+    gradient_accumulation=2,
 )
 IDENTITY = {"configuration": "a", "code": "b", "data": "c", "seed": "0"}
 Disturbance = Callable[[int, nn.Module], None]
@@ -49,7 +50,7 @@ class Toy:
         stateful = {"network": self.network, "average": self.average, "optimiser": self.updater}
         return engine.Task(
             stateful, self.batches, self.step, self.updater.learning_rate, self.save,
-            lambda: engine.Validation({"validation": 1.0}),
+            lambda: engine.Validation({"validation_toy": 1.0}),
         )  # fmt: skip
 
     def batches(self, first_step: int):
@@ -81,12 +82,13 @@ def undisturbed(_step: int, _network: nn.Module) -> None:
 
 def train(
     folder: Path, disturb: Disturbance = undisturbed, settings: TrainingFields = SETTINGS,
-    identity: dict[str, str] = IDENTITY, time_limit_minutes: float | None = None,
+    identity: dict[str, str] = IDENTITY, time_limit_minutes: float | None = None, log_with: str = "tensorboard",
 ) -> dict[str, Tensor]:  # fmt: skip
     """Train in ``folder``/state and return the weights in ``folder``/output."""
     engine.run(
         lambda accelerator: Toy(settings, disturb, accelerator).task(), "toy", settings, identity=identity, seed=0,
         output=folder / "output", state=folder / "state", time_limit_minutes=time_limit_minutes,
+        log_with=log_with,
     )  # fmt: skip
     return load_file(folder / "output" / "weights.safetensors")
 
