@@ -13,14 +13,27 @@ ACTIVATIONS = {"BatchNorm": "relu", "RMSNorm": "silu"}
 ADDED_LATER = {"encoder_out_shortcut": True, "decoder_in_shortcut": True, "decoder_conv_act_fn": "relu"}
 ARCHITECTURE = {
     *("spatial_compression", "latent_channels", "stages", "head_dim"),
-    *("downsample", "upsample", "shortcut", "decoder_output_act"),
+    *("downsample", "upsample", "shortcut", "decoder_output_act", "variational"),
 }
 
 
 def config_of(entry: DCAEEntry) -> dict[str, Any]:
     """What decides the architecture, as written to ``config.json``, without latent scale and shift."""
-    config = _diffusers_config(entry) if entry.shortcut == "released-code" else _own_config(entry)
+    reason = not_for_diffusers(entry)
+    config = _own_config(entry, reason) if reason else _diffusers_config(entry)
     return json.loads(json.dumps(config))
+
+
+def not_for_diffusers(entry: DCAEEntry) -> str | None:
+    """What ``AutoencoderDC`` cannot do of an entry's architecture, in words; ``None`` if it can do all of it."""
+    blocks = [*entry.stages.encoder_blocks, *entry.stages.decoder_blocks]
+    if entry.shortcut != "released-code":
+        return f"AutoencoderDC has no shortcut: {entry.shortcut}"
+    if entry.variational:
+        return "AutoencoderDC has no posterior, as variational: true asks for"
+    if "TransformerBlock" in blocks:
+        return "AutoencoderDC has no TransformerBlock"
+    return None
 
 
 def difference(stored: dict[str, Any], entry: DCAEEntry) -> str | None:
@@ -60,10 +73,15 @@ def _diffusers_config(entry: DCAEEntry) -> dict[str, Any]:
     }
 
 
-def _own_config(entry: DCAEEntry) -> dict[str, Any]:
-    """Under names that ``AutoencoderDC`` does not know, so that it cannot load these weights with a wrong meaning."""
+def _own_config(entry: DCAEEntry, reason: str) -> dict[str, Any]:
+    """A configuration that ``AutoencoderDC`` refuses, so that it cannot load these weights with a wrong meaning.
+
+    It passes over a class name that is not its own and over names that it does not know, and would build its default
+    architecture, whose weights may have the same names and shapes; a kind of block that it does not have is an error.
+    """
     return {
         "_class_name": "dcae.autoencoders.dc_ae.DCAE",
-        "_not_for_diffusers": f"AutoencoderDC has no shortcut: {entry.shortcut}; open with dcae.autoencoders.load",
+        "_not_for_diffusers": f"{reason}; open with dcae.autoencoders.load",
+        "encoder_block_types": "none of AutoencoderDC, see _not_for_diffusers",
         "architecture": entry.model_dump(mode="json", include=ARCHITECTURE),
     }

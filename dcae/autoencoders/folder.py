@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from dcae.autoencoders.contract import Autoencoder
 from dcae.benchmark.record import write_atomically
@@ -47,21 +47,35 @@ def read_weights(folder: Path, module: nn.Module) -> None:
     Raises:
         WeightsError: no such file, or names or shapes differ; names the file and the first differences.
     """
-    path = Path(folder) / WEIGHTS
+    read_file(Path(folder) / WEIGHTS, module)
+
+
+def read_file(path: Path, module: nn.Module) -> None:
+    """As ``read_weights``, from one file."""
+    compare(path, read_shapes(path), {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()})
+    if all(parameter.is_meta for parameter in module.parameters()):
+        return
+    module.load_state_dict(read_tensors(path), strict=False)
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name to shape of every tensor in a file, without reading it; raises ``WeightsError`` if that cannot be had."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; expected safetensors weights in diffusers' layout")
     try:
         with safe_open(path, framework="pt") as file:
-            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
     except SafetensorError as error:
         raise WeightsError(f"{path}: not a safetensors file, or cut short: {error}") from error
-    _compare(path, stored, {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()})
-    if all(parameter.is_meta for parameter in module.parameters()):
-        return
-    module.load_state_dict(load_file(path), strict=False)
 
 
-def _compare(path: Path, stored: dict[str, tuple], wanted: dict[str, tuple]) -> None:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor in a file."""
+    return load_file(path)
+
+
+def compare(path: Path, stored: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
+    """Raise ``WeightsError`` if names or shapes in a file differ from what an autoencoder has."""
     # Some files leave out the counter of BatchNorm, which a fixed momentum never reads.
     missing = [name for name in wanted if name not in stored and not name.endswith("num_batches_tracked")]
     unknown = [name for name in stored if name not in wanted]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from dcae.benchmark.entries import (
     PythonEntry,
     SpaceToChannelEntry,
 )
-from dcae.weights import WeightsError
+from dcae.weights import SkipInitialisation, WeightsError
 
 
 def load(
@@ -46,7 +47,7 @@ def load(
 
     Raises:
         ConfigError: a mistake in the entry, or code that does not keep the contract.
-        WeightsError: a folder of weights that is missing, incomplete or of another architecture.
+        WeightsError: weights that are missing, incomplete or of another architecture, or cannot be downloaded.
     """
     config = config or Config()
     entry = _as_entry(entry, config)
@@ -101,13 +102,16 @@ def _build(
 def _build_dc_ae(entry: DCAEEntry, weights: Path | None, device: torch.device) -> Autoencoder:
     from dcae.autoencoders.dc_ae import DCAE
     from dcae.autoencoders.dc_ae_config import difference
+    from dcae.autoencoders.released import read_released
 
+    released = weights is None and entry.pretrained is not None and device.type != "meta"
     try:
-        autoencoder = DCAE(entry)
+        with SkipInitialisation() if released else nullcontext():
+            autoencoder = DCAE(entry)
     except ValueError as error:
         raise ConfigError(f"autoencoder {entry.name}: {error}") from error
-    if weights is None and entry.pretrained and device.type != "meta":
-        weights = _pretrained_folder(entry)
+    if released:
+        read_released(entry, autoencoder)
     if weights is not None:
         stored = folder.read_config(weights)
         other = difference(stored, entry)
@@ -116,27 +120,6 @@ def _build_dc_ae(entry: DCAEEntry, weights: Path | None, device: torch.device) -
         folder.read_weights(weights, autoencoder)
         folder.take_latent_statistics(autoencoder, stored, Path(weights) / folder.CONFIG)
     return autoencoder
-
-
-def _pretrained_folder(entry: DCAEEntry) -> Path:
-    """Folder of released DC-AE weights in the diffusers layout, downloaded if it is a hub id."""
-    pretrained = entry.pretrained
-    root = Path(pretrained.id)
-    if not root.is_dir():
-        from huggingface_hub import snapshot_download
-
-        patterns = [str(Path(pretrained.subfolder or "") / name) for name in (folder.CONFIG, folder.WEIGHTS)]
-        try:
-            root = Path(snapshot_download(pretrained.id, revision=pretrained.revision, allow_patterns=patterns))
-        except OSError as error:
-            raise WeightsError(f"autoencoder {entry.name}: pretrained {pretrained.id}: {error}") from error
-    found = root / (pretrained.subfolder or "")
-    if not (found / folder.WEIGHTS).is_file():
-        raise WeightsError(
-            f"autoencoder {entry.name}: no {folder.WEIGHTS} in {found}; only the diffusers layout of DC-AE is read "
-            "(released ids that end in -diffusers), not yet the original layout"
-        )
-    return found
 
 
 def _build_diffusers(entry: DiffusersEntry, weights: Path | None, device: torch.device, seed: int) -> Autoencoder:
@@ -191,8 +174,8 @@ def _build_python(entry: PythonEntry, weights: Path | None) -> nn.Module:
 def save(autoencoder: nn.Module, path: Path) -> None:
     """Write an autoencoder with its latent scale and shift; ``load(entry, weights=path)`` reads it again.
 
-    A DC-AE with the shortcuts of the released code, and every diffusers autoencoder, opens with diffusers'
-    ``from_pretrained`` too.
+    Every diffusers autoencoder, and a DC-AE that is nothing but the released architecture with other numbers, opens
+    with diffusers' ``from_pretrained`` too; ``AutoencoderDC`` refuses any other DC-AE (``dc_ae_config``).
     """
     module, config = autoencoder, {"_class_name": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}"}
     entry = getattr(autoencoder, "entry", None)

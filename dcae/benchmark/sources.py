@@ -31,6 +31,8 @@ ONLY_FOR_KIND = {
     "dcae.autoencoders.dc_ae_blocks": "dc-ae",
     "dcae.autoencoders.dc_ae_config": "dc-ae",
     "dcae.autoencoders.from_diffusers": "diffusers",
+    "dcae.autoencoders.original_layout": "dc-ae",
+    "dcae.autoencoders.released": "dc-ae",
     "dcae.autoencoders.space_to_channel": "space-to-channel",
     "dcae.data.scenes": "scenes",
     "dcae.data.photographs": "photographs",

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from dcae.autoencoders import denormalise, load, middle_layers, normalise, save
 from dcae.autoencoders.contract import Autoencoder
+from dcae.autoencoders.dc_ae_config import config_of
 from dcae.benchmark import Config, ConfigError
 from dcae.weights import WeightsError
 from tests.autoencoders.small import dc_ae
@@ -105,21 +106,52 @@ def test_scale_is_unknown_until_it_is_measured_or_given(tmp_path):
     torch.testing.assert_close(denormalise(given, normalised), latents)
 
 
-@pytest.mark.parametrize("shortcut", ["paper-text", "none"])
-def test_what_diffusers_cannot_say_is_marked_and_does_not_open_there(shortcut, tmp_path):
+NOT_FOR_DIFFUSERS = {
+    "shortcut: paper-text": {"shortcut": "paper-text"},
+    "shortcut: none": {"shortcut": "none"},
+    "variational": {"variational": True},
+    "TransformerBlock": {"stages": {"decoder_blocks": ["ResBlock", "ResBlock", "ResBlock", "TransformerBlock"]}},
+}
+
+
+@pytest.mark.parametrize("what", NOT_FOR_DIFFUSERS)
+def test_what_diffusers_cannot_say_is_marked_and_does_not_open_there(what, tmp_path):
     from diffusers import AutoencoderDC
 
-    trained = load(dc_ae(shortcut=shortcut), seed=8)
+    entry = dc_ae(**NOT_FOR_DIFFUSERS[what])
+    trained = load(entry, seed=8)
     save(trained, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert "AutoencoderDC" not in config["_class_name"]
-    assert shortcut in config["_not_for_diffusers"]
+    assert what in config["_not_for_diffusers"]
     images = torch.rand(1, 3, 32, 32)
-    assert torch.equal(load(dc_ae(shortcut=shortcut), weights=tmp_path)(images), trained(images))
+    assert torch.equal(load(entry, weights=tmp_path)(images), trained(images))
     with pytest.raises(WeightsError, match="is of another autoencoder"):
         load(dc_ae(), weights=tmp_path)
-    with pytest.raises((RuntimeError, ValueError)):
+    with pytest.raises(ValueError, match=r"block_type='none of AutoencoderDC, see _not_for_diffusers' is not"):
         AutoencoderDC.from_pretrained(tmp_path)
+
+
+def test_the_default_architecture_of_diffusers_is_not_taken_for_one_without_shortcuts(tmp_path):
+    """Weights of the same names and shapes, so that nothing but the configuration can keep the two apart."""
+    from diffusers import AutoencoderDC
+
+    stages = {
+        "widths": [128, 256, 512, 512, 1024, 1024],
+        "encoder_depths": [2, 2, 2, 3, 3, 3],
+        "decoder_depths": [3, 3, 3, 3, 3, 3],
+        "encoder_blocks": ["ResBlock"] * 6,
+        "decoder_blocks": ["ResBlock"] * 6,
+        "decoder_norms": ["RMSNorm"] * 6,
+    }
+    ours = load(dc_ae(stages, shortcut="none", spatial_compression=32, latent_channels=32), device="meta")
+    with torch.device("meta"):
+        theirs = AutoencoderDC()
+        with pytest.raises(ValueError, match="is not supported"):
+            AutoencoderDC.from_config(config_of(ours.entry))
+    assert {name: w.shape for name, w in ours.state_dict().items()} == {
+        name: w.shape for name, w in theirs.state_dict().items()
+    }
 
 
 def test_folder_of_another_autoencoder_is_refused(tmp_path):
@@ -159,30 +191,6 @@ def test_incomplete_folders_are_named(tmp_path):
     path.unlink()
     with pytest.raises(WeightsError, match=r"safetensors: no such file"):
         load(dc_ae(), weights=tmp_path)
-
-
-def test_pretrained_dc_ae_from_a_folder(tmp_path):
-    trained = load(dc_ae(), seed=5)
-    trained.latent_scale = 0.3
-    save(trained, tmp_path)
-    entry = dc_ae(pretrained={"id": str(tmp_path)})
-    images = torch.rand(1, 3, 32, 32)
-    assert torch.equal(load(entry)(images), trained(images))
-    assert load(entry).latent_scale == 0.3
-    (tmp_path / "diffusion_pytorch_model.safetensors").rename(tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match="only the diffusers layout"):
-        load(entry)
-
-
-def test_weights_that_cannot_be_downloaded_are_named(monkeypatch):
-    def no_network(*_, **__):
-        raise FileNotFoundError("no network")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
-    entry = dc_ae(pretrained={"id": "owner/name", "revision": "main"})
-    with pytest.raises(WeightsError, match="pretrained owner/name: no network"):
-        load(entry)
-    assert all(parameter.is_meta for parameter in load(entry, device="meta").parameters())  # shapes need no weights
 
 
 def test_python_entry_is_built_saved_and_loaded(tmp_path):

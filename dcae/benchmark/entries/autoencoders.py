@@ -57,11 +57,13 @@ class AutoencoderFields(Entry):
 
 
 class Pretrained(Settings):
-    """Released weights: a hub id or a folder, in the original or the diffusers layout."""
+    """Released weights, safetensors only: a hub id, a folder or a file; of a DC-AE in the original layout, too."""
 
-    id: str = Field(description="hub id (owner/name) or a folder")
+    id: str = Field(description="hub id (owner/name), a folder, or a .safetensors file")
     revision: str | None = None
     subfolder: str | None = None
+    file: str | None = Field(None, description="file name, where a folder of DC-AE weights holds several")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the file of DC-AE weights")
 
 
 BlockKind = Literal["ResBlock", "EfficientViTBlock", "TransformerBlock"]
@@ -127,6 +129,8 @@ class DiffusersEntry(AutoencoderFields):
     def _config_or_pretrained(self):
         if (self.config is None) == (self.pretrained is None):
             raise ValueError("give exactly one of config (to train) and pretrained (to load)")
+        if self.pretrained and (self.pretrained.file or self.pretrained.sha256):
+            raise ValueError("pretrained.file and pretrained.sha256 are for entries of kind dc-ae")
         return self
 
 
