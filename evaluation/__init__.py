@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "figures": ["draw_figures"],
         "fingerprints": ["fingerprint"],
         "generation": ["evaluate_generation", "save_generation_samples"],
+        "model_card": ["card_text"],
         "pixels": ["psnr", "ssim"],
         "reconstruction": ["evaluate_reconstruction", "save_reconstruction_samples", "write_rows"],
         "reference": ["ReferenceError", "read_reference", "write_reference"],
