@@ -41,8 +41,9 @@ format: setup ## rewrite the sources as lint wants them
 	ruff format
 	snakefmt Snakefile workflow
 
-bench: setup ## the speed that users of the workflow wait for: start-up, dry run, data
-	python tests/speed.py
+bench: setup ## what users wait for, and DC-AE against diffusers, as ratios; about eight minutes
+	python benchmarks/workflow.py
+	python benchmarks/dc_ae.py
 
 # requirements.lock: every package with the hashes of its files, for Python 3.11 and 3.12, without the address of any
 # package index (pip's own settings name that).

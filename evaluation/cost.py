@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters and multiply-accumulates, counted on the meta device: no memory, no weights, any size of model."""
+"""What a model costs, by counting: parameters, multiply-accumulates, and what it keeps for a backward pass.
+
+Counted on the meta device, parameters and multiply-accumulates take no memory and no weights at any size of model.
+"""
 
 from __future__ import annotations
 
@@ -51,3 +54,26 @@ def count_parameters_used(module: nn.Module, function: Callable[..., object], *i
         for handle in handles:
             handle.remove()
     return sum(used.values())
+
+
+def bytes_kept_for_backward(forward: Callable[[], Tensor]) -> int:
+    """Memory of what a forward pass keeps for its backward pass, parameters aside, each storage counted once.
+
+    Args:
+        forward: makes a tensor that gradients flow back from.
+
+    Raises:
+        ValueError: none do, so that nothing would be kept.
+    """
+    storages: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward()
+    if not result.requires_grad:
+        raise ValueError("there is no backward pass: nothing that the result depends on requires a gradient")
+    return sum(storages.values())

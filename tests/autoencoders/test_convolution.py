@@ -9,6 +9,7 @@ from torch import nn
 
 from dcae.autoencoders import convolution
 from dcae.autoencoders.convolution import F23, F43, Conv2d, minimal_filtering
+from evaluation.cost import bytes_kept_for_backward
 
 TRANSFORMS = {"F(2, 3)": F23, "F(4, 3)": F43}
 
@@ -78,28 +79,15 @@ def test_results_and_gradients_are_those_of_torch(everything_is_wide, layer, fro
             torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
 
 
-def saved_bytes(run) -> int:
-    """What a forward pass keeps for the backward pass, parameters aside, each storage counted once."""
-    storages = {}
-
-    def keep(tensor):
-        if not isinstance(tensor, nn.Parameter):
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = run()
-    assert result.requires_grad
-    return sum(storages.values())
-
-
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_frozen_layer_keeps_no_input(layer):
     x = torch.randn(1, 8, 12, 16, requires_grad=True)
     theirs = nn.Conv2d(8, 8, **LAYERS[layer]).requires_grad_(False)
     ours = Conv2d(8, 8, **LAYERS[layer]).requires_grad_(False)
-    assert saved_bytes(lambda: theirs(x)) == x.numel() * 4  # should torch stop to keep it, the layer has no purpose
-    assert saved_bytes(lambda: ours(x)) == 0
+    assert (
+        bytes_kept_for_backward(lambda: theirs(x)) == x.numel() * 4
+    )  # should torch stop to keep it, the layer has no purpose
+    assert bytes_kept_for_backward(lambda: ours(x)) == 0
 
 
 def test_autocast_computes_in_its_type_and_gives_gradients_in_the_weights_type(everything_is_wide):

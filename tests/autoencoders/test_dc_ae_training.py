@@ -8,8 +8,8 @@ from torch import nn
 from dcae.autoencoders import load
 from dcae.benchmark import Config
 from dcae.training.freezing import freeze_all_but
+from evaluation.cost import bytes_kept_for_backward
 from tests.autoencoders.small import STAGES, dc_ae
-from tests.autoencoders.test_convolution import saved_bytes
 
 
 def gradients(autoencoder, images) -> dict[str, torch.Tensor]:
@@ -40,7 +40,7 @@ def test_recomputed_stages_keep_their_input_alone():
     kept = []
     for stages in (False, [1], [1, 2], True):
         autoencoder.checkpoint_stages(stages)
-        kept.append(saved_bytes(lambda: autoencoder(images)))
+        kept.append(bytes_kept_for_backward(lambda: autoencoder(images)))
     assert kept == sorted(kept, reverse=True)
     assert kept[-1] < kept[0] / 3
 
@@ -69,7 +69,7 @@ def test_training_the_middle_keeps_at_least_2_27_times_less_than_training_everyt
     kept = {}
     for trains in ("all", "middle", "decoder-head"):
         freeze_all_but(autoencoder, trains)
-        kept[trains] = saved_bytes(lambda: autoencoder(images))
+        kept[trains] = bytes_kept_for_backward(lambda: autoencoder(images))
     assert kept["all"] / kept["middle"] > 2.27
     assert kept["decoder-head"] < kept["middle"] / 4
 
@@ -82,7 +82,7 @@ def test_a_frozen_batchnorm_keeps_nothing_and_computes_the_same():
     x = torch.randn(2, norm.num_features, 8, 8, requires_grad=True)
     expected = norm(x)
     norm.requires_grad_(False)
-    assert saved_bytes(lambda: norm(x)) <= 4 * norm.num_features  # the scale of each channel
+    assert bytes_kept_for_backward(lambda: norm(x)) <= 4 * norm.num_features  # the scale of each channel
     torch.testing.assert_close(norm(x), expected, rtol=1e-5, atol=1e-6)  # the same formula in another order
 
 
