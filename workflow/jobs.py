@@ -59,7 +59,7 @@ class Jobs:
             tasks = f"--ntasks-per-node={resources.tasks_per_node} --cpus-per-task={resources.cpus_per_task}"
             return f"{resources.mpi} --nodes={resources.nodes} {tasks} --kill-on-bad-exit=1 dcae"
         gpus = resources.get("gpu", 1)
-        return f"torchrun --standalone --nproc-per-node {gpus} --no-python dcae" if gpus > 1 else "dcae"
+        return f"torchrun --standalone --nproc-per-node {gpus} --no-python -- dcae" if gpus > 1 else "dcae"
 
     # --- files ---
 

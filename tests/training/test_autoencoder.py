@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -10,10 +11,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch._dynamo.utils import counters
 
 from dcae.autoencoders import decoder_head, load, middle_layers
 from dcae.data import Mixture, open_dataset
+from dcae.training import TrainingDiverged, checkpoint
+from dcae.training import autoencoder as autoencoder_module
 from dcae.training.autoencoder import PhaseTraining
+from dcae.training.engine import Validation
 from dcae.training.freezing import evaluating, freeze_all_but, last_layer
 
 FULL, ADAPTATION, REFINEMENT = (
@@ -94,16 +99,43 @@ def test_training_lowers_the_loss_and_logs_every_term(chain):
     assert losses[-1] < losses[0]
 
 
+def test_the_scale_is_measured_on_so_many_images(tiny, tmp_path):
+    """The first ones of the mixture; 6 images are a batch of 4 and one of 2."""
+    recipe = tiny.recipe(tiny.phase(FULL, "all", steps=1)).model_copy(update={"latent_scale_images": 6})
+    autoencoder = load(tiny.dc_ae(), weights=tiny.train(tmp_path, tiny.dc_ae(), recipe, FULL))
+    data = Mixture([open_dataset(tiny.DATASETS["scenes"], "train", 32)], [1], seed=0)
+    latents = autoencoder.encode(data.batch(range(6)).float() / 127.5 - 1)
+    assert autoencoder.latent_scale == pytest.approx(1 / latents.square().mean().sqrt().item(), rel=1e-5)  # fp32 sums
+
+
+@pytest.mark.parametrize(("trains", "layers"), [("middle", middle_layers), ("decoder-head", decoder_head)])
+def test_extra_blocks_are_trained_too(tiny, chain, tmp_path, trains, layers):
+    recipe = tiny.recipe(tiny.phase("more", trains, steps=1, extra_blocks=2))
+    old = load(tiny.dc_ae(), weights=chain[FULL])
+    new = tiny.weights(tiny.train(tmp_path, tiny.dc_ae(), recipe, "more", chain[FULL]))
+    changed = {name for name, value in old.state_dict().items() if not torch.equal(value, new[name])}
+    assert changed == names_within(old, layers(old, 2))
+    assert changed > names_within(old, layers(old, 1)) > names_within(old, layers(old))
+
+
+def test_more_extra_blocks_than_there_are_is_an_error(tiny, chain, tmp_path):
+    recipe = tiny.recipe(tiny.phase("more", "decoder-head", extra_blocks=99))
+    with pytest.raises(ValueError, match="99"):
+        tiny.train(tmp_path, tiny.dc_ae(), recipe, "more", chain[FULL])
+
+
 class Stop(Exception):
     pass
 
 
 @pytest.mark.parametrize("kind", ["dc-ae", "sd-vae"])
 def test_a_stopped_training_goes_on_to_the_same_bits(tiny, tmp_path, monkeypatch, kind):
-    """With everything that draws or remembers: posterior noise, two optimisers, BatchNorm, an average."""
+    """With everything that draws or remembers: posterior noise, two optimisers, BatchNorm, an average; and in parts."""
     gan = {**tiny.GAN, "start_step": 2, "adaptive_weight": True}
     losses = {"gan": gan, **({"kl": 1e-6} if kind == "sd-vae" else {})}
-    recipe = tiny.recipe(tiny.phase("single", "all", steps=5, losses=losses, ema={"decay": 0.9, "ramp_steps": 2}))
+    options = {"gradient_accumulation": 2, "gradient_checkpointing": True, "gradient_clip": 1.0}
+    average = {"decay": 0.9, "ramp_steps": 2}
+    recipe = tiny.recipe(tiny.phase("single", "all", steps=5, losses=losses, ema=average, **options))
     entry = tiny.sd_vae() if kind == "sd-vae" else tiny.dc_ae()
     undisturbed = tiny.weights(tiny.train(tmp_path / "undisturbed", entry, recipe, "single"))
 
@@ -190,6 +222,31 @@ def test_the_autoencoder_does_not_train_the_discriminator_and_the_other_way_roun
     assert not torch.equal(before[0], next(discriminator.parameters()))
 
 
+@pytest.mark.parametrize("kind", ["dc-ae", "sd-vae"])
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(tiny, kind):
+    """Where images of a batch do not meet: without BatchNorm."""
+    entry = tiny.sd_vae() if kind == "sd-vae" else tiny.dc_ae(decoder_norm="RMSNorm")
+    losses = {"perceptual": tiny.LPIPS, **({"kl": 1e-3} if kind == "sd-vae" else {})}
+    found = []
+    for parts in (1, 2, 4):
+        training = phase_training(tiny, entry, losses=losses, gradient_accumulation=parts)
+        terms = training.step(0, next(training.batches(0)))
+        found.append((terms, {name: p.grad for name, p in training.autoencoder.named_parameters()}))
+    for terms, gradients in found[1:]:
+        # fp32's rounding, of sums in another order; the largest gradients are about 1
+        torch.testing.assert_close(terms, found[0][0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(gradients, found[0][1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_discriminator_sees_every_part(tiny):
+    training = phase_training(tiny, tiny.dc_ae(), losses={"gan": tiny.GAN}, gradient_accumulation=2)
+    seen = []
+    discriminator = training.adversary.discriminator
+    discriminator.register_forward_hook(lambda _module, batches, _logits: seen.append([len(each) for each in batches]))
+    training.step(0, next(training.batches(0)))
+    assert seen == [[2], [2], [2, 2], [2, 2]]  # reconstructions alone for the autoencoder, then beside the real images
+
+
 @pytest.fixture
 def fresh_accelerator():
     """Accelerate keeps one precision for a whole process; this lets a test have another one."""
@@ -221,13 +278,77 @@ def test_validation_changes_nothing(tiny):
     assert training.autoencoder.training
 
 
-def test_precision_and_layout_are_those_of_the_recipe(tiny):
-    training = phase_training(tiny, tiny.dc_ae(), channels_last=True)
+@pytest.mark.parametrize(
+    ("kind", "asked", "layer_is_channels_last"),
+    [("sd_vae", False, False), ("sd_vae", True, True), ("dc_ae", False, True)],
+)
+def test_the_layout_is_that_of_the_recipe_or_else_the_autoencoders_own(tiny, kind, asked, layer_is_channels_last):
+    training = phase_training(tiny, getattr(tiny, kind)(), channels_last=asked)
     images = training._images(next(training.batches(0)).content)
-    assert images.is_contiguous(memory_format=torch.channels_last)
-    assert (images.min().item(), images.max().item()) >= (-1.0, 0.0)
-    assert images.max() <= 1
-    assert last_layer(training.autoencoder).is_contiguous(memory_format=torch.channels_last)
+    assert images.is_contiguous(memory_format=torch.channels_last) == asked
+    assert last_layer(training.autoencoder).is_contiguous(memory_format=torch.channels_last) == layer_is_channels_last
+
+
+def test_images_reach_the_network_in_its_range(tiny):
+    training = phase_training(tiny, tiny.dc_ae())
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert training._images(pixels).flatten().tolist() == pytest.approx([-1, -0.6, 1])
+
+
+def test_a_compiled_training_is_one_graph_that_computes_the_same(tiny, tmp_path, monkeypatch):
+    """Captured forward and backward as for any backend; generating C++ of it would take a minute."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()
+    counters.clear()
+    weights = []
+    for compiled in (False, True):
+        recipe = tiny.recipe(tiny.phase("single", "all", steps=2, compile=compiled))
+        weights.append(tiny.weights(tiny.train(tmp_path / str(compiled), tiny.dc_ae(), recipe, "single")))
+    assert counters["stats"]["unique_graphs"] == 1  # looks at validation images between steps included
+    assert dict(counters["graph_break"]) == {}
+    # The same kernels in the same order, as of torch 2.15; AdamW blows up what rounding another order brings.
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-4)
+
+
+def test_compiling_and_recomputing_exclude_each_other(tiny):
+    with pytest.raises(ValueError, match="compile and gradient_checkpointing exclude each other"):
+        tiny.recipe(tiny.phase("single", "all", compile=True, gradient_checkpointing=True))
+
+
+def test_fp16_without_a_gpu_is_an_error(tiny, tmp_path, monkeypatch):
+    """Accelerate would compute in fp32 and say nothing."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    recipe = tiny.recipe(tiny.phase("single", "all", precision="fp16"))
+    with pytest.raises(ValueError, match=r"precision is fp16 in the recipe, which needs a GPU.*bf16 or fp32"):
+        tiny.train(tmp_path, tiny.dc_ae(), recipe, "single")
+
+
+def test_a_training_takes_images_whole(tiny, tmp_path):
+    entry = tiny.dc_ae(tiling={"tile": 16, "overlap": 8})
+    recipe = tiny.recipe(tiny.phase("single", "all", steps=1))
+    tiled, whole = (
+        tiny.weights(tiny.train(tmp_path / each.name, each, recipe, "single"))
+        for each in (entry, entry.model_copy(update={"tiling": None, "name": "whole"}))
+    )
+    assert [name for name in whole if not torch.equal(tiled[name], whole[name])] == []
+
+
+def test_a_loss_that_is_not_finite_names_entry_phase_and_step(tiny, tmp_path, monkeypatch):
+    kl_per_value, calls = autoencoder_module.kl_per_value, []
+
+    def poisoned(kl, images):
+        calls.append(kl)
+        return kl_per_value(kl, images) * (torch.nan if len(calls) > 3 else 1)
+
+    monkeypatch.setattr(autoencoder_module, "kl_per_value", poisoned)
+    monkeypatch.setattr(PhaseTraining, "validate", lambda _self: Validation())
+    recipe = tiny.recipe(tiny.phase("single", "all", losses={"kl": 1e-6}))
+    message = r"tiny-sd-vae single: loss is not finite at step 4 \(loss nan, l1 0\.\d+, kl nan\).*checkpoint-00000002"
+    with pytest.raises(TrainingDiverged, match=message):
+        tiny.train(tmp_path, tiny.sd_vae(), recipe, "single")
+    (last,) = tmp_path.glob("single.state/*/checkpoint-*.pt")
+    weights = checkpoint.read(last)["stateful"]["autoencoder"]
+    assert all(value.isfinite().all() for value in weights.values())
 
 
 @pytest.mark.parametrize(
@@ -237,17 +358,23 @@ def test_precision_and_layout_are_those_of_the_recipe(tiny):
         ({"name": "head"}, "phase head trains decoder-head only; it needs the weights of an earlier phase"),
         ({"name": "single", "resolution": 36}, "tiny-dc-ae with f8 cannot be trained at 36 px .*multiple of 8"),
         (
+            {"name": "single", "gradient_accumulation": 3},
+            "batch_size 4 cannot be split evenly over 1 process with 3 parts",
+        ),
+        (
             {"name": "single", "kl": 1e-6},
             "KL loss, but tiny-dc-ae has no posterior: .*variational: true",
         ),
     ],
 )
 def test_what_does_not_fit_is_an_error(tiny, tmp_path, arguments, message):
-    single = tiny.phase("single", "all", resolution=arguments.get("resolution", 32), losses={"kl": arguments.get("kl")})
+    name, kl = (arguments.get(key) for key in ("name", "kl"))
+    fields = {key: value for key, value in arguments.items() if key not in ("name", "kl")}
+    single = tiny.phase("single", "all", losses={"kl": kl}, **fields)
     recipe = tiny.recipe(single, tiny.phase("head", "decoder-head"))
     with pytest.raises(ValueError, match=message):
-        tiny.train(tmp_path, tiny.dc_ae(), recipe, arguments["name"])
-    assert not (tmp_path / arguments["name"]).exists()
+        tiny.train(tmp_path, tiny.dc_ae(), recipe, name)
+    assert not (tmp_path / name).exists()
 
 
 def test_the_start_is_part_of_the_identity(tiny, chain, tmp_path, capsys):

@@ -65,6 +65,27 @@ def test_sbatch_line(resources, line):
     assert sbatch_options(rule, resources[rule]) == options
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, "-t 1440 --mem 512000 --nodes=1 --cpus-per-task=96 --gpus=8"),
+        (1, "-t 1440 --mem 512000 --nodes=2 --ntasks-per-node=8 --cpus-per-task=12 --gres=gpu:8"),
+    ],
+)
+def test_sbatch_line_of_a_training_on_many_gpus(clone, number, expected):
+    """With the lines that the head of the profile gives for one node and for several."""
+    profile = (clone.folder / "slurm" / "profile.yaml").read_text()
+    line = re.findall(r"^#   (train_autoencoder: \{(?:.*\n#   .*|.*)\})$", profile, re.M)[number]
+    old = re.search(r"^  train_autoencoder:\n(?:    .*\n)*", profile, re.M).group()
+    clone.edit("slurm/profile.yaml", old, f"  {line.replace('#', '')}\n")
+    asked = resources_of_rules(clone)
+    assert sbatch_options("train_autoencoder", asked["train_autoencoder"]) == expected.split()
+    assert (
+        sbatch_options("train_denoiser", asked["train_denoiser"])
+        == EXPECTED.split("train_denoiser")[1].split("\n")[0].split()
+    )
+
+
 @pytest.mark.parametrize("rule", ["build_tables", "draw_figures", "all"])
 def test_what_runs_on_the_head_node_asks_for_no_gpu(resources, rule):
     assert "gpu" not in resources[rule]

@@ -91,6 +91,12 @@ class Phase(TrainingFields):
             raise ValueError("extra_blocks is given, but trains is all: there is nothing beyond")
         return self
 
+    @model_validator(mode="after")
+    def _compiled_graphs_recompute_by_themselves(self):
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError("compile and gradient_checkpointing exclude each other: leave one of them out")
+        return self
+
 
 class AutoencoderRecipe(Entry):
     """A chain of phases over a mixture of data sets (weights: share of the images)."""

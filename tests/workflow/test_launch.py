@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a training is started, on one GPU, many, or many nodes; and that it is the same training."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.workflow.conftest import ROOT, TINY, Clone, copy_repository
+from workflow.jobs import Jobs
+
+FOLDER = "results/tiny/autoencoders/dc-ae-tiny"
+SRUN = "srun --nodes=2 --ntasks-per-node=8 --cpus-per-task=12 --kill-on-bad-exit=1 dcae"
+ON_TWO_NODES = {"mpi": "srun", "nodes": 2, "tasks_per_node": 8, "cpus_per_task": 12, "gres": "gpu:8", "gpu": 0}
+
+
+class Resources(dict):
+    """A job's resources as rules see them: by key and by attribute."""
+
+    __getattr__ = dict.__getitem__
+
+
+@pytest.mark.parametrize(
+    ("resources", "command"),
+    [
+        ({}, "dcae"),
+        ({"gpu": 0}, "dcae"),
+        ({"gpu": 1}, "dcae"),
+        ({"gpu": 8}, "torchrun --standalone --nproc-per-node 8 --no-python -- dcae"),
+        (ON_TWO_NODES, SRUN),
+    ],
+    ids=str,
+)
+def test_the_command_that_starts_a_training(resources, command):
+    assert Jobs(str(ROOT / "config/demo.yaml")).launcher(None, Resources(resources)) == command
+
+
+@pytest.fixture(scope="module")
+def fresh_clone(tmp_path_factory) -> Clone:
+    return copy_repository(tmp_path_factory.mktemp("launch") / "clone")
+
+
+@pytest.mark.parametrize("rule", ["train_autoencoder", "train_denoiser"])
+def test_many_nodes_asked_for_reach_the_command(fresh_clone, rule):
+    asked = [f"{rule}:{name}={value}" for name, value in ON_TWO_NODES.items()]
+    done = fresh_clone.snakemake("--dry-run", "--profile", "slurm", "--set-resources", *asked)
+    what = rule.removeprefix("train_")
+    assert set(re.findall(rf"Shell command: (.*) train {what} {TINY} ", done.stdout)) == {SRUN}
+
+
+def errors(clone: Clone, phase: str) -> list[float]:
+    """The L1 of each step, as a training logs it.
+
+    Not the terms of the GAN: the discriminator's first updates have no warm-up here, and AdamW makes steps as large as
+    the learning rate of what rounding leaves of gradients that vanish.
+    """
+    lines = map(json.loads, (clone.folder / FOLDER / phase / "training_log.jsonl").read_text().splitlines())
+    return [line["l1"] for line in lines if "l1" in line]
+
+
+def test_two_processes_of_torchrun_have_the_curves_of_one(tmp_path):
+    """The rules as they are, with two GPUs asked for; there are none, so both processes compute on CPUs."""
+    found = []
+    for gpus in (1, 2):
+        clone = copy_repository(tmp_path / str(gpus))
+        resources = ["--set-resources", f"train_autoencoder:gpu={gpus}"]
+        done = clone.snakemake(f"{FOLDER}/low-resolution-local-refinement/config.json", *resources)
+        assert ("torchrun --standalone" in done.stdout + done.stderr) == (gpus == 2)
+        found.append([errors(clone, phase) for phase in ("low-resolution-full", "low-resolution-local-refinement")])
+    one, two = found
+    assert [len(curve) for curve in one] == [6, 4]
+    assert two == [pytest.approx(curve, rel=0, abs=1e-4) for curve in one]
