@@ -68,7 +68,7 @@ def bytes_kept_for_backward(forward: Callable[[], Tensor]) -> int:
     storages: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
+        if not isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter):  # a view has a base
             storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
