@@ -18,6 +18,7 @@ import yaml
 
 from tests.slurm.local_slurm import jobs, local_slurm
 from tests.workflow.conftest import ROOT, TINY, Clone, copy_repository
+from tests.workflow.test_launch import FOLDER, errors
 
 PROFILE = yaml.safe_load((ROOT / "slurm" / "profile.yaml").read_text())
 ON_THE_CLUSTER = set(PROFILE["set-resources"])
@@ -135,3 +136,19 @@ def test_gpus_asked_for_on_the_command_line_reach_the_job(slurm, tmp_path):
     run = run_on_slurm(Clone(tmp_path), "--set-resources", "train_autoencoder:gpu=2")
     assert run.returncode == 0, run.output[-5000:]
     assert (tmp_path / "visible.txt").read_text() == "0,1\n"
+
+
+def test_a_training_over_two_nodes_has_the_curve_of_one_process(slurm, tmp_path):
+    target = f"{FOLDER}/low-resolution-full/config.json"
+    alone = copy_repository(tmp_path / "one")
+    alone.snakemake(target)
+    spread = copy_repository(tmp_path / "four")
+    profile = (spread.folder / "slurm" / "profile.yaml").read_text()
+    old = re.search(r"^  train_autoencoder:\n(?:    .*\n)*", profile, re.M).group()
+    asked = "mpi: srun, nodes: 2, tasks_per_node: 2, gres: 'gpu:2', gpu: 0, cpus_per_task: 1, mem_mb: 4000, runtime: 60"
+    spread.edit("slurm/profile.yaml", old, f"  train_autoencoder: {{{asked}}}\n")
+    run = run_on_slurm(spread, target, "--configfile", TINY)
+    assert run.returncode == 0, run.output[-5000:]
+    (job,) = run.jobs_of("train_autoencoder")
+    assert (job["NumNodes"], job["NumTasks"]) == ("2", "4")
+    assert errors(spread, "low-resolution-full") == pytest.approx(errors(alone, "low-resolution-full"), rel=0, abs=1e-4)
