@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dcae.autoencoders import reconstruct
 from dcae.benchmark.entries import Protocol
 from dcae.benchmark.record import Value
 from dcae.data import ImageDataset
@@ -51,6 +52,7 @@ def evaluate_reconstruction(
     device: str | torch.device = "cpu",
     shown: int = 8,
     seed: int = 0,
+    padding: str | None = None,
 ) -> Reconstruction:
     """Measure an autoencoder on the first ``protocol.reconstruction_images`` images of a data set.
 
@@ -64,6 +66,7 @@ def evaluate_reconstruction(
         device: where everything runs.
         shown: how many pairs of images to return.
         seed: of autoencoders that sample their latents.
+        padding: of images whose sides f does not divide (``dcae.autoencoders.reconstruct``).
 
     Raises:
         ReferenceError: the reference is missing or does not fit.
@@ -80,7 +83,7 @@ def evaluate_reconstruction(
         torch.manual_seed(seed)
         for inputs in batches(dataset, protocol.reconstruction_images, batch_size, workers):
             inputs = inputs.to(device)
-            outputs = reconstruct(autoencoder, inputs)
+            outputs = reconstruct_pixels(autoencoder, inputs, padding)
             features.append(inception(outputs).cpu())
             for name, values in _compare(lpips, outputs, inputs).items():
                 per_image[name].append(values.cpu())
@@ -93,13 +96,13 @@ def evaluate_reconstruction(
 
 
 @torch.inference_mode()
-def reconstruct(autoencoder: nn.Module, images: Tensor) -> Tensor:
+def reconstruct_pixels(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> Tensor:
     """uint8 images [B, 3, H, W] through an autoencoder and back to uint8.
 
     Raises:
         ValueError: another shape comes out, or values that are not finite.
     """
-    outputs = autoencoder.decode(autoencoder.encode(to_network(images)))
+    outputs = reconstruct(autoencoder, to_network(images), padding)
     if outputs.shape != images.shape:
         raise ValueError(f"images {tuple(images.shape)} were reconstructed as {tuple(outputs.shape)}")
     if not outputs.isfinite().all():

@@ -14,7 +14,7 @@ from dcae.benchmark import Config
 from dcae.benchmark.entries import PhotographsEntry, Protocol
 from dcae.data import ImageDataset, open_dataset
 from dcae.training import perceptual_network
-from evaluation.reconstruction import Reconstruction, evaluate_reconstruction, reconstruct, write_rows
+from evaluation.reconstruction import Reconstruction, evaluate_reconstruction, reconstruct_pixels, write_rows
 from evaluation.reference import batches, write_reference
 from evaluation.statistics import frechet_distance_of_features
 
@@ -81,7 +81,7 @@ def test_numbers_are_means_over_images(results):
 
 def test_lpips_is_the_packages_own(results, dataset, protocol):
     images = next(batches(dataset, IMAGES, IMAGES))
-    outputs = reconstruct(load("blur"), images)
+    outputs = reconstruct_pixels(load("blur"), images)
     network = perceptual_network(protocol.lpips)
     with torch.no_grad():
         expected = network(outputs.float() / 255, images.float() / 255, normalize=True).flatten()
@@ -104,7 +104,7 @@ def test_rfid_is_the_distance_of_torch_fidelitys_features(results, dataset, prot
     tensorflow1 = protocol.model_copy(update={"inception_resize": "tensorflow1"})
     write_reference(dataset, IMAGES, tensorflow1, reference)
     measured = evaluate_reconstruction(load("blur"), dataset, tensorflow1, reference).values["rfid"].value
-    features = [extractor(each)[0] for each in (reconstruct(load("blur"), images), images)]
+    features = [extractor(each)[0] for each in (reconstruct_pixels(load("blur"), images), images)]
     assert measured == pytest.approx(frechet_distance_of_features(*features), rel=1e-3)  # float32 networks
     assert measured != pytest.approx(results["blur"].values["rfid"].value, rel=1e-3)  # the resize counts
 
@@ -124,11 +124,13 @@ def test_pairs_to_look_at_are_inputs_and_reconstructions(results, dataset):
     assert pairs.shape == (IMAGES, 2, 3, 64, 64)
     assert pairs.dtype == torch.uint8
     assert torch.equal(pairs[3, 0], dataset[3].image)
-    assert torch.equal(pairs[3, 1], reconstruct(load("blur"), dataset[3].image[None])[0])
+    assert torch.equal(pairs[3, 1], reconstruct_pixels(load("blur"), dataset[3].image[None])[0])
 
 
 class Broken(torch.nn.Module):
     """An autoencoder that returns what it is told to."""
+
+    spatial_compression = 1
 
     def __init__(self, output: Tensor):
         super().__init__()
@@ -147,4 +149,24 @@ class Broken(torch.nn.Module):
 )
 def test_broken_reconstructions_are_errors(output, message):
     with pytest.raises(ValueError, match=message):
-        reconstruct(Broken(output), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+        reconstruct_pixels(Broken(output), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+class Enlarging(torch.nn.Module):
+    """Latents are the images; only sides that are multiples of 32 are taken."""
+
+    spatial_compression = 32
+
+    def encode(self, images: Tensor) -> Tensor:
+        assert images.shape[-1] % 32 == images.shape[-2] % 32 == 0
+        return images
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents
+
+
+def test_sides_that_f_does_not_divide_are_padded_if_asked_for_and_refused_otherwise():
+    images = torch.randint(0, 256, (2, 3, 40, 24), dtype=torch.uint8)
+    assert torch.equal(reconstruct_pixels(Enlarging(), images, padding="reflect"), images)
+    with pytest.raises(ValueError, match="multiple"):
+        reconstruct_pixels(Enlarging(), images)

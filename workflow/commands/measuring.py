@@ -65,7 +65,8 @@ def evaluate(
     cell = ReconstructionCell(dataset, resolution, autoencoder)
     protocol = benchmark.protocol("reconstruction")
     device = options.device()
-    model = load(benchmark.autoencoder(autoencoder), weights=weights, config=benchmark.config, device=device)
+    entry = benchmark.autoencoder(autoencoder)
+    model = load(entry, weights=weights, config=benchmark.config, device=device)
     result = evaluate_reconstruction(
         model,
         open_dataset(benchmark.dataset(dataset), "validation", resolution),
@@ -73,6 +74,7 @@ def evaluate(
         reference,
         device=device,
         seed=benchmark.seed,
+        padding=entry.padding,
     )
     save_reconstruction_samples(result, images)
     write_rows(result, rows)
