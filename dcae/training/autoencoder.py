@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from dcae.autoencoders import load, save
+from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import AutoencoderFields, AutoencoderRecipe, DatasetEntry, Phase
 from dcae.data import Mixture, open_dataset
 from dcae.files import sha256
@@ -247,20 +248,20 @@ def train_autoencoder_phase(
         log_with: where curves are shown; decides nothing.
 
     Raises:
-        ValueError: phase, resolution or batch size do not fit.
+        ConfigError: recipe, autoencoder and device do not fit together.
         Unfinished: stopped by a signal or the time limit; the same call goes on.
         TrainingDiverged, NoProgress, StateLocked: see there.
     """
     phase = next((phase for phase in recipe.phases if phase.name == phase_name), None)
     if phase is None:
-        raise ValueError(f"recipe {recipe.name} has no phase {phase_name!r}: {[each.name for each in recipe.phases]}")
+        raise ConfigError(f"recipe {recipe.name} has no phase {phase_name!r}: {[each.name for each in recipe.phases]}")
     if phase.resolution % entry.spatial_compression:
-        raise ValueError(
+        raise ConfigError(
             f"{entry.name} with f{entry.spatial_compression} cannot be trained at {phase.resolution} px "
             f"(phase {phase.name} of {recipe.name}): the resolution must be a multiple of {entry.spatial_compression}"
         )
     if start is None and phase.trains != "all":
-        raise ValueError(f"phase {phase.name} trains {phase.trains} only; it needs the weights of an earlier phase")
+        raise ConfigError(f"phase {phase.name} trains {phase.trains} only; it needs the weights of an earlier phase")
     names = sorted(recipe.datasets)
     opened = [open_dataset(datasets[name], "train", phase.resolution, phase.crop) for name in names]
     data = Mixture(opened, [recipe.datasets[name] for name in names], seed)
@@ -271,7 +272,7 @@ def train_autoencoder_phase(
         plain = not getattr(entry, "variational", True)  # a DC-AE is one or the other
         if phase.losses.kl is not None and (plain or not hasattr(autoencoder, "posterior")):
             missing = "its entry does not say variational: true" if plain else "it has no method posterior(images)"
-            raise ValueError(f"phase {phase.name} has a KL loss, but {entry.name} has no posterior: {missing}")
+            raise ConfigError(f"phase {phase.name} has a KL loss, but {entry.name} has no posterior: {missing}")
         if phase.trains != "decoder-head" and entry.latent_scale is None:
             autoencoder.latent_scale = None  # that of another encoder
         validation = [open_dataset(datasets[name], "validation", phase.resolution) for name in names]

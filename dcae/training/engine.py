@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
+from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import TrainingFields
 from dcae.training.batch_norm import over_all_processes
 from dcae.training.progress import Progress, report
@@ -84,10 +85,10 @@ def means(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def check_batch_size(settings: TrainingFields, processes: int) -> None:
-    """Raise ``ValueError`` if the batch cannot be split evenly over the processes and their parts."""
+    """Raise ``ConfigError`` if the batch cannot be split evenly over the processes and their parts."""
     parts = settings.gradient_accumulation
     if settings.batch_size % (processes * parts):
-        raise ValueError(
+        raise ConfigError(
             f"batch_size {settings.batch_size} cannot be split evenly over {processes} "
             f"process{'es' if processes > 1 else ''} with {parts} part{'s' if parts > 1 else ''} each "
             "(gradient_accumulation): choose a multiple of their product"
@@ -98,12 +99,12 @@ def accelerator_for(settings: TrainingFields) -> Accelerator:
     """Device, processes and precision of a training; fp16 gets a gradient scaler.
 
     Raises:
-        ValueError: the precision or the batch size does not fit the device or the processes.
+        ConfigError: the precision or the batch size does not fit the device or the processes.
     """
     # Accelerate connects several CPU processes only if it is told that there is nothing but CPUs.
     on_cpu = not torch.accelerator.is_available()
     if on_cpu and settings.precision == "fp16":  # Accelerate would compute in fp32 and say nothing
-        raise ValueError("precision is fp16 in the recipe, which needs a GPU, and there is none: choose bf16 or fp32")
+        raise ConfigError("precision is fp16 in the recipe, which needs a GPU, and there is none: choose bf16 or fp32")
     accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
     check_batch_size(settings, accelerator.num_processes)
     return accelerator
@@ -258,7 +259,7 @@ def run(
         log_with: where curves are shown (module ``trackers``); decides nothing.
 
     Raises:
-        ValueError: the batch cannot be split evenly over processes and parts.
+        ConfigError: the precision or the batch size does not fit the device or the processes.
         TrackerMissing: the package for the curves is not installed.
         Unfinished: stopped by SIGTERM, SIGINT or the time limit; the same call goes on.
         TrainingDiverged, NoProgress, StateLocked: see there.

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from dcae.benchmark.config import ConfigError
+
 
 def recompute_activations(autoencoder: nn.Module, stages: bool | list[int]) -> None:
     """Let an autoencoder keep no activations of the given stages; gradients stay the same.
@@ -14,7 +16,7 @@ def recompute_activations(autoencoder: nn.Module, stages: bool | list[int]) -> N
         stages: numbers of stages (stage i works at H / 2**i), true for all, false for none.
 
     Raises:
-        TypeError: the autoencoder cannot do this, or not for some of its stages alone.
+        ConfigError: the autoencoder cannot do this, or not for some of its stages alone.
     """
     if not stages:
         return
@@ -24,10 +26,12 @@ def recompute_activations(autoencoder: nn.Module, stages: bool | list[int]) -> N
     model = getattr(autoencoder, "model", None)  # of a class of diffusers
     kind = type(model or autoencoder).__name__
     if not getattr(model, "_supports_gradient_checkpointing", False):
-        raise TypeError(
+        raise ConfigError(
             f"gradient_checkpointing is {stages} in the recipe, but {kind} has no method checkpoint_stages(stages): "
             "leave it out, or add that method"
         )
     if stages is not True:
-        raise TypeError(f"gradient_checkpointing is {stages} in the recipe, but {kind} takes all stages or none: true")
+        raise ConfigError(
+            f"gradient_checkpointing is {stages} in the recipe, but {kind} takes all stages or none: true"
+        )
     model.enable_gradient_checkpointing()

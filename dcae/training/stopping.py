@@ -7,7 +7,10 @@ import signal
 import time
 
 EXIT_UNFINISHED = 75
-"""Exit status of a training that saved its state and waits to be started again (``EX_TEMPFAIL`` of sysexits.h)."""
+"""Exit status of a training that saved its state and waits to be started again (``EX_TEMPFAIL`` of sysexits.h).
+
+That of its processes: torchrun, where it started them, ends with 1.
+"""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LARGEST_MARGIN = 300.0  # seconds

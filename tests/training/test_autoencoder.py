@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from torch._dynamo.utils import counters
 
 from dcae.autoencoders import decoder_head, load, middle_layers
+from dcae.benchmark import ConfigError
 from dcae.data import Mixture, open_dataset
 from dcae.training import TrainingDiverged, checkpoint
 from dcae.training import autoencoder as autoencoder_module
@@ -319,7 +320,7 @@ def test_fp16_without_a_gpu_is_an_error(tiny, tmp_path, monkeypatch):
     """Accelerate would compute in fp32 and say nothing."""
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     recipe = tiny.recipe(tiny.phase("single", "all", precision="fp16"))
-    with pytest.raises(ValueError, match=r"precision is fp16 in the recipe, which needs a GPU.*bf16 or fp32"):
+    with pytest.raises(ConfigError, match=r"precision is fp16 in the recipe, which needs a GPU.*bf16 or fp32"):
         tiny.train(tmp_path, tiny.dc_ae(), recipe, "single")
 
 
@@ -372,7 +373,7 @@ def test_what_does_not_fit_is_an_error(tiny, tmp_path, arguments, message):
     fields = {key: value for key, value in arguments.items() if key not in ("name", "kl")}
     single = tiny.phase("single", "all", losses={"kl": kl}, **fields)
     recipe = tiny.recipe(single, tiny.phase("head", "decoder-head"))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         tiny.train(tmp_path, tiny.dc_ae(), recipe, name)
     assert not (tmp_path / name).exists()
 

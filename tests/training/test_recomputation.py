@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dcae.autoencoders import load
+from dcae.benchmark import ConfigError
 from dcae.training.recomputation import recompute_activations
 
 
@@ -30,14 +31,14 @@ def test_a_class_of_diffusers_recomputes_everything_or_nothing(tiny):
     autoencoder = load(tiny.sd_vae())
     recompute_activations(autoencoder, False)
     assert not autoencoder.model.is_gradient_checkpointing
-    with pytest.raises(TypeError, match=r"is \[1\] in the recipe, but AutoencoderKL takes all stages or none: true"):
+    with pytest.raises(ConfigError, match=r"is \[1\] in the recipe, but AutoencoderKL takes all stages or none: true"):
         recompute_activations(autoencoder, [1])
     recompute_activations(autoencoder, True)
     assert autoencoder.model.is_gradient_checkpointing
 
 
 def test_a_class_that_cannot_is_an_error():
-    with pytest.raises(TypeError, match=r"but Identity has no method checkpoint_stages\(stages\)"):
+    with pytest.raises(ConfigError, match=r"but Identity has no method checkpoint_stages\(stages\)"):
         recompute_activations(nn.Identity(), True)
 
 

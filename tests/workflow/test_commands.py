@@ -54,6 +54,20 @@ def test_an_unfinished_training_has_an_exit_status_of_its_own(monkeypatch, capsy
     assert "time slice used up" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("option", "variable", "expected"),
+    [([], None, "tensorboard"), ([], "wandb", "wandb"), (["--log-with", "none"], "wandb", "none")],
+)
+def test_where_the_curves_of_a_training_are_shown(monkeypatch, option, variable, expected):
+    given = {}
+    monkeypatch.setattr("dcae.training.train_autoencoder_phase", lambda **arguments: given.update(arguments))
+    if variable:
+        monkeypatch.setenv("DCAE_LOG_WITH", variable)
+    which = ["config/demo.yaml", "--autoencoder", "sd-vae-f8-demo", "--phase", "single"]
+    assert dcae(monkeypatch, "train", "autoencoder", *which, "--output", "o", "--state", "s", *option) == 0
+    assert given["log_with"] == expected
+
+
 def test_errors_of_others_keep_their_traceback(monkeypatch):
     def broken():
         raise KeyError("a bug")
