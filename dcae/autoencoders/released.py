@@ -16,6 +16,7 @@ from dcae.weights import WeightsError
 
 USUAL = (folder.WEIGHTS, "model.safetensors")  # of diffusers; of the original code
 PICKLED = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+NO_SCALE = (None, 1.0)  # what a config.json says where nobody set a scale
 
 
 def read_released(entry: DCAEEntry, autoencoder: DCAE) -> None:
@@ -69,16 +70,13 @@ def _take_scale(entry: DCAEEntry, autoencoder: DCAE, stored: dict, config: Path)
     if entry.latent_scale is None:
         folder.take_latent_statistics(autoencoder, stored, config)
         return
-    scale = stored.get("scaling_factor", UNSET_SCALE)
-    if scale not in (UNSET_SCALE, entry.latent_scale):
+    scale = stored.get("scaling_factor")
+    if scale not in (*NO_SCALE, entry.latent_scale):
         raise WeightsError(
             f"{config}: scaling_factor is {scale}, but latent_scale of autoencoder {entry.name} is "
             f"{entry.latent_scale}: either these are the weights of another model, or the entry is wrong (without a "
             "latent_scale it takes the file's)"
         )
-
-
-UNSET_SCALE = 1.0  # diffusers' default
 
 
 # --- where the weights lie ---

@@ -305,8 +305,8 @@ def test_a_scale_of_another_model_is_an_error(released, tmp_path):
         load(in_for_mix)
     path = tmp_path / "diffusers" / "config.json"
     stored = json.loads(path.read_text())
-    for unset in ({**stored, "scaling_factor": 1.0}, {k: v for k, v in stored.items() if k != "scaling_factor"}):
-        path.write_text(json.dumps(unset))
+    for unset in (1.0, None):
+        path.write_text(json.dumps({**stored, "scaling_factor": unset}))
         assert load(in_for_mix).latent_scale == 0.4552
 
 
