@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -41,18 +43,18 @@ def count_macs(function: Callable[..., object], *inputs: Tensor) -> int:
 
 @torch.no_grad()
 def count_parameters_used(module: nn.Module, function: Callable[..., object], *inputs: Tensor) -> int:
-    """Parameters of those parts of a module that one call of its method runs, for example of ``encode``."""
+    """Parameters of a module that one call of its method computes with, for example of ``encode``."""
     used: dict[int, int] = {}
+    own = {id(parameter) for parameter in module.parameters()}
 
-    def note(part: nn.Module, _) -> None:
-        used.update({id(parameter): parameter.numel() for parameter in part.parameters(recurse=False)})
+    class Note(TorchFunctionMode):
+        def __torch_function__(self, called, types, args=(), kwargs=None):
+            given = [each for each in tree_leaves((args, kwargs)) if id(each) in own]
+            used.update({id(parameter): parameter.numel() for parameter in given})
+            return called(*args, **(kwargs or {}))
 
-    handles = [part.register_forward_pre_hook(note) for part in module.modules()]
-    try:
+    with Note():
         function(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return sum(used.values())
 
 
