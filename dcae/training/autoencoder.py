@@ -53,7 +53,7 @@ class PhaseTraining:
 
     With ``gradient_accumulation`` the parts of a batch run one after the other. Their mean gradient is that of the
     whole batch (up to rounding), except where images of a batch meet: statistics of BatchNorm, which the discriminator
-    has in any case, and the adaptive weight of the GAN are those of a part.
+    has in any case, and the adaptive weight of the GAN are those of a part, over all processes.
 
     Args:
         latent_scale_images: training images that the latent scale is measured on.

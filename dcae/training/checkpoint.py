@@ -16,7 +16,8 @@ KEPT = 2
 PATTERN = "checkpoint-*.pt"
 
 
-def _path(folder: Path, step: int) -> Path:
+def path_of(folder: Path, step: int) -> Path:
+    """Where a step's checkpoint lies."""
     return folder / f"checkpoint-{step:08d}.pt"
 
 
@@ -29,7 +30,7 @@ def write(folder: Path, step: int, content: dict[str, Any]) -> Path:
 
     The file appears complete or not at all, after its digest: what bears a checkpoint's name was written to its end.
     """
-    path = _path(folder, step)
+    path = path_of(folder, step)
     temporary = folder / ".checkpoint.partial"  # one name, so that killed processes leave one such file at most
     with temporary.open("wb") as file:
         torch.save({"step": step, **content}, file)

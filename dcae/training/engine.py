@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import TrainingFields
+from dcae.training import checkpoint
 from dcae.training.batch_norm import over_all_processes
 from dcae.training.progress import Progress, report
 from dcae.training.randomness import derived_seed
@@ -238,8 +239,9 @@ class Loop:
         self.saved_step, self.seconds_to_save = step, time.monotonic() - began
 
     def _end_diverged(self, what: str) -> None:
-        path = self.state.newest_checkpoint() if self.accelerator.is_main_process else None
-        last = f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
+        last = "there is no checkpoint yet"
+        if self.saved_step:
+            last = f"the last good checkpoint is {checkpoint.path_of(self.state.folder, self.saved_step)}"
         raise TrainingDiverged(f"{self.title}: {what}; {last}. Lower the learning rate or warm up longer")
 
 

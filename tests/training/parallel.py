@@ -16,14 +16,16 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from dcae.training import Unfinished, autoencoder, batch_norm
+from dcae.training import TrainingDiverged, Unfinished, autoencoder, batch_norm
 from tests.training import tiny
 
 ENTRY = tiny.dc_ae()  # BatchNorm in the first stages of the decoder
 BOTH = {"perceptual": tiny.LPIPS, "gan": {**tiny.GAN, "start_step": 1, "adaptive_weight": True}}
 STEPS, STOPPED_AT = 5, 3
+PLAIN = {"gradient_clip": 1.0, "ema": {"decay": 0.5}}
 RECIPE = tiny.recipe(
-    tiny.phase("plain", "all", gradient_clip=1.0, ema={"decay": 0.5}),
+    tiny.phase("plain", "all", **PLAIN),
+    tiny.phase("recomputed", "all", gradient_checkpointing=True, **PLAIN),
     tiny.phase("adversarial", "all", losses=BOTH),
     tiny.phase(
         "everything", "all", steps=STEPS, losses=BOTH, gradient_clip=1.0, ema={"decay": 0.9, "ramp_steps": 2},
@@ -63,6 +65,22 @@ def normalise(share: slice, convert: Callable[[nn.Module], nn.Module]) -> dict[s
     }
 
 
+def diverge(folder: Path, rank: int) -> None:
+    """Train until a loss of the last process is not finite, and tell how that ended."""
+    step = autoencoder.PhaseTraining.step
+
+    def poisoned(self, number: int, batch):
+        terms = step(self, number, batch)
+        return {name: term * torch.nan for name, term in terms.items()} if rank == 1 and number == 3 else terms
+
+    autoencoder.PhaseTraining.step = poisoned
+    try:
+        tiny.train(folder, ENTRY, RECIPE, "plain")
+    except TrainingDiverged as error:
+        print(error, flush=True)
+    autoencoder.PhaseTraining.step = step
+
+
 def stop_one_process(folder: Path, rank: int) -> None:
     """Train until the last process gets SIGTERM, and on from there."""
     step = autoencoder.PhaseTraining.step
@@ -84,10 +102,11 @@ def stop_one_process(folder: Path, rank: int) -> None:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    for name in ("plain", "adversarial", "everything"):
+    for name in ("plain", "recomputed", "adversarial", "everything"):
         tiny.train(folder, ENTRY, RECIPE, name)
     state = PartialState()
     stop_one_process(folder / "stopped", state.process_index)
+    diverge(folder / "diverged", state.process_index)
     share = BATCH // state.num_processes
     own = slice(state.process_index * share, (state.process_index + 1) * share)
     torch.save(normalise(own, batch_norm.over_all_processes), folder / f"norm-{state.process_index}.pt")

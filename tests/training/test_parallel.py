@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -78,8 +79,24 @@ def test_processes_stopped_by_a_signal_to_one_of_them_go_on_to_the_same_bits(two
     assert [name for name in undisturbed if not torch.equal(undisturbed[name], resumed[name])] == []
 
 
+def test_recomputed_activations_give_the_same_bits(two):
+    """Statistics of all processes are computed twice as well, and counted once."""
+    kept, recomputed = (tiny.weights(two.folder / phase) for phase in ("plain", "recomputed"))
+    assert [name for name in kept if not torch.equal(kept[name], recomputed[name])] == []
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_all_with_the_same_words(two):
+    told = [line for output in two.outputs for line in output.splitlines() if "not finite" in line]
+    assert len(told) == 2 and len(set(told)) == 1
+    assert re.match(
+        r"tiny-dc-ae plain: loss is not finite at step 4 .*good checkpoint is .*/checkpoint-00000002\.pt", told[0]
+    )
+    (last,) = (two.folder / "diverged").glob("plain.state/*/checkpoint-*.pt")
+    assert str(last) in told[0]
+
+
 def test_only_the_first_process_tells_of_the_training(two):
-    assert two.outputs[0].count("tiny-dc-ae plain  step 1/4") == 1
+    assert two.outputs[0].count("tiny-dc-ae adversarial  step 1/4") == 1
     assert "step 1/" not in two.outputs[1]
 
 
