@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parity with diffusers' AutoencoderDC in both directions, parameter counts and cost of the released architectures."""
+"""Parity with diffusers' AutoencoderDC in both directions and in training, cost, and what other shortcuts do."""
 
 import pytest
 import torch
@@ -30,6 +30,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 @pytest.fixture(params=VARIANTS)
 def ours(request):
+    torch.manual_seed(0)  # images too: rounding shows where all queries of a pixel are next to zero
     autoencoder = load(VARIANTS[request.param], seed=1)
     for norm in autoencoder.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):  # statistics as after a training, so that they matter
@@ -78,20 +79,6 @@ def test_training_step_equals_that_of_diffusers(ours, tmp_path):
     statistics = dict(theirs.named_buffers())
     for name, buffer in ours.named_buffers():
         torch.testing.assert_close(buffer, statistics[name], **CLOSE)
-
-
-@pytest.mark.parametrize(
-    ("name", "encoder", "decoder"),
-    [
-        ("dc-ae-f32c32", 123_172_384, 200_184_076),
-        ("dc-ae-f64c128", 264_550_528, 412_345_612),
-        ("dc-ae-f128c512", 415_661_056, 705_021_196),
-    ],
-)
-def test_parameter_counts_are_those_of_the_released_models(name, encoder, decoder):
-    autoencoder = load(name, device="meta")
-    assert sum(p.numel() for p in autoencoder.encoder.parameters()) == encoder
-    assert sum(p.numel() for p in autoencoder.decoder.parameters()) == decoder
 
 
 @pytest.mark.parametrize(
