@@ -42,8 +42,8 @@ format: setup ## rewrite the sources as lint wants them
 	snakefmt Snakefile workflow
 
 bench: setup ## what users wait for, and DC-AE against diffusers, as ratios; about eight minutes
-	python benchmarks/workflow.py
-	python benchmarks/dc_ae.py
+	python -m benchmarks.workflow
+	python -m benchmarks.dc_ae
 
 # requirements.lock: every package with the hashes of its files, for Python 3.11 and 3.12, without the address of any
 # package index (pip's own settings name that).

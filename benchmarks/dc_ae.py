@@ -12,25 +12,27 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
-import re
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.timing import (
+    DTYPES,
+    best_time,
+    in_a_new_process,
+    matrix_product_rate,
+    peak_memory,
+    restart_peak_memory,
+)
 from dcae.autoencoders import load, save
 from dcae.training.freezing import freeze_all_but
 from evaluation.cost import bytes_kept_for_backward, count_macs
-from evaluation.efficiency import finish
 
 Implementation = Literal["own", "diffusers"]
 Work = Literal["forward", "training"]
@@ -42,7 +44,6 @@ TURNS = 2
 SECONDS_PER_TURN = 12
 GIVE_MEMORY_BACK = {"MALLOC_MMAP_THRESHOLD_": "1000000"}  # man 3 mallopt
 LARGEST_DIFFERENCE = {"fp32": 1e-4, "bf16": 3e-2}  # relative to the outputs' norm; bf16 has 8 bits
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -117,22 +118,6 @@ def training_step(implementation: Implementation, autoencoder: nn.Module, settin
     return step
 
 
-def restart_peak_memory(device: str) -> None:
-    """Count peak memory from here on."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: VmHWM becomes the present size
-
-
-def peak_memory(device: str) -> int:
-    """Bytes that tensors took on the GPU, or that the process had in memory."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE).group(1))
-
-
 def measure(implementation: Implementation, work: Work, setting: Setting, folder: Path, seconds: float) -> Measurement:
     """One turn: a call to warm up, then another, and more while they fit into so many seconds."""
     autoencoder = open_with(implementation, folder).to(setting.device)
@@ -140,44 +125,12 @@ def measure(implementation: Implementation, work: Work, setting: Setting, folder
     step = make(implementation, autoencoder, setting)
     restart_peak_memory(setting.device)
     outputs = step()
-    times: list[float] = []
-    while not times or sum(times) + times[-1] < seconds:
-        finish(torch.device(setting.device))
-        start = time.perf_counter()
-        step()
-        finish(torch.device(setting.device))
-        times.append(time.perf_counter() - start)
+    fastest = best_time(step, setting.device, seconds)
     kept = None if outputs is None else outputs.float().cpu().clone()  # made in inference mode, not sent as such
-    return Measurement(min(times), peak_memory(setting.device), kept)
-
-
-def matrix_product_rate(setting: Setting) -> float:
-    """Multiply-accumulates per second of a large matrix product; the best of five."""
-    side = 8192 if setting.device == "cuda" else 2048
-    a, b = (torch.rand(side, side, device=setting.device, dtype=DTYPES[setting.precision]) for _ in range(2))
-    times: list[float] = []
-    for _ in range(6):
-        finish(a.device)
-        start = time.perf_counter()
-        a @ b
-        finish(a.device)
-        times.append(time.perf_counter() - start)
-    return side**3 / min(times[1:])
+    return Measurement(fastest, peak_memory(setting.device), kept)
 
 
 # --- comparisons ----------------------------------------------------------------------------------------------------
-
-
-def in_a_new_process(function: Callable, *arguments: object, environment: Mapping[str, str] | None = None):
-    """The result of a call that starts with a fresh interpreter and an empty memory."""
-    before = dict(os.environ)
-    os.environ.update(environment or {})
-    try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(function, *arguments).result()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def compare(setting: Setting, work: Work, folder: Path) -> bool:
@@ -217,7 +170,7 @@ def same_outputs(own: Tensor, theirs: Tensor, setting: Setting) -> bool:
 def share_of_matrix_product(setting: Setting, seconds: dict[Implementation, float]) -> None:
     """Print the rate of each implementation's arithmetic beside that of a large matrix product."""
     macs = setting.batch_size * macs_per_image(setting.resolution)
-    rate = in_a_new_process(matrix_product_rate, setting)
+    rate = in_a_new_process(matrix_product_rate, setting.device, setting.precision)
     shares = ", ".join(f"{name} {macs / each / rate:.0%}" for name, each in seconds.items())
     print(f"         of a matrix product's {rate / 1e9:.0f} GMAC/s: {shares} (every convolution counted in full)")
 
