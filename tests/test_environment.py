@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -52,6 +54,26 @@ def test_every_direct_dependency_is_locked_within_its_bounds(requirement, python
 def test_every_direct_dependency_has_a_lower_bound():
     without = [str(each) for each in DIRECT if not any(part.operator == ">=" for part in each.specifier)]
     assert without == []
+
+
+def test_every_package_that_is_imported_is_a_direct_dependency():
+    own = ("benchmarks", "dcae", "evaluation", "tests", "workflow")
+    imported: dict[str, Path] = {}
+    for path in (path for package in own for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0]: path for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported[node.module.split(".")[0]] = path
+    packages = importlib.metadata.packages_distributions()
+    direct = {canonicalize_name(requirement.name) for requirement in DIRECT}
+    wrong = {
+        name: str(path.relative_to(ROOT))
+        for name, path in imported.items()
+        if name not in sys.stdlib_module_names and name not in own
+        if not direct & set(map(canonicalize_name, packages.get(name, [])))
+    }
+    assert wrong == {}
 
 
 def test_both_pythons_get_the_same_versions():
