@@ -53,7 +53,7 @@ class Jobs:
         return list(found)
 
     def launcher(self, wildcards, resources) -> str:
-        """How a training is started: as one process, one for each GPU of a node, or as tasks on several nodes."""
+        """How training or encoding starts: as one process, one for each GPU of a node, or as tasks on many nodes."""
         if resources.get("mpi"):
             # srun by itself starts one task per node with one core each, whatever the job was given.
             tasks = f"--ntasks-per-node={resources.tasks_per_node} --cpus-per-task={resources.cpus_per_task}"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
-from dcae.benchmark.entries import AutoencoderFields
+from dcae.benchmark.entries import AutoencoderFields, Posterior
 
 PerChannel = float | list[float]
 
@@ -23,7 +23,12 @@ class Autoencoder(nn.Module):
         latent_scale: multiplies latents before a diffusion model sees them, a number or one per channel; ``None``
             until it is known: from the entry, from released weights, or measured when training ends.
         latent_shift: subtracted before scaling, a number or one per channel.
+        latent_posterior: what diffusion models are trained on: the ``mode`` of the posterior, which is what ``encode``
+            gives of an autoencoder without one, a ``sample`` drawn once for each image, or its ``moments``, of which
+            every training step draws anew.
     """
+
+    latent_posterior: Posterior = "mode"
 
     def __init__(
         self,
@@ -41,6 +46,11 @@ class Autoencoder(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Latents [B, c, H/f, W/f], not normalised, of images [B, 3, H, W] in [-1, 1]."""
         raise NotImplementedError
+
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the posterior, each [B, c, H/f, W/f]; of variational autoencoders only."""
+        posterior = self.posterior(images)
+        return posterior.mean, posterior.std
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, 3, H, W], not clamped, of latents [B, c, H/f, W/f] that are not normalised."""

@@ -157,6 +157,7 @@ class DCAE(Autoencoder):
     def __init__(self, entry: DCAEEntry):
         super().__init__(entry.spatial_compression, entry.latent_channels, entry.latent_scale, entry.latent_shift)
         self.entry = entry
+        self.latent_posterior = entry.posterior
         self.encoder = Encoder(entry)
         self.decoder = Decoder(entry)
         self.to(memory_format=torch.channels_last)  # faster than torch's default on CPUs and on GPUs

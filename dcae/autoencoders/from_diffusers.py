@@ -23,13 +23,14 @@ class DiffusersAutoencoder(Autoencoder):
 
     Args:
         model: an instance of one of diffusers' autoencoder classes.
-        entry: gives the numbers of the contract, and whether ``encode`` takes the mode of a posterior or a sample.
+        entry: gives the numbers of the contract, and whether ``encode`` samples a posterior or takes its mode.
     """
 
     def __init__(self, model: nn.Module, entry: DiffusersEntry):
         super().__init__(entry.spatial_compression, entry.latent_channels, entry.latent_scale, entry.latent_shift)
         self.model = model
         self.entry = entry
+        self.latent_posterior = entry.posterior
 
     def posterior(self, images: Tensor) -> DiagonalGaussianDistribution:
         """Distribution of the latents of images [B, 3, H, W], with ``mode()``, ``sample()`` and ``kl()``.

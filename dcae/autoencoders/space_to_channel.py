@@ -21,9 +21,14 @@ class SpaceToChannel(Autoencoder):
         )
         self.autoencoder = autoencoder
         self.factor = factor
+        self.latent_posterior = getattr(autoencoder, "latent_posterior", "mode")
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
         return F.pixel_unshuffle(self.autoencoder.encode(images), self.factor)  # [B, c, H/f, W/f]
+
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = self.autoencoder.moments(images)
+        return F.pixel_unshuffle(mean, self.factor), F.pixel_unshuffle(std, self.factor)
 
     def decode(self, latents: Tensor) -> Tensor:  # [B, c, H/f, W/f]
         return self.autoencoder.decode(F.pixel_shuffle(latents, self.factor))

@@ -54,16 +54,25 @@ class Tiled(Autoencoder):
             if size % f:
                 raise ValueError(f"tiling: {name} is {size}, but must be a multiple of the spatial compression {f}")
         self.autoencoder = autoencoder
+        self.latent_posterior = getattr(autoencoder, "latent_posterior", "mode")
         self.tile, self.overlap = tiling.tile // f, tiling.overlap // f  # in latents
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
+        return self._encoded(images, self.autoencoder.encode)
+
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """As of one posterior; where tiles overlap, means and standard deviations are blended each by themselves."""
+        both = self._encoded(images, lambda tile: torch.cat(self.autoencoder.moments(tile), dim=1))
+        return both.chunk(2, dim=1)
+
+    def _encoded(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         f = self.spatial_compression
         require_multiple_sides(images, f)
         size = images.shape[-2] // f, images.shape[-1] // f
         if max(size) <= self.tile:
-            return self.autoencoder.encode(images)
+            return encode(images)
         return self._blended(
-            size, 1, lambda top, left, height, width: self.autoencoder.encode(
+            size, 1, lambda top, left, height, width: encode(
                 images[..., top * f : (top + height) * f, left * f : (left + width) * f]
             )
         )  # fmt: skip

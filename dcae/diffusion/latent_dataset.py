@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dcae.autoencoders import normalise
 from dcae.diffusion.embeddings import check_labels
-from dcae.diffusion.shards import INDEX, open_shard, shard_lengths, shard_path
-from dcae.files import sha256
+from dcae.diffusion.latents import latent_names
+from dcae.diffusion.posterior import drawn
+from dcae.diffusion.shards import check_identity, open_shards, read_index, verify
 
 
 class LatentDataset:
@@ -25,6 +25,7 @@ class LatentDataset:
         classes: number of classes, 0 if there are none.
         class_names: their names.
         labels: int64 [N].
+        posterior: ``mode`` or ``sample``, or ``moments``, of which every batch can draw anew.
         mean, std: of each channel before normalisation, [c].
         latent_scale, latent_shift: latents are normalised as (latents - shift) * scale.
         identity: what made the latents.
@@ -40,52 +41,53 @@ class LatentDataset:
 
     def __init__(self, folder: Path | str, expected_identity: dict[str, Any] | None = None):
         self.folder = Path(folder)
-        if not (self.folder / INDEX).is_file():
-            raise FileNotFoundError(f"{self.folder / INDEX}: no such file; encode the data set (again) to complete it")
-        self._index = json.loads((self.folder / INDEX).read_text())
+        self._index = read_index(self.folder, "the data set")
         self.identity = self._index["identity"]
-        if expected_identity is not None:
-            self._check_identity(expected_identity)
+        check_identity(self.folder, "latents", self.identity, expected_identity)
         self.shape = tuple(self._index["shape"])
         self.class_names = self._index["classes"]
         self.classes = len(self.class_names)
+        self.posterior = self._index["posterior"]
         self.mean, self.std = torch.tensor(self._index["mean"]), torch.tensor(self._index["std"])
         self.latent_scale, self.latent_shift = self._index["latent_scale"], self._index["latent_shift"]
-        lengths = shard_lengths(len(self), self._index["shard_size"])
-        opened = [open_shard(shard_path(self.folder, n), length, self.shape) for n, length in enumerate(lengths)]
-        self._shards = [latents for latents, _ in opened]
-        self.labels = torch.cat([labels for _, labels in opened])
+        names = latent_names(self.posterior)
+        self._shard_size = self._index["shard_size"]
+        opened = open_shards(self.folder, self._index, (*names, "labels"), (*[self.shape] * len(names), ()))
+        self._parts = [[shard[name].numpy() for shard in opened] for name in names]
+        self.labels = torch.cat([shard["labels"] for shard in opened])
         check_labels(self.labels, max(self.classes, 1))
-
-    def _check_identity(self, expected: dict[str, Any]) -> None:
-        actual, expected = self.identity, json.loads(json.dumps(expected))
-        differences = [
-            f"{field} {actual.get(field)!r}, expected {expected.get(field)!r}"
-            for field in sorted(actual | expected)
-            if actual.get(field) != expected.get(field)
-        ]
-        if differences:
-            raise ValueError(
-                f"{self.folder}: these latents were made by something else: {'; '.join(differences)}; encode again"
-            )
 
     def __len__(self) -> int:
         return self._index["count"]
 
-    def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised latents [B, c, h, w] and labels [B]; raises ``IndexError`` for an index outside 0 ... N - 1."""
-        indices = torch.as_tensor(indices, dtype=torch.long)
-        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
-            raise IndexError(f"{self.folder} holds {len(self)} latents, index {int(indices.max())} is asked for")
-        numbers, offsets = indices // self._index["shard_size"], indices % self._index["shard_size"]
-        latents = torch.empty(len(indices), *self.shape)
-        for number in numbers.unique():
-            here = numbers == number
-            latents[here] = self._shards[number][offsets[here]]
-        return normalise(self, latents), self.labels[indices]
+    def batch(self, indices: Sequence[int] | Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Normalised latents [B, c, h, w] and labels [B].
+
+        Args:
+            indices: of images.
+            noise: standard normal [B, c, h, w], of draws from posteriors whose moments are cached. Without it they
+                are seen through their means.
+
+        Raises:
+            IndexError: an index outside 0 ... N - 1.
+            ValueError: noise is given, but there are no moments to draw with.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"{self.folder} holds {len(self)} latents, index {indices.max()} is asked for")
+        if noise is not None and self.posterior != "moments":
+            raise ValueError(f"{self.folder}: posterior is {self.posterior}, so nothing is left to draw")
+        parts = [self._gathered(shards, indices) for shards in (self._parts if noise is not None else self._parts[:1])]
+        latents = drawn(self, *parts, noise) if noise is not None else drawn(self, *parts)
+        return latents, self.labels[torch.from_numpy(indices)]
+
+    def _gathered(self, shards: list[np.ndarray], indices: np.ndarray) -> Tensor:
+        """Copies of single latents out of the mapped shards; numpy does one of them faster than torch."""
+        found = np.empty((len(indices), *self.shape), dtype=np.float32)
+        for row, index in zip(found, indices.tolist(), strict=True):
+            row[...] = shards[index // self._shard_size][index % self._shard_size]
+        return torch.from_numpy(found)
 
     def verify(self) -> None:
         """Read every shard and raise ``ValueError`` for one whose sha256 is not that of the index."""
-        for name, expected in self._index["shards"].items():
-            if sha256(self.folder / name) != expected:
-                raise ValueError(f"{self.folder / name}: damaged (sha256 differs); delete it and encode again")
+        verify(self.folder, self._index)

@@ -1,33 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data set's latents, encoded once: shards of safetensors, and an ``index.json`` that says what they are.
 
-A folder holds
+A folder (module ``shards`` says how it is filled) holds
 
-- ``identity.json``: what the latents are made by, written first;
-- ``shard-00000.safetensors`` ...: ``latents`` float32 [n, c, h, w], not normalised, and ``labels`` int64 [n];
-- ``index.json``: count, shape, classes, latent scale and shift, mean and standard deviation of each channel, and the
-  sha256 of each shard; written last, so a folder that has it is complete.
+- ``shard-00000-….safetensors`` …: ``labels`` int64 [n], and not normalised, in float32 [n, c, h, w], ``latents``, or
+  ``mean`` and ``std`` where every training step draws anew from the posterior;
+- ``index.json``: count, shape, classes, posterior, latent scale and shift, mean and standard deviation of each channel.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from dcae.benchmark.record import write_atomically
 from dcae.diffusion.embeddings import check_labels
-from dcae.diffusion.shards import IDENTITY, INDEX, open_shard, shard_lengths, shard_path
-from dcae.files import sha256
+from dcae.diffusion.posterior import encode_pixels, posterior_noise, posterior_of
+from dcae.diffusion.shards import Shard, write_shards
 
-FORMAT = 1
+FORMAT = 2
 
 
 def _plain(value: Any) -> Any:
@@ -35,56 +30,45 @@ def _plain(value: Any) -> Any:
     return value.flatten().tolist() if isinstance(value, Tensor) else value
 
 
-def _start(folder: Path, plan: dict[str, Any]) -> None:
-    """Make the folder ready for this plan; latents of another one are removed."""
-    content = json.dumps(plan, indent=1, sort_keys=True) + "\n"
-    path = folder / IDENTITY
-    if not path.is_file() or path.read_text() != content:
-        for stale in [folder / INDEX, path, *folder.glob("shard-*.safetensors")]:
-            stale.unlink(missing_ok=True)
-        write_atomically(path, content)
-
-
 def _collate(samples: list) -> tuple[Tensor, Tensor]:
     return torch.stack([sample.image for sample in samples]), torch.tensor([sample.label for sample in samples])
 
 
-@torch.no_grad()
-def _encode(autoencoder: nn.Module, batches: DataLoader, classes: int) -> dict[str, Tensor]:
-    """Latents and labels of some images."""
+def latent_names(posterior: str) -> tuple[str, ...]:
+    """The tensors of a shard that hold latents."""
+    return ("mean", "std") if posterior == "moments" else ("latents",)
+
+
+def _encode(autoencoder: nn.Module, batches: DataLoader, start: int, classes: int, seed: int) -> Shard:
+    """Latents and labels of some images; ``start`` is the index of the first."""
     device = next(autoencoder.parameters(), torch.empty(0)).device
-    latents, labels = [], []
-    for images, batch_labels in batches:  # uint8 [B, 3, R, R], int64 [B]
-        check_labels(batch_labels, max(classes, 1))
-        latents.append(autoencoder.encode(images.to(device).float() / 127.5 - 1).float().cpu().contiguous())
-        labels.append(batch_labels)
-        if not torch.isfinite(latents[-1]).all():
-            raise ValueError("the autoencoder's latents are not finite; check its weights")
-    return {"latents": torch.cat(latents), "labels": torch.cat(labels)}
+    posterior = posterior_of(autoencoder)
+    parts: dict[str, list[Tensor]] = {"labels": []} | {name: [] for name in latent_names(posterior)}
+    for images, labels in batches:  # uint8 [B, 3, R, R], int64 [B]
+        check_labels(labels, max(classes, 1))
+        mean, std = encode_pixels(autoencoder, images.to(device))
+        if posterior == "sample":
+            noise = posterior_noise(seed, range(start, start + len(mean)), mean.shape[1:])
+            mean = torch.addcmul(mean, std, noise.to(device))
+        start += len(labels)
+        parts["labels"].append(labels)
+        for name, value in zip(latent_names(posterior), (mean, std), strict=False):
+            parts[name].append(value.cpu())
+    return {name: torch.cat(values) for name, values in parts.items()}
 
 
-def _write_shard(path: Path, content: dict[str, Tensor]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(content, temporary)
-    os.replace(temporary, path)
+def _statistics(shards: list[Shard]) -> dict[str, Any]:
+    """Shape, and each channel's mean and standard deviation over all latents, accumulated in float64.
 
-
-def _statistics(shards: list[Tensor]) -> dict[str, list[float]]:
-    """Mean and standard deviation of each channel over all shards [n, c, h, w], accumulated in float64."""
-    count = sum(shard.numel() // shard.shape[1] for shard in shards)
-    mean = sum(shard.double().sum(dim=(0, 2, 3)) for shard in shards) / count
-    variance = sum((shard.double() - mean[:, None, None]).square().sum(dim=(0, 2, 3)) for shard in shards) / count
-    return {"mean": mean.tolist(), "std": variance.sqrt().tolist()}
-
-
-def _write_index(folder: Path, plan: dict[str, Any]) -> None:
-    lengths = shard_lengths(plan["count"], plan["shard_size"])
-    paths = [shard_path(folder, number) for number in range(len(lengths))]
-    shape = open_shard(paths[0], lengths[0])[0].shape[1:]
-    shards = [open_shard(path, length, shape)[0] for path, length in zip(paths, lengths, strict=True)]
-    hashes = {path.name: sha256(path) for path in paths}
-    index = {**plan, "shape": list(shape), **_statistics(shards), "shards": hashes}
-    write_atomically(folder / INDEX, json.dumps(index, indent=1) + "\n")
+    Of moments, those of samples: the variance within the posteriors is part of it.
+    """
+    means = [shard["latents" if "latents" in shard else "mean"] for shard in shards]  # [n, c, h, w]
+    over = (0, 2, 3)
+    count = sum(each.numel() // each.shape[1] for each in means)
+    mean = sum(each.double().sum(dim=over) for each in means) / count
+    total = sum((each.double() - mean[:, None, None]).square().sum(dim=over) for each in means)
+    total = total + sum(shard["std"].double().square().sum(dim=over) for shard in shards if "std" in shard)
+    return {"shape": list(means[0].shape[1:]), "mean": mean.tolist(), "std": (total / count).sqrt().tolist()}
 
 
 def encode_dataset(
@@ -97,14 +81,18 @@ def encode_dataset(
     shard_size: int = 1024,
     workers: int = 0,
     seed: int = 0,
+    process: int = 0,
+    processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Encode a data set's images, shard by shard; the same call again goes on with the shards that are missing.
 
-    Latents of another identity in the folder are removed first.
+    Latents of another identity in the folder are replaced. Several processes, on one machine or many, fill one folder
+    together if each is given its number; they need not know of each other.
 
     Args:
         autoencoder: with ``encode``, ``latent_scale`` and ``latent_shift``; in evaluation mode, on the device to use.
+            ``latent_posterior`` says whether the mode of a posterior is kept, a sample, or its moments.
         dataset: item i has ``image`` uint8 [3, R, R] and ``label``; ``classes`` lists the names.
         folder: made if need be.
         identity: what decides the latents (autoencoder, weights, data set, resolution, ...), as JSON.
@@ -112,39 +100,36 @@ def encode_dataset(
         batch_size: images at a time.
         shard_size: images per shard.
         workers: processes that read images.
-        seed: for autoencoders that sample their posterior; each shard's samples are drawn anew from it.
-        progress: called with the number of images that are done, and of all.
+        seed: of samples of posteriors; that of image i is drawn from (seed, i).
+        process, processes: this process takes the shards ``process``, ``process + processes``, ….
+        progress: called with the number of this process's images that are done, and of all of them.
 
     Raises:
         ValueError: no ``latent_scale``, no images, a label that is no class, or latents that are not finite.
     """
-    folder, count = Path(folder), len(dataset) if first is None else min(first, len(dataset))
+    count = len(dataset) if first is None else min(first, len(dataset))
     if autoencoder.latent_scale is None:
         raise ValueError("the autoencoder has no latent_scale: give one in its entry, or train it (which measures it)")
     if count == 0:
         raise ValueError("there are no images to encode")
+    classes = list(dataset.classes)
     plan = {
         "format": FORMAT,
         "identity": identity,
         "count": count,
-        "classes": list(dataset.classes),
+        "classes": classes,
+        "posterior": posterior_of(autoencoder),
         "latent_scale": _plain(autoencoder.latent_scale),
         "latent_shift": _plain(autoencoder.latent_shift) or 0.0,
         "shard_size": shard_size,
         "seed": seed,
     }
-    _start(folder, plan)
-    lengths = shard_lengths(count, shard_size)
-    missing = [number for number in range(len(lengths)) if not shard_path(folder, number).is_file()]
-    for number in missing:
-        start = number * shard_size
-        images = Subset(dataset, range(start, start + lengths[number]))
+
+    def make(start: int, length: int) -> Shard:
+        images = Subset(dataset, range(start, start + length))
         batches = DataLoader(images, batch_size, num_workers=workers, collate_fn=_collate)
-        with torch.random.fork_rng():
-            torch.manual_seed((seed << 20) + number)
-            content = _encode(autoencoder, batches, len(dataset.classes))
-        _write_shard(shard_path(folder, number), content)
-        if progress:
-            progress(start + lengths[number], count)
-    if missing or not (folder / INDEX).is_file():
-        _write_index(folder, plan)
+        with torch.random.fork_rng():  # code of users may draw from torch's global generator
+            torch.manual_seed((seed << 20) + start)
+            return _encode(autoencoder, batches, start, len(classes), seed)
+
+    write_shards(Path(folder), plan, make, _statistics, process, processes, progress)

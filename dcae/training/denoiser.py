@@ -94,7 +94,8 @@ class DenoiserTraining:
 def fingerprint(latents: Path) -> str:
     """Digest of the latents themselves and of how they are normalised, whatever code and configuration made them."""
     index = json.loads((latents / "index.json").read_text())
-    return digest({name: index[name] for name in ("shards", "shape", "classes", "latent_scale", "latent_shift")})
+    how = {name: index[name] for name in ("shape", "classes", "latent_scale", "latent_shift")}
+    return digest({**how, "shards": list(index["shards"].values())})
 
 
 def train_denoiser(

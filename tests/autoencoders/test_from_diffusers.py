@@ -4,9 +4,13 @@
 import diffusers
 import pytest
 import torch
+from torch.nn.functional import pixel_unshuffle
 
-from dcae.autoencoders import load, save
-from dcae.benchmark import ConfigError
+from dcae.autoencoders import load, normalise, save
+from dcae.autoencoders.space_to_channel import SpaceToChannel
+from dcae.autoencoders.tiling import Tiled
+from dcae.benchmark import Config, ConfigError
+from dcae.benchmark.entries import Pretrained, Tiling
 from dcae.weights import WeightsError
 from tests.autoencoders.small import dc_ae, kl
 
@@ -64,6 +68,50 @@ def test_pretrained_folder_gives_weights_and_scale(tmp_path):
     assert load({**entry, "latent_scale": 0.5}).latent_scale == 0.5
     assert torch.equal(autoencoder.encode(images), theirs.encode(images).latent_dist.mode())
     assert all(parameter.is_meta for parameter in load(entry, device="meta").parameters())
+
+
+def test_flux_vae_with_its_shift_and_as_in_the_paper_without(tmp_path):
+    """From a folder that diffusers saved, at tiny widths; scale and shift are those of the released config.json."""
+    theirs = diffusers.AutoencoderKL(
+        block_out_channels=[8] * 4, down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        latent_channels=16, norm_num_groups=4, use_quant_conv=False, use_post_quant_conv=False,
+        scaling_factor=0.3611, shift_factor=0.1159,
+    )  # fmt: skip
+    theirs.save_pretrained(tmp_path / "vae")
+    place = Pretrained(id=str(tmp_path), subfolder="vae")
+    entries = {name: Config().entry("autoencoders", name) for name in ("flux-vae", "flux-vae-shift-ignored")}
+    made = {name: load(entry.model_copy(update={"pretrained": place})) for name, entry in entries.items()}
+    assert (made["flux-vae"].latent_scale, made["flux-vae"].latent_shift) == (0.3611, 0.1159)
+    assert made["flux-vae"].latent_posterior == "moments"
+    ignored = made["flux-vae-shift-ignored"]
+    assert (ignored.latent_scale, ignored.latent_shift, ignored.latent_posterior) == (0.3611, 0, "sample")
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        mean, std = ignored.moments(images)
+        posterior = theirs.encode(images).latent_dist
+    assert torch.equal(mean, posterior.mean) and torch.equal(std, posterior.std)
+    torch.testing.assert_close(normalise(made["flux-vae"], mean), (mean - 0.1159) * 0.3611)
+    torch.testing.assert_close(normalise(ignored, mean), mean * 0.3611)
+
+
+@pytest.mark.parametrize("entry", [{"factor": 2}, {"tile": 32, "overlap": 8}], ids=["space-to-channel", "tiling"])
+def test_moments_go_through_what_stands_around_an_autoencoder(entry):
+    autoencoder, images = load(kl(posterior="moments")), torch.rand(1, 3, 32, 32) * 2 - 1
+    _, std = autoencoder.moments(images)
+    if "factor" in entry:
+        around, expected = SpaceToChannel(autoencoder, **entry), pixel_unshuffle(std, 2)
+    else:
+        around, expected = Tiled(autoencoder, Tiling(**entry)), std
+    assert around.latent_posterior == "moments"
+    assert torch.equal(around.moments(images)[1], expected)
+    assert torch.equal(around.moments(images)[0], around.encode(images))
+
+
+def test_a_posterior_needs_a_variational_dc_ae():
+    with pytest.raises(ConfigError, match="posterior is moments, but without variational: true there is none"):
+        load(dc_ae(posterior="moments"))
+    assert load(dc_ae(posterior="moments", variational=True)).latent_posterior == "moments"
 
 
 def test_pretrained_pickles_are_refused(tmp_path):

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcae.diffusion import LatentDataset, encode_dataset
-from tests.diffusion.images import Images, Unshuffle
+from dcae.diffusion.posterior import posterior_noise
+from tests.diffusion.images import Images, Unshuffle, Variational, shard
 
 IDENTITY = {"autoencoder": "unshuffle", "weights": "1234", "resolution": 8}
 
@@ -49,6 +50,25 @@ def test_scale_and_shift_per_channel(tmp_path):
     assert torch.allclose(LatentDataset(tmp_path).batch([0, 1, 2])[0], expected, atol=1e-6)
 
 
+def test_every_draw_from_cached_moments_is_new(tmp_path):
+    encode_dataset(Variational("moments"), Images(6), tmp_path, IDENTITY, shard_size=4)
+    data = LatentDataset(tmp_path)
+    means, _ = data.batch(range(6))
+    assert torch.equal(means, Images(6).latents())
+    noise = posterior_noise(0, range(6), data.shape)
+    drawn, _ = data.batch(range(6), noise)
+    std = 0.1 + 0.1 * (means / 2 + 0.25).abs()
+    torch.testing.assert_close(drawn, means + 2 * std * noise, rtol=0, atol=1e-5)  # a few roundings of values below 3
+    later, _ = data.batch(range(6), posterior_noise(0, range(6, 12), data.shape))
+    assert (later != drawn).all()
+    assert torch.equal(posterior_noise(0, [4, 5], data.shape), noise[4:])
+
+
+def test_nothing_is_left_to_draw_where_modes_are_cached(folder):
+    with pytest.raises(ValueError, match="posterior is mode, so nothing is left to draw"):
+        LatentDataset(folder).batch([0], torch.zeros(1, 48, 2, 2))
+
+
 def test_an_index_outside_is_refused(folder):
     for indices in ([11], [-1]):
         with pytest.raises(IndexError, match="holds 11 latents"):
@@ -65,28 +85,28 @@ def test_latents_made_by_something_else_are_refused_naming_both(folder):
 
 
 def test_a_shard_cut_short_is_refused_naming_it(folder):
-    shard = folder / "shard-00001.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"shard-00001\.safetensors: no whole shard .* delete it and encode again"):
+    damaged = shard(folder, 1)
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard .* delete it and encode again"):
         LatentDataset(folder)
-    shard.unlink()
-    with pytest.raises(ValueError, match=r"shard-00001\.safetensors: no whole shard"):
+    damaged.unlink()
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard"):
         LatentDataset(folder)
 
 
 def test_a_shard_of_another_length_is_refused(folder):
-    (folder / "shard-00001.safetensors").write_bytes((folder / "shard-00002.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=r"shard-00001\.safetensors: holds latents \(3, 48, 2, 2\) and 3 labels"):
+    shard(folder, 1).write_bytes(shard(folder, 2).read_bytes())
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: holds latents \[3, 48, 2, 2\], labels \[3\]"):
         LatentDataset(folder)
 
 
 def test_a_flipped_bit_is_found_by_verify(folder):
     LatentDataset(folder).verify()
-    shard = folder / "shard-00001.safetensors"
-    content = bytearray(shard.read_bytes())
+    damaged = shard(folder, 1)
+    content = bytearray(damaged.read_bytes())
     content[-1000] ^= 1
-    shard.write_bytes(content)
-    with pytest.raises(ValueError, match=r"shard-00001\.safetensors: damaged"):
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: damaged"):
         LatentDataset(folder).verify()
 
 

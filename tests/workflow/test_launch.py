@@ -42,12 +42,12 @@ def fresh_clone(tmp_path_factory) -> Clone:
     return copy_repository(tmp_path_factory.mktemp("launch") / "clone")
 
 
-@pytest.mark.parametrize("rule", ["train_autoencoder", "train_denoiser"])
+@pytest.mark.parametrize("rule", ["train_autoencoder", "train_denoiser", "encode_latents"])
 def test_many_nodes_asked_for_reach_the_command(fresh_clone, rule):
     asked = [f"{rule}:{name}={value}" for name, value in ON_TWO_NODES.items()]
     done = fresh_clone.snakemake("--dry-run", "--profile", "slurm", "--set-resources", *asked)
-    what = rule.removeprefix("train_")
-    assert set(re.findall(rf"Shell command: (.*) train {what} {TINY} ", done.stdout)) == {SRUN}
+    what = {"encode_latents": "encode"}.get(rule, rule.replace("_", " "))
+    assert set(re.findall(rf"Shell command: (.*) {what} {TINY} ", done.stdout)) == {SRUN}
 
 
 def errors(clone: Clone, phase: str) -> list[float]:

@@ -137,7 +137,7 @@ def _latents(model) -> str:
     side = 2 * model.spatial_compression
     output = model.model.encode(torch.empty(1, 3, side, side, device="meta"))
     if hasattr(output, "latent_dist"):
-        return f"latent_dist.{model.entry.posterior}()"
+        return f"latent_dist.{'mode' if model.entry.posterior == 'mode' else 'sample'}()"
     return "latent" if hasattr(output, "latent") else "latents"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dcae.training.processes import own_cores
+from dcae.training.processes import join_slurm_step, own_cores
 
 BenchmarkFile = Annotated[Path, typer.Argument(metavar="BENCHMARK", help="for example config/demo.yaml")]
 AutoencoderName = Annotated[str, typer.Option("--autoencoder", help="entry in config/autoencoders")]
@@ -41,3 +41,15 @@ def device() -> str:
     chosen = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"device: {chosen}, CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}", flush=True)
     return chosen
+
+
+def share_of_work() -> tuple[int, int, str]:
+    """Number of this process, how many torchrun or srun started, and the device of this one."""
+    join_slurm_step()
+    chosen = device()
+    if chosen == "cuda":
+        import torch
+
+        chosen = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+        torch.cuda.set_device(chosen)
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)), chosen

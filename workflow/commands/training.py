@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,15 +54,30 @@ def train_autoencoder(
 def latents_identity(
     benchmark: Benchmark, dataset: str, resolution: int, autoencoder: str, weights: Path | None
 ) -> dict[str, str]:
-    """What made a folder of latents; whoever reads latents of another identity refuses them."""
+    """What made a folder of latents; whoever reads latents of another identity refuses them.
+
+    Digests tell everything apart; what stands here besides is for the error, which names what differs.
+    """
+    entry = benchmark.autoencoder(autoencoder)
+    stored = json.loads((weights / "config.json").read_text()) if weights else {}
+    below = entry
+    while below.kind == "space-to-channel":
+        below = benchmark.autoencoder(below.autoencoder)
     return {
         "autoencoder": autoencoder,
         "dataset": dataset,
         "resolution": str(resolution),
+        "posterior": getattr(below, "posterior", "mode"),
+        "latent_scale": str(_first_given(entry.latent_scale, stored.get("scaling_factor"), "as released")),
+        "latent_shift": str(_first_given(entry.latent_shift, stored.get("shift_factor"), "as released")),
         "config": digests.latents_digest(benchmark, dataset, resolution, autoencoder),
         "code": code_of("encode", benchmark, [dataset], autoencoder),
         "weights": sha256(weights / "diffusion_pytorch_model.safetensors") if weights else "none",
     }
+
+
+def _first_given(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
 
 
 def encode(
@@ -72,21 +88,28 @@ def encode(
     output: options.Output,
     weights: options.Weights = None,
 ) -> None:
-    """Encode a data set's training images once; resumes shard by shard."""
+    """Encode a data set's training images once; resumes shard by shard.
+
+    Several processes share the shards, each with a GPU of its own, if torchrun or srun starts them:
+    torchrun --standalone --nproc-per-node 8 --no-python -- dcae encode …
+    """
     from dcae.autoencoders import load
     from dcae.data import open_dataset
     from dcae.diffusion import encode_dataset
 
+    process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)
-    device = options.device()
     model = load(benchmark.autoencoder(autoencoder), weights=weights, config=benchmark.config, device=device)
+    which = f"  process {process + 1}/{processes}" if processes > 1 else ""
     encode_dataset(
         model,
         open_dataset(benchmark.dataset(dataset), "train", resolution),
         folder=output,
         identity=latents_identity(benchmark, dataset, resolution, autoencoder, weights),
         seed=benchmark.seed,
-        progress=lambda done, images: print(f"{autoencoder}  {done}/{images} images", flush=True),
+        process=process,
+        processes=processes,
+        progress=lambda done, images: print(f"{autoencoder}{which}  {done}/{images} images", flush=True),
     )
 
 

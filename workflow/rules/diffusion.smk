@@ -15,6 +15,7 @@ rule encode_latents:
         runtime=1440,
     params:
         file=jobs.file,
+        launch=jobs.launcher,
         weights=jobs.weights_option,
         folder=lambda wildcards, output: dirname(output[0]),
         config=jobs.latents_config,
@@ -22,7 +23,7 @@ rule encode_latents:
     message:
         "latents of {wildcards.dataset} at {wildcards.resolution} px by {wildcards.autoencoder}"
     shell:
-        "dcae encode {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
+        "{params.launch} encode {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --output {params.folder}"
         " 2>&1 | tee -i {log}"
 

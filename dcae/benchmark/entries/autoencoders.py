@@ -66,6 +66,9 @@ class Pretrained(Settings):
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the file of DC-AE weights")
 
 
+Posterior = Literal["mode", "sample", "moments"]
+POSTERIOR = "what diffusion models are trained on: mode, a sample drawn once, or moments: a new sample at every step"
+
 BlockKind = Literal["ResBlock", "EfficientViTBlock", "TransformerBlock"]
 
 
@@ -100,7 +103,14 @@ class DCAEEntry(AutoencoderFields):
     shortcut: Literal["released-code", "paper-text", "none"] = "released-code"
     decoder_output_act: Literal["ReLU", "SiLU"] = "ReLU"
     variational: bool = Field(False, description="a Gaussian posterior instead of a latent, for training with kl")
+    posterior: Posterior = Field("mode", description=POSTERIOR)
     pretrained: Pretrained | None = None
+
+    @model_validator(mode="after")
+    def _posterior_is_there(self):
+        if self.posterior != "mode" and not self.variational:
+            raise ValueError(f"posterior is {self.posterior}, but without variational: true there is none")
+        return self
 
     @model_validator(mode="after")
     def _compression_follows_from_stages(self):
@@ -119,7 +129,7 @@ class DiffusersEntry(AutoencoderFields):
     class_name: str = Field(alias="class", description="for example AutoencoderKL")
     config: dict[str, Any] | None = None
     pretrained: Pretrained | None = None
-    posterior: Literal["mode", "sample"] = "mode"
+    posterior: Posterior = Field("mode", description=POSTERIOR)
     initialisation: Literal["library", "he-normal"] = Field(
         "library",
         description="random weights as diffusers draws them, or with zero biases so that tiny networks learn at once",
