@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from dcae.diffusion.embeddings import check_labels
-from dcae.diffusion.latents import latent_names
 from dcae.diffusion.posterior import drawn
-from dcae.diffusion.shards import check_identity, open_shards, read_index, verify
+from dcae.diffusion.shards import check_identity, latent_names, open_shards, read_index, verify
 
 
 class LatentDataset:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from dcae.diffusion.embeddings import check_labels
-from dcae.diffusion.posterior import encode_pixels, posterior_noise, posterior_of
-from dcae.diffusion.shards import Shard, write_shards
+from dcae.diffusion.encoding import encode_pixels, posterior_of
+from dcae.diffusion.posterior import posterior_noise
+from dcae.diffusion.shards import Shard, latent_names, write_shards
 
 FORMAT = 2
 
@@ -32,11 +33,6 @@ def _plain(value: Any) -> Any:
 
 def _collate(samples: list) -> tuple[Tensor, Tensor]:
     return torch.stack([sample.image for sample in samples]), torch.tensor([sample.label for sample in samples])
-
-
-def latent_names(posterior: str) -> tuple[str, ...]:
-    """The tensors of a shard that hold latents."""
-    return ("mean", "std") if posterior == "moments" else ("latents",)
 
 
 def _encode(autoencoder: nn.Module, batches: DataLoader, start: int, classes: int, seed: int) -> Shard:

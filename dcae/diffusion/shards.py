@@ -29,6 +29,11 @@ ANY_SHARD = "shard-*.safetensors"
 Shard = dict[str, Tensor]
 
 
+def latent_names(posterior: str) -> tuple[str, ...]:
+    """The tensors of a shard that hold latents."""
+    return ("mean", "std") if posterior == "moments" else ("latents",)
+
+
 def shard_lengths(count: int, shard_size: int) -> list[int]:
     """How many images each shard holds: all but the last one ``shard_size``."""
     return [min(shard_size, count - start) for start in range(0, count, shard_size)]
