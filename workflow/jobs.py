@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training, digests
 from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.entries import digest
-from workflow.steps import code_of
+from workflow.steps import code_of, code_of_denoiser
 
 TABLES = ("table1", "table2", "table3")
 FIGURES = (
@@ -87,6 +88,16 @@ class Jobs:
     def weights_option(self, wildcards) -> str:
         training = self.benchmark.final_training(wildcards.autoencoder)
         return f"--weights {self._weights_folder(training)}" if training else ""
+
+    def latents(self, wildcards) -> list[str]:
+        """The index of the latents that a diffusion model is trained on; none if it encodes images on the fly."""
+        if self.benchmark.recipe(self.benchmark.diffusion(wildcards.diffusion).recipe).latents == "on-the-fly":
+            return []
+        folder = f"{wildcards.dataset}-{wildcards.resolution}"
+        return [self._results("latents", folder, wildcards.autoencoder, "index.json")]
+
+    def latents_option(self, wildcards) -> str:
+        return "".join(f"--latents {os.path.dirname(index)}" for index in self.latents(wildcards))
 
     def _reconstruction_files(self, folder: str, ending: str) -> list[str]:
         return [
@@ -188,7 +199,7 @@ class Jobs:
         return digests.denoiser_digest(self.benchmark, self._generation_cell(wildcards))
 
     def denoiser_code(self, wildcards) -> str:
-        return code_of("train_denoiser", self.benchmark, diffusion=wildcards.diffusion)
+        return code_of_denoiser(self.benchmark, self._generation_cell(wildcards))
 
     def generation_config(self, wildcards) -> str:
         return digests.generation_digest(self.benchmark, self._generation_cell(wildcards))

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dcae.benchmark import Benchmark
+from dcae.benchmark import Benchmark, GenerationCell
+from dcae.benchmark.entries import digest
 from dcae.benchmark.sources import code_digest
 
 # The modules of each step; what they import counts too.
@@ -40,3 +41,12 @@ def code_of(
     if diffusion:
         kinds.add(benchmark.diffusion(diffusion).kind)
     return code_digest(MODULES[step], frozenset(kinds), factory)
+
+
+def code_of_denoiser(benchmark: Benchmark, cell: GenerationCell) -> str:
+    """Digest of the code of a cell's training; where that encodes images itself, of the code for it, too."""
+    training = code_of("train_denoiser", benchmark, diffusion=cell.diffusion)
+    if benchmark.recipe(benchmark.diffusion(cell.diffusion).recipe).latents == "cached":
+        return training
+    encoding = code_of("encode", benchmark, [cell.dataset], cell.autoencoder)
+    return digest(training, encoding, code_digest(("dcae.diffusion.on_the_fly",)))

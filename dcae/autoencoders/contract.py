@@ -81,7 +81,7 @@ class Scaled(Protocol):
 def normalise(by: Scaled, latents: Tensor) -> Tensor:
     """Latents as a diffusion model sees them: ``(latents - shift) * scale``, same shape."""
     scale, shift = _scale_and_shift(by, latents)
-    return (latents - shift) * scale
+    return latents * scale if isinstance(shift, float) and shift == 0 else (latents - shift) * scale
 
 
 def denormalise(by: Scaled, latents: Tensor) -> Tensor:

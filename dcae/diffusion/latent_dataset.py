@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dcae.diffusion.embeddings import check_labels
-from dcae.diffusion.posterior import drawn
+from dcae.diffusion.posterior import drawn, posterior_noise
 from dcae.diffusion.shards import check_identity, latent_names, open_shards, read_index, verify
 
 
@@ -58,6 +58,19 @@ class LatentDataset:
 
     def __len__(self) -> int:
         return self._index["count"]
+
+    def condition(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
+        """What the images of a batch are known by: labels [B]."""
+        return (self.labels[torch.tensor(indices)],)
+
+    def read(self, indices: Sequence[int], draws: Sequence[int], seed: int) -> tuple[Tensor, ...]:
+        """Normalised latents [B, c, h, w] of images, each for the draw of that number, which decides its sample."""
+        noise = posterior_noise(seed, draws, self.shape) if self.posterior == "moments" else None
+        return self.batch(indices, noise)[:1]
+
+    def latents(self, latents: Tensor) -> Tensor:
+        """What ``read`` returned; images that are encoded on the fly (``on_the_fly``) become latents here."""
+        return latents
 
     def batch(self, indices: Sequence[int] | Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Normalised latents [B, c, h, w] and labels [B].

@@ -172,6 +172,7 @@ def draw_training_inputs(
     null_label: int,
     recipe: DiffusionRecipe,
     generator: torch.Generator,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What is random about a training step, from one generator and on its device.
 
@@ -181,6 +182,7 @@ def draw_training_inputs(
         null_label: of the denoiser.
         recipe: its label dropout and number of timesteps.
         generator: of this step.
+        out: where the noise goes, [B, c, h, w].
 
     Returns:
         labels [B], timesteps [B] in 0 ... T - 1, noise [B, c, h, w].
@@ -188,5 +190,5 @@ def draw_training_inputs(
     count, device = len(labels), generator.device
     dropped = torch.rand(count, generator=generator, device=device) < recipe.label_dropout
     timesteps = torch.randint(recipe.noise_schedule.timesteps, (count,), generator=generator, device=device)
-    noise = torch.randn(count, *latent_shape, generator=generator, device=device)
+    noise = torch.randn(count, *latent_shape, generator=generator, device=device, out=out)
     return torch.where(dropped, null_label, labels.to(device)), timesteps, noise

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of a diffusion model on cached latents."""
+"""Training of a diffusion model on latents, cached or encoded on the fly."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -18,8 +18,27 @@ from dcae.diffusion import LatentDataset, build_denoiser, diffusion_losses, draw
 from dcae.training import engine
 from dcae.training.batches import Batch, batches, split
 from dcae.training.optimisers import MovingAverage, Updater
-from dcae.training.randomness import generator, seeded
+from dcae.training.randomness import derived_seed, seeded
 from dcae.training.trackers import LogWith
+
+
+class Latents(Protocol):
+    """What trainings read: ``LatentDataset`` or ``EncodedOnTheFly``.
+
+    ``condition(indices)`` and ``read(indices, draws, seed)`` run in the loader's processes, ``latents(*read)`` on the
+    device of the training.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+
+    def __len__(self) -> int: ...
+
+    def condition(self, indices: Sequence[int]) -> tuple[Tensor, ...]: ...
+
+    def read(self, indices: Sequence[int], draws: Sequence[int], seed: int) -> tuple[Tensor, ...]: ...
+
+    def latents(self, *read: Tensor) -> Tensor: ...
 
 
 class Objective(nn.Module):
@@ -38,9 +57,9 @@ class DenoiserTraining:
     """One training of one denoiser, in the parts that the training loop calls (``engine.Task``)."""
 
     def __init__(
-        self, denoiser: nn.Module, recipe: DiffusionRecipe, latents: LatentDataset, seed: int, accelerator: Accelerator
+        self, denoiser: nn.Module, recipe: DiffusionRecipe, latents: Latents, seed: int, accelerator: Accelerator
     ):
-        self.recipe, self.latents, self.seed, self.accelerator = recipe, latents, seed, accelerator
+        self.recipe, self.data, self.seed, self.accelerator = recipe, latents, seed, accelerator
         self.denoiser = denoiser.to(accelerator.device)
         self.average = MovingAverage(self.denoiser, recipe.ema) if recipe.ema else None
         self.losses = engine.prepare(Objective(self.denoiser, recipe), accelerator, recipe.compile)
@@ -60,19 +79,20 @@ class DenoiserTraining:
         )
 
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """Latents [b, c, h, w], labels, timesteps [b] and noise [b, c, h, w] of this process."""
+        """Labels [b], timesteps [b], noise [b, c, h, w] of this process, and what becomes its latents."""
         return batches(self.read, first_step, self.recipe.steps, self.recipe.batch_size, self.accelerator)
 
     def read(self, numbers: range) -> tuple[Tensor, ...]:
         """The samples of the given global numbers, with all that is random about them."""
-        latents, labels = self.latents.batch([epoch_index(len(self.latents), self.seed, n) for n in numbers])
-        null_label = self.denoiser.null_label
-        drawn = [
-            draw_training_inputs(label, self.latents.shape, null_label, self.recipe, generator(self.seed, "sample", n))
-            for label, n in zip(labels.split(1), numbers, strict=True)
-        ]
-        labels, timesteps, noise = (torch.cat(each) for each in zip(*drawn, strict=True))
-        return latents, labels, timesteps, noise
+        indices = [epoch_index(len(self.data), self.seed, number) for number in numbers]
+        noise, random, drawn = torch.empty(len(numbers), *self.data.shape), torch.Generator(), []
+        (labels,) = self.data.condition(indices)
+        for label, out, number in zip(labels.split(1), noise.split(1), numbers, strict=True):
+            random.manual_seed(derived_seed(self.seed, "sample", number))
+            inputs = draw_training_inputs(label, self.data.shape, self.denoiser.null_label, self.recipe, random, out)
+            drawn.append(inputs[:2])
+        labels, timesteps = (torch.cat(each) for each in zip(*drawn, strict=True))
+        return labels, timesteps, noise, *self.data.read(indices, numbers, self.seed)
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """One update of the denoiser."""
@@ -80,7 +100,9 @@ class DenoiserTraining:
 
         def loss_of(part: Batch) -> Tensor:
             inputs = [each.to(self.accelerator.device, non_blocking=True) for each in part.content]
-            terms = {name: values.mean() for name, values in self.losses(*inputs).items()}
+            labels, timesteps, noise, *read = inputs
+            losses = self.losses(self.data.latents(*read), labels, timesteps, noise)
+            terms = {name: values.mean() for name, values in losses.items()}
             loss = sum(terms.values())
             logged.append({"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}})
             return loss
@@ -101,7 +123,7 @@ def fingerprint(latents: Path) -> str:
 def train_denoiser(
     entry: DiffusionEntry,
     recipe: DiffusionRecipe,
-    latents: Path,
+    latents: Path | None,
     patch_size: int,
     output: Path,
     state: Path,
@@ -109,6 +131,7 @@ def train_denoiser(
     config_digest: str,
     code_digest: str,
     expected_latents: dict[str, Any] | None = None,
+    on_the_fly: Callable[[torch.device], Latents] | None = None,
     time_limit_minutes: float | None = None,
     log_with: LogWith = "tensorboard",
 ) -> None:
@@ -117,13 +140,14 @@ def train_denoiser(
     Args:
         entry: the diffusion model.
         recipe: how it is trained.
-        latents: folder that ``encode_dataset`` wrote.
+        latents: folder that ``encode_dataset`` wrote; ``None`` if the recipe's latents are encoded on the fly.
         patch_size: p.
         output: folder for the finished denoiser (its moving average, if the recipe has one); complete or not there.
         state: folder for checkpoints and the completion record, beside the output.
         seed: decides initial weights, the order of the latents and all noise.
         config_digest, code_digest: of the configuration and of the code that decide the result.
-        expected_latents: identity that the latents must have.
+        expected_latents: identity that the latents must have, or that tells apart what encodes them on the fly.
+        on_the_fly: makes images and autoencoder, given the device to encode on.
         time_limit_minutes: save and stop shortly before so many minutes have passed.
         log_with: where curves are shown; decides nothing.
 
@@ -132,17 +156,19 @@ def train_denoiser(
         Unfinished: stopped by a signal or the time limit; the same call goes on.
         TrainingDiverged, NoProgress, StateLocked: see there.
     """
-    data = LatentDataset(latents, expected_latents)
+    cached = LatentDataset(latents, expected_latents) if recipe.latents == "cached" else None
     identity = {
         "configuration": config_digest,
         "code": code_digest,
-        "data": fingerprint(Path(latents)),
+        "data": fingerprint(Path(latents)) if cached else digest(expected_latents),
         "patch_size": str(patch_size),
         "seed": str(seed),
     }
 
     def build(accelerator: Accelerator) -> engine.Task:
-        data.verify()
+        data = cached or on_the_fly(accelerator.device)
+        if cached:
+            cached.verify()
         channels, side, _ = data.shape
         with seeded(seed, "denoiser"):
             denoiser = build_denoiser(entry, channels, side, patch_size, data.classes)
@@ -150,7 +176,7 @@ def train_denoiser(
 
     engine.run(
         build,
-        f"{entry.name} p{patch_size} on {Path(latents).name}",
+        f"{entry.name} p{patch_size} on {Path(latents).name if cached else 'images'}",
         recipe,
         identity=identity,
         seed=seed,

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
+from pydantic import ValidationError
 
 from dcae.autoencoders import load
-from dcae.benchmark.entries import ADAPTERS
+from dcae.benchmark.entries import ADAPTERS, FolderEntry
 from dcae.data import open_dataset
-from dcae.diffusion import LatentDataset, build_denoiser, encode_dataset, load_denoiser
+from dcae.diffusion import EncodedOnTheFly, LatentDataset, build_denoiser, encode_dataset, load_denoiser
 from dcae.training import checkpoint, train_denoiser
 from dcae.training.denoiser import DenoiserTraining, fingerprint
 
@@ -100,16 +103,16 @@ def test_what_is_saved_is_the_average(latents, tmp_path):
 def test_an_epoch_shows_every_latent_once_and_every_time_with_new_noise(latents):
     loop = training(latents)
     data = LatentDataset(latents)
-    whole, labels, timesteps, noise = loop.read(range(len(data)))
+    labels, timesteps, noise, whole = loop.read(range(len(data)))
     everything, _ = data.batch(range(len(data)))
     distances = torch.cdist(whole.flatten(1), everything.flatten(1))
     assert sorted(distances.argmin(dim=1).tolist()) == list(range(len(data)))
     assert set(labels.tolist()) <= {*range(data.classes), loop.denoiser.null_label}
     assert loop.denoiser.null_label in labels.tolist()
     assert len(set(timesteps.tolist())) > 12
-    _, _, _, later = loop.read(range(len(data), 2 * len(data)))
+    _, _, later, _ = loop.read(range(len(data), 2 * len(data)))
     assert not torch.equal(noise, later)
-    assert torch.equal(loop.read(range(7, 9))[3], noise[7:9])
+    assert torch.equal(loop.read(range(7, 9))[2], noise[7:9])
 
 
 def test_the_loss_falls_on_latents_that_are_always_the_same(latents):
@@ -117,6 +120,65 @@ def test_the_loss_falls_on_latents_that_are_always_the_same(latents):
     batch = next(loop.batches(0))
     losses = [loop.step(step, batch)["mse"].item() for step in range(30)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def losses(data, steps: int = 6, **fields) -> list[float]:
+    """The loss of each step of a training on these latents."""
+    torch.manual_seed(0)
+    denoiser = build_denoiser(ENTRIES["u-vit"], 4, 4, 1, data.classes)
+    loop = DenoiserTraining(denoiser, recipe("u-vit", steps=steps, **fields), data, 0, Accelerator(cpu=True))
+    return [loop.step(step, batch)["loss"].item() for step, batch in enumerate(loop.batches(0))]
+
+
+@pytest.mark.parametrize("posterior", ["mode", "sample", "moments"])
+def test_latents_encoded_on_the_fly_are_the_cached_ones(tiny, tmp_path, posterior):
+    """The same images in the same order with the same draws; batches of another size are all that rounds otherwise."""
+    images = open_dataset(tiny.DATASETS["scenes"], "train", 32)
+    autoencoder = load(tiny.dc_ae(latent_scale=0.5, variational=True, posterior=posterior))
+    encode_dataset(autoencoder, images, tmp_path, {})
+    cached = losses(LatentDataset(tmp_path), gradient_accumulation=2)
+    assert losses(EncodedOnTheFly(autoencoder, images)) == pytest.approx(cached, rel=1e-4)
+    if posterior == "sample":
+        encode_dataset(autoencoder, images, tmp_path / "other seed", {}, seed=1)
+        other = losses(LatentDataset(tmp_path / "other seed"))
+        assert other != pytest.approx(cached, rel=1e-4), "the curves would show other draws"
+
+
+def test_moments_are_drawn_anew_in_every_epoch(tiny, tmp_path):
+    images = open_dataset(tiny.DATASETS["scenes"], "train", 32)
+    encode_dataset(load(tiny.dc_ae(latent_scale=0.5, variational=True, posterior="moments")), images, tmp_path, {})
+    data = LatentDataset(tmp_path)
+    (first,), (again,), (later,) = (data.read([3], [draw], seed=0) for draw in (3, 3, 3 + len(data)))
+    assert torch.equal(first, again) and not torch.equal(first, later)
+
+
+def test_random_crops_of_images_encoded_on_the_fly(tmp_path, tiny):
+    pixels = np.random.default_rng(0).integers(256, size=(48, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    latents = {}
+    for crop in ("centre", "random"):
+        images = open_dataset(FolderEntry(name="one", kind="folder", path=str(tmp_path), train=".", validation="."),
+                              "train", 32, crop)  # fmt: skip
+        data = EncodedOnTheFly(load(tiny.dc_ae(latent_scale=0.5)), images)
+        latents[crop] = data.latents(*data.read([0, 0], [0, 1], seed=0))  # two epochs
+    assert torch.equal(*latents["centre"])
+    assert not torch.equal(*latents["random"])
+
+
+def test_training_on_the_fly_from_end_to_end(tiny, tmp_path):
+    images = open_dataset(tiny.DATASETS["scenes"], "train", 32)
+    train_denoiser(
+        entry=ENTRIES["u-vit"], recipe=recipe("u-vit", latents="on-the-fly"), latents=None, patch_size=1,
+        output=tmp_path / "output", state=tmp_path / "state", seed=0, config_digest="config", code_digest="code",
+        expected_latents={"autoencoder": "tiny"},
+        on_the_fly=lambda device: EncodedOnTheFly(load(tiny.dc_ae(latent_scale=0.5), device=device), images),
+    )  # fmt: skip
+    assert load_denoiser(tmp_path / "output").config.latent_size == 4
+
+
+def test_random_crops_need_latents_on_the_fly():
+    with pytest.raises(ValidationError, match="crop is random, but latents are cached, of centre crops"):
+        recipe("u-vit", crop="random")
 
 
 def test_latents_of_another_identity_are_refused(latents, tmp_path):

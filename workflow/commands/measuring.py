@@ -11,7 +11,7 @@ import typer
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record, digests
 from workflow.commands import options
-from workflow.commands.training import latents_identity
+from workflow.commands.training import latents_identity, latents_on_the_fly
 from workflow.provenance import device_description, input_hashes, provenance
 from workflow.steps import code_of
 
@@ -104,10 +104,10 @@ def generate(
     dataset: options.DatasetName,
     resolution: options.Resolution,
     denoiser: Annotated[Path, typer.Option(help="folder of a trained diffusion model")],
-    latents: Annotated[Path, typer.Option(help="folder of the latents that it was trained on")],
     reference: ReferenceFile,
     record: options.RecordFile,
     images: ImagesFile,
+    latents: options.Latents = None,
     weights: options.Weights = None,
 ) -> None:
     """Sample with and without classifier-free guidance, decode, and measure FID and CLIP score as a stream."""
@@ -122,13 +122,23 @@ def generate(
     entry = benchmark.diffusion(diffusion)
     protocol = benchmark.protocol("generation")
     device = options.device()
-    cached = LatentDataset(latents, latents_identity(benchmark, dataset, resolution, autoencoder, weights))
+    on_the_fly = latents_on_the_fly(benchmark, cell, weights, latents)
+    identity = latents_identity(benchmark, dataset, resolution, autoencoder, weights)
+    trained_on = on_the_fly(device) if on_the_fly else LatentDataset(latents, identity)
     result = evaluate_generation(
-        denoiser=load_denoiser(denoiser, entry=entry, device=device),
+        denoiser=load_denoiser(
+            denoiser,
+            entry=entry,
+            device=device,
+            latent_channels=trained_on.shape[0],
+            latent_size=trained_on.shape[1],
+            patch_size=patch_size,
+            classes=trained_on.classes,
+        ),
         entry=entry,
         noise_schedule=benchmark.recipe(entry.recipe).noise_schedule,
         autoencoder=load(benchmark.autoencoder(autoencoder), weights=weights, config=benchmark.config, device=device),
-        latents=cached,
+        latents=trained_on,
         dataset=open_dataset(benchmark.dataset(dataset), protocol.generation_reference, resolution),
         protocol=protocol,
         reference=reference,

@@ -18,6 +18,9 @@ DatasetName = Annotated[str, typer.Option("--dataset", help="entry in config/dat
 Resolution = Annotated[int, typer.Option("--resolution", help="pixels per side")]
 PatchSize = Annotated[int, typer.Option("--patch-size")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="folder of a trained autoencoder")]
+Latents = Annotated[
+    Path | None, typer.Option("--latents", help="folder of latents, from dcae encode; none if encoded on the fly")
+]
 Output = Annotated[Path, typer.Option("--output", help="folder to write")]
 State = Annotated[Path, typer.Option("--state", help="folder for checkpoints, kept between attempts")]
 LogWith = Annotated[

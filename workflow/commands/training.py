@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dcae.benchmark import Benchmark, GenerationCell, digests
+from dcae.benchmark import Benchmark, ConfigError, GenerationCell, digests
 from dcae.files import sha256
 from dcae.training.processes import join_slurm_step
 from workflow.commands import options
-from workflow.steps import code_of
+from workflow.steps import code_of, code_of_denoiser
+
+if TYPE_CHECKING:
+    from dcae.diffusion import EncodedOnTheFly
 
 
 def train_autoencoder(
@@ -113,6 +117,35 @@ def encode(
     )
 
 
+def latents_on_the_fly(
+    benchmark: Benchmark, cell: GenerationCell, weights: Path | None, latents: Path | None
+) -> Callable[[Any], EncodedOnTheFly] | None:
+    """What makes a cell's latents on a device if its recipe says on-the-fly; ``None`` if they are cached.
+
+    Raises:
+        ConfigError: a folder of latents is given and not wanted, or wanted and not given.
+    """
+    recipe = benchmark.recipe(benchmark.diffusion(cell.diffusion).recipe)
+    if (latents is None) != (recipe.latents == "on-the-fly"):
+        what = "gives none: run dcae encode" if latents is None else "gives a folder: leave it out"
+        raise ConfigError(f"recipe {recipe.name}: latents is {recipe.latents}, but --latents {what}")
+    if latents is not None:
+        return None
+
+    def build(device: Any) -> EncodedOnTheFly:
+        from dcae.autoencoders import load
+        from dcae.data import open_dataset
+        from dcae.diffusion import EncodedOnTheFly
+
+        autoencoder = load(
+            benchmark.autoencoder(cell.autoencoder), weights=weights, config=benchmark.config, device=device
+        )
+        images = open_dataset(benchmark.dataset(cell.dataset), "train", cell.resolution, recipe.crop)
+        return EncodedOnTheFly(autoencoder, images)
+
+    return build
+
+
 def train_denoiser(
     benchmark_file: options.BenchmarkFile,
     diffusion: options.DiffusionName,
@@ -120,32 +153,40 @@ def train_denoiser(
     autoencoder: options.AutoencoderName,
     dataset: options.DatasetName,
     resolution: options.Resolution,
-    latents: Annotated[Path, typer.Option(help="folder of latents, from dcae encode")],
     output: options.Output,
     state: options.State,
+    latents: options.Latents = None,
     weights: options.Weights = None,
     time_limit: options.TimeLimit = None,
     log_with: options.LogWith = "tensorboard",
 ) -> None:
-    """Train a diffusion model on cached latents; the same command again goes on where the last one stopped."""
+    """Train a diffusion model on latents; the same command again goes on where the last one stopped."""
     from dcae import training
+    from dcae.data import open_dataset
 
     join_slurm_step()
     benchmark = Benchmark.load(benchmark_file)
     cell = GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size)
     entry = benchmark.diffusion(diffusion)
+    recipe = benchmark.recipe(entry.recipe)
     options.device()
+    identity = latents_identity(benchmark, dataset, resolution, autoencoder, weights)
+    on_the_fly = latents_on_the_fly(benchmark, cell, weights, latents)
+    if on_the_fly:
+        images = open_dataset(benchmark.dataset(dataset), "train", resolution, recipe.crop)
+        identity |= {"images": images.fingerprint}
     training.train_denoiser(
         entry=entry,
-        recipe=benchmark.recipe(entry.recipe),
+        recipe=recipe,
         latents=latents,
         patch_size=patch_size,
         output=output,
         state=state,
         seed=benchmark.seed,
         config_digest=digests.denoiser_digest(benchmark, cell),
-        code_digest=code_of("train_denoiser", benchmark, diffusion=diffusion),
-        expected_latents=latents_identity(benchmark, dataset, resolution, autoencoder, weights),
+        code_digest=code_of_denoiser(benchmark, cell),
+        expected_latents=identity,
+        on_the_fly=on_the_fly,
         time_limit_minutes=time_limit,
         log_with=log_with,
     )

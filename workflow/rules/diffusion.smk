@@ -31,7 +31,7 @@ rule encode_latents:
 rule train_denoiser:
     input:
         weights=jobs.final_weights,
-        latents="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}/index.json",
+        latents=jobs.latents,
     output:
         config="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/config.json",
         weights="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/model.safetensors",
@@ -45,7 +45,7 @@ rule train_denoiser:
         file=jobs.file,
         launch=jobs.launcher,
         weights=jobs.weights_option,
-        latents=lambda wildcards, input: dirname(input.latents),
+        latents=jobs.latents_option,
         folder=lambda wildcards, output: dirname(output.config),
         config=jobs.denoiser_config,
         code=jobs.denoiser_code,
@@ -54,14 +54,14 @@ rule train_denoiser:
     shell:
         "{params.launch} train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
-        " --resolution {wildcards.resolution} --latents {params.latents} --output {params.folder} --state {params.folder}.state"
+        " --resolution {wildcards.resolution} {params.latents} --output {params.folder} --state {params.folder}.state"
         " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
 
 
 rule evaluate_generation:
     input:
         denoiser="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/model.safetensors",
-        latents="results/{benchmark}/latents/{dataset}-{resolution}/{autoencoder}/index.json",
+        latents=jobs.latents,
         weights=jobs.final_weights,
         reference="results/{benchmark}/reference/generation/{dataset}-{resolution}.safetensors",
     output:
@@ -77,7 +77,7 @@ rule evaluate_generation:
         file=jobs.file,
         weights=jobs.weights_option,
         denoiser=lambda wildcards, input: dirname(input.denoiser),
-        latents=lambda wildcards, input: dirname(input.latents),
+        latents=jobs.latents_option,
         config=jobs.generation_config,
         code=jobs.generation_code,
     message:
@@ -85,7 +85,7 @@ rule evaluate_generation:
     shell:
         "dcae generate {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
-        " --resolution {wildcards.resolution} --denoiser {params.denoiser} --latents {params.latents}"
+        " --resolution {wildcards.resolution} --denoiser {params.denoiser} {params.latents}"
         " --reference {input.reference} --record {output.record} --images {output.images} 2>&1 | tee -i {log}"
 
 

@@ -18,7 +18,7 @@ from dcae.benchmark.entries.autoencoders import (
 )
 from dcae.benchmark.entries.base import DESCRIPTIVE, Entry, Settings, digest
 from dcae.benchmark.entries.datasets import DatasetEntry, FolderEntry, PhotographsEntry, ScenesEntry
-from dcae.benchmark.entries.diffusion import DiffusionEntry
+from dcae.benchmark.entries.diffusion import DiffusionEntry, TextEncoder
 from dcae.benchmark.entries.networks import NetworkWeights
 from dcae.benchmark.entries.protocols import EfficiencyProtocol, Protocol, ProtocolEntry
 from dcae.benchmark.entries.recipes import (
@@ -78,6 +78,7 @@ __all__ = [
     "Settings",
     "SpaceToChannelEntry",
     "StartFrom",
+    "TextEncoder",
     "Tiling",
     "TrainingFields",
     "digest",

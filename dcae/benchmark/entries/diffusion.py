@@ -3,11 +3,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from dcae.benchmark.entries.base import Entry
+from dcae.benchmark.entries.autoencoders import Pretrained
+from dcae.benchmark.entries.base import Entry, Settings
+
+
+class TextEncoder(Settings):
+    """The encoder of a T5: released weights, or an architecture with random ones, which say nothing about language."""
+
+    pretrained: Pretrained | None = Field(None, description="hub id or folder in transformers' layout, safetensors")
+    tokenizer_subfolder: str | None = Field(None, description="where it is not that of the weights")
+    config: dict[str, Any] | None = Field(None, description="arguments of transformers' T5Config; tokens are bytes")
+    tokens: PositiveInt = Field(120, description="captions are cut off or padded to so many")
+    seed: int = Field(0, description="of random weights")
+
+    @model_validator(mode="after")
+    def _config_or_pretrained(self):
+        if (self.config is None) == (self.pretrained is None):
+            raise ValueError("give exactly one of pretrained (released weights) and config (random weights)")
+        if self.pretrained and (self.pretrained.file or self.pretrained.sha256):
+            raise ValueError("pretrained.file and pretrained.sha256 are for autoencoders of kind dc-ae")
+        return self
 
 
 class DiffusionEntry(Entry):

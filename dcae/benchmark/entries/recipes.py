@@ -126,12 +126,22 @@ class NoiseSchedule(Settings):
 
 
 class DiffusionRecipe(Entry, TrainingFields):
-    """Training of a denoiser on cached latents."""
+    """Training of a denoiser on latents."""
 
     kind: Literal["diffusion"]
     objective: Literal["epsilon", "epsilon-learned-range"]
     noise_schedule: NoiseSchedule
     label_dropout: float = Field(0.1, ge=0, lt=1)
+    latents: Literal["cached", "on-the-fly"] = Field(
+        "cached", description="encoded once before the training, or images encoded at every step"
+    )
+    crop: Literal["centre", "random"] = Field("centre", description="of images that are encoded on the fly")
+
+    @model_validator(mode="after")
+    def _cached_latents_are_of_centre_crops(self):
+        if self.crop == "random" and self.latents == "cached":
+            raise ValueError("crop is random, but latents are cached, of centre crops: choose latents: on-the-fly")
+        return self
 
 
 RecipeEntry = Annotated[AutoencoderRecipe | DiffusionRecipe, Field(discriminator="kind")]
