@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figure 3 of the paper: what residual shortcuts (a) and the high-resolution phase (b) bring.
 
-Besides what ``evaluation.rows`` lists, it reads three facts from a record's ``cell``: ``autoencoder_kind`` (of the
-entry), ``residual_shortcuts`` (true or false for DC-AE, else none) and ``high_resolution_phase`` (true if a phase of
-its recipe trains the middle layers).
+Besides what ``evaluation.rows`` lists, it reads facts from a record's ``cell``: ``autoencoder_kind`` (of the entry),
+``residual_shortcuts`` (true or false for DC-AE, else none), ``high_resolution_phase`` (true if a phase of its recipe
+trains the middle layers) and ``built_on`` (the autoencoder that a space-to-channel operation follows). Variants of
+studies of something else are in neither panel.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -17,10 +19,13 @@ from dcae.benchmark.record import Record
 from evaluation.figure_series import (
     SPACE_TO_CHANNEL,
     axis_title,
+    bases,
     compression,
     family,
     is_ablation,
     line_over,
+    of_study,
+    one_for_each,
     printed,
     reconstructions,
     resolutions,
@@ -64,20 +69,32 @@ def _finish(row: list[Axes], panels: list[list[Line]], positions: Sequence[int],
 
 
 def _shortcut_lines(records: Sequence[Record], metric: str) -> list[Line]:
-    whole = [record for record in records if not is_ablation(record)]
+    here = [record for record in records if of_study(record, "shortcuts")]
+    whole = [record for record in here if not is_ablation(record)]
     dc_ae = [record for record in whole if family(record) == "DC-AE"]
-    without = [record for record in records if record.cell.get("residual_shortcuts") is False]
-    sd_vae = [record for record in whole if family(record) == "SD-VAE"]
-    rearranged = [record for record in whole if family(record) == SPACE_TO_CHANNEL]
-    if rearranged:
-        rearranged += [record for record in sd_vae if compression(record) == 8]
-    series = (
+    dc_ae = one_for_each("spatial_compression", dc_ae, bases(here, "shortcuts"))
+    without = [record for record in here if record.cell.get("residual_shortcuts") is False]
+    without = one_for_each("spatial_compression", without)
+    sd_vae = one_for_each("spatial_compression", [record for record in whole if family(record) == "SD-VAE"])
+    series = [
         (dc_ae, "DC-AE", COLOURS["blue"]),
         (without, "DC-AE without shortcuts", COLOURS["orange"], "s", "--"),
-        (sd_vae, "SD-VAE, stages stacked", COLOURS["vermillion"], "v"),
-        (rearranged, "f8 and space-to-channel", COLOURS["green"], "D", ":"),
-    )
+        (sd_vae, "SD-VAE, stages stacked" if len(sd_vae) > 1 else "SD-VAE", COLOURS["vermillion"], "v"),
+    ]
+    for start, rearranged in _space_to_channel(here).items():
+        below = [record for record in here if record.cell["autoencoder"] == start]
+        name = f"f{compression(below[0])} and space-to-channel" if below else f"{start} and space-to-channel"
+        series.append(([*below, *rearranged], name, COLOURS["green"], "D", ":"))
     return [line_over("spatial_compression", members, metric, *look) for members, *look in series]
+
+
+def _space_to_channel(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records of space-to-channel autoencoders, by the autoencoder that the operation follows."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        if family(record) == SPACE_TO_CHANNEL:
+            found.setdefault(record.cell["built_on"], []).append(record)
+    return found
 
 
 @styled
@@ -103,22 +120,27 @@ def figure_3a(records: Sequence[Record], published: Published) -> Figure:
 # --- Figure 3b ---
 
 
-def _resolution_lines(records: Sequence[Record], metric: str) -> list[Line]:
-    def shape(record: Record) -> tuple[int, int]:
-        return compression(record), record.cell["latent_channels"]
+def _shape(record: Record) -> tuple[int, int]:
+    return compression(record), record.cell["latent_channels"]
 
-    dc_ae = [record for record in records if family(record) == "DC-AE" and record.cell.get("residual_shortcuts")]
+
+def _resolution_lines(records: Sequence[Record], metric: str) -> list[Line]:
+    here = [record for record in records if of_study(record, "high-resolution")]
+    dc_ae = [record for record in here if family(record) == "DC-AE" and record.cell.get("residual_shortcuts")]
     without = [r for r in dc_ae if is_ablation(r) and r.cell.get("high_resolution_phase") is False]
-    shapes = set(map(shape, without))
-    adapted = [record for record in dc_ae if not is_ablation(record) and shape(record) in shapes]
-    f8 = [record for record in records if family(record) == "SD-VAE" and compression(record) == 8]
-    size = "DC-AE " + ", ".join(f"f{factor}" for factor, _ in sorted(shapes))
-    series = (
-        (adapted, f"{size} with high-resolution phase", COLOURS["blue"]),
-        (without, f"{size} without", COLOURS["orange"], "s", "--"),
-        (f8, "SD-VAE f8", COLOURS["vermillion"], "v"),
-    )
-    return [line_over("resolution", members, metric, *look) for members, *look in series]
+    lines = []
+    for shape, marker in zip(sorted(set(map(_shape, without))), itertools.cycle("os^D")):
+        ablated = one_for_each("resolution", [record for record in without if _shape(record) == shape])
+        whole = [record for record in dc_ae if not is_ablation(record) and _shape(record) == shape]
+        adapted = one_for_each("resolution", whole, bases(ablated, "high-resolution"))
+        size = f"DC-AE f{shape[0]}"
+        lines += [
+            line_over("resolution", adapted, metric, f"{size} with high-res. phase", COLOURS["blue"], marker),
+            line_over("resolution", ablated, metric, f"{size} without", COLOURS["orange"], marker, "--"),
+        ]
+    f8 = [record for record in here if family(record) == "SD-VAE" and compression(record) == 8]
+    f8 = one_for_each("resolution", [record for record in f8 if not is_ablation(record)])
+    return [*lines, line_over("resolution", f8, metric, "SD-VAE f8", COLOURS["vermillion"], "v")]
 
 
 @styled

@@ -45,6 +45,26 @@ def is_ablation(record: Record) -> bool:
     return record.cell.get("group") == "ablations"
 
 
+def of_study(record: Record, study: str) -> bool:
+    """False for a variant of another study, which may lack several things: it belongs to no series of this one."""
+    return record.cell.get("study") in (None, study)
+
+
+def bases(records: Iterable[Record], study: str) -> list[str]:
+    """The autoencoders that the variants of a study are compared with."""
+    named = (record.cell["base"] for record in records if record.cell.get("study") == study)
+    return list(dict.fromkeys(named))
+
+
+def one_for_each(field: str, records: Iterable[Record], preferred: Iterable[str] = ()) -> list[Record]:
+    """One record for each value of a field of their cells: of the preferred autoencoders, else the first."""
+    preferred = set(preferred)
+    chosen: dict[object, Record] = {}
+    for record in sorted(records, key=lambda record: record.cell["autoencoder"] not in preferred):
+        chosen.setdefault(record.cell[field], record)
+    return list(chosen.values())
+
+
 def compression(record: Record) -> int:
     """The spatial compression f of the record's autoencoder."""
     return record.cell["spatial_compression"]

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from dcae.benchmark.record import Record
 from evaluation.figure2 import figure_2a, figure_2b, figure_2c
 from evaluation.figure3 import figure_3a, figure_3b
+from evaluation.figure5 import figure_5
 from evaluation.figure_style import save_figure
 from evaluation.published import Published, read_published
 from evaluation.sample_figures import figure_generation_samples, figure_reconstruction_samples
@@ -24,6 +25,7 @@ FIGURES: dict[str, Callable[[Sequence[Record], Published], Figure]] = {
     "figure2c": figure_2c,
     "figure3a": figure_3a,
     "figure3b": figure_3b,
+    "figure5": figure_5,
 }
 SAMPLE_FIGURES: dict[str, Callable[[Sequence[Record], Path], Figure]] = {
     "reconstruction_samples": figure_reconstruction_samples,
@@ -51,6 +53,11 @@ CAPTIONS = {
         "Figure 3b. From the low resolution of the training to a high one, with and without the high-resolution phase; "
         "f8 for comparison."
     ),
+    "figure5": (
+        "Figure 5. Reconstruction rFID at each data set's lowest resolution without a GAN loss, with one on all "
+        "parameters, and with one on the decoder's head alone (the third phase); the paper's numbers in a panel of "
+        "their own. Lower is better."
+    ),
     "reconstruction_samples": (
         "Reconstructions, as in Figure 7: validation images and what each autoencoder makes of them, with its mean "
         "PSNR over all evaluated images."
@@ -63,15 +70,20 @@ CAPTIONS = {
 
 
 def draw_figures(
-    records: Iterable[Record], samples: Path, folder: Path, published: Published | None = None
+    records: Iterable[Record],
+    samples: Path,
+    folder: Path,
+    published: Published | None = None,
+    names: Iterable[str] = CAPTIONS,
 ) -> list[Path]:
-    """Write every figure as PNG and PDF with its caption inside. Returns the paths.
+    """Write figures as PNG and PDF with their captions inside. Returns the paths.
 
     Args:
         records: of any kind, in the order of the benchmark.
         samples: the folder of the PNG grids that ``evaluation.samples`` wrote.
         folder: where the figures go.
         published: the paper's numbers; by default those of ``config/published``.
+        names: of the figures to draw; by default all.
 
     Raises:
         ValueError: a PNG grid does not consist of tiles of its cell's resolution.
@@ -79,8 +91,10 @@ def draw_figures(
     records = list(records)
     published = published if published is not None else read_published()
     written = []
-    for name, figure_of in FIGURES.items():
-        written += save_figure(figure_of(records, published), folder, name, CAPTIONS[name])
-    for name, figure_of in SAMPLE_FIGURES.items():
-        written += save_figure(figure_of(records, samples), folder, name, CAPTIONS[name])
+    for name in names:
+        if name in FIGURES:
+            figure = FIGURES[name](records, published)
+        else:
+            figure = SAMPLE_FIGURES[name](records, samples)
+        written += save_figure(figure, folder, name, CAPTIONS[name])
     return written

@@ -38,6 +38,11 @@ def autoencoder(
         "group": group,
         "residual_shortcuts": facts.get("shortcuts", True if name.startswith("dc-ae") else None),
         "high_resolution_phase": facts.get("high", True if name.startswith("dc-ae") else None),
+        "gan": facts.get("gan", "decoder-head" if name.startswith("dc-ae") else "all"),
+        "built_on": facts.get("built_on"),
+        "study": facts.get("study"),
+        "base": facts.get("base"),
+        "differs": facts.get("differs"),
     }
 
 
@@ -48,7 +53,12 @@ QUALITIES = [
     (autoencoder("sd-vae-f64-demo", 64, 128, "SD-VAE-f64c128"), 0.45),
     (autoencoder("dc-ae-f32-demo", 32, 32, "DC-AE-f32"), 0.84),
     (autoencoder("dc-ae-f64-demo", 64, 128, "DC-AE-f64"), 0.8),
-    (autoencoder("sd-vae-f8-space-to-channel-demo", 64, 256, None, kind="space-to-channel"), 0.855),
+    (
+        autoencoder(
+            "sd-vae-f8-space-to-channel-demo", 64, 256, None, kind="space-to-channel", built_on="sd-vae-f8-demo"
+        ),
+        0.855,
+    ),
     (autoencoder("dc-ae-f32-no-residual-demo", 32, 32, None, "ablations", shortcuts=False), 0.66),
     (autoencoder("dc-ae-f64-no-residual-demo", 64, 128, None, "ablations", shortcuts=False), 0.5),
     (autoencoder("dc-ae-f64-no-high-resolution-demo", 64, 128, None, "ablations", high=False), 0.78),
@@ -56,6 +66,45 @@ QUALITIES = [
     (autoencoder("blur", 8, 3, None, "controls", kind="python"), 0.4),
     (autoencoder("mean-colour", 8, 3, None, "controls", kind="python"), 0.1),
 ]
+
+
+def variant(name: str, f: int, study: str, base: str, differs: str, **facts: Any) -> dict[str, Any]:
+    return autoencoder(name, f, 2 * f, None, "ablations", study=study, base=base, differs=differs, **facts)
+
+
+# A benchmark of ablations: DC-AE at four compressions, and what each study takes away or replaces.
+STUDIED = [
+    *((autoencoder(f"dc-ae-f{f}", f, 2 * f, f"DC-AE-f{f}"), 0.88 - f / 800) for f in (8, 16, 32, 64)),
+    *(
+        (
+            variant(f"dc-ae-f{f}-no-shortcuts", f, "shortcuts", f"dc-ae-f{f}", "no shortcuts", shortcuts=False),
+            0.86 - f / 160,
+        )
+        for f in (8, 16, 32, 64)
+    ),
+    *(
+        (
+            variant(
+                f"dc-ae-f8-space-to-channel-f{f}", f, "shortcuts", f"dc-ae-f{f}", "space-to-channel after f8",
+                kind="space-to-channel", built_on="dc-ae-f8", shortcuts=None,
+            ),
+            0.87 - f / 1000,
+        )
+        for f in (16, 32, 64)
+    ),
+    (variant("dc-ae-f32-low", 32, "high-resolution", "dc-ae-f32", "no high-resolution phase", high=False), 0.83),
+    (variant("dc-ae-f64-low", 64, "high-resolution", "dc-ae-f64", "no high-resolution phase", high=False), 0.78),
+    (variant("dc-ae-f32-no-gan", 32, "gan", "dc-ae-f32", "no GAN", gan="none"), 0.6),
+    (variant("dc-ae-f32-full-gan", 32, "gan", "dc-ae-f32", "GAN on all parameters", gan="all"), 0.8),
+    (variant("dc-ae-f32-kl", 32, "kl", "dc-ae-f32", "KL 1e-6, latents sampled"), 0.7),
+    (variant("dc-ae-f32-transformer", 32, "blocks", "dc-ae-f32", "transformer blocks", shortcuts=False), 0.72),
+    (variant("dc-ae-f32-single", 32, "recipe", "dc-ae-f32", "single-phase recipe", high=False, gan="all"), 0.65),
+    (variant("dc-ae-f32-two-blocks", 32, "tuned-layers", "dc-ae-f32", "2 more blocks in phase 2"), 0.85),
+    (autoencoder("sd-vae-f8", 8, 4, "SD-VAE-f8"), 0.9),
+    (autoencoder("identity", 8, 192, None, "controls", kind="python"), 1.0),
+    (autoencoder("blur", 8, 3, None, "controls", kind="python"), 0.4),
+    (autoencoder("mean-colour", 8, 3, None, "controls", kind="python"), 0.1),
+]  # fmt: skip
 BY_NAME = {cell["autoencoder"]: cell for cell, _ in QUALITIES}
 
 
@@ -151,3 +200,8 @@ def demo_records(random_features: bool = True) -> list[Record]:
     for name, patch_size in [("sd-vae-f8-demo", 4), ("dc-ae-f32-demo", 1)]:
         records += generation(generation_cell("dit-demo", "DiT-XL", name, patch_size), random_features)
     return records
+
+
+def ablation_records(random_features: bool = True) -> list[Record]:
+    places = [("scenes", 64), ("scenes", 128)]
+    return [reconstruction(*where, facts, quality, random_features) for where in places for facts, quality in STUDIED]

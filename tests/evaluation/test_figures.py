@@ -12,6 +12,7 @@ from PIL import Image
 
 from evaluation.figure2 import figure_2a, figure_2b, figure_2c
 from evaluation.figure3 import figure_3a, figure_3b
+from evaluation.figure5 import figure_5
 from evaluation.figure_style import COLOURS, Line, draw, label_ends, new_figure, save_figure, styled
 from evaluation.figures import CAPTIONS, FIGURES, SAMPLE_FIGURES, draw_figures
 from evaluation.published import read_published
@@ -27,6 +28,17 @@ def published():
 @pytest.fixture
 def records():
     return synthetic.demo_records()
+
+
+@pytest.fixture
+def ablations():
+    return synthetic.ablation_records()
+
+
+def records_for(figure: str, random_features: bool = True):
+    """A benchmark that has what a figure shows."""
+    make = synthetic.ablation_records if figure == "figure5" else synthetic.demo_records
+    return make(random_features)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -77,9 +89,9 @@ def test_figure_2a_shows_the_paper_in_a_panel_of_its_own(published):
 
 
 def test_random_features_are_named_on_the_axes(published):
-    for draw_figure in FIGURES.values():
-        assert "[random features]" in " ".join(texts(draw_figure(synthetic.demo_records(True), published)))
-        assert "[random features]" not in " ".join(texts(draw_figure(synthetic.demo_records(False), published)))
+    for name, draw_figure in FIGURES.items():
+        assert "[random features]" in " ".join(texts(draw_figure(records_for(name, True), published)))
+        assert "[random features]" not in " ".join(texts(draw_figure(records_for(name, False), published)))
 
 
 def test_a_new_autoencoder_is_named_in_figure_2(published):
@@ -151,9 +163,89 @@ def test_figure_3b_follows_an_autoencoder_from_low_to_high_resolution(records, p
     assert "f64 0.50 and 7.40, with high-resolution phase 0.20 at 1024 px; f8 0.51 and 0.19." in footnote
 
 
+def values_of(records, names, resolution: int, metric: str) -> list[float]:
+    return [value_of(records, "reconstruction", name, "scenes", resolution, metric) for name in names]
+
+
+def test_figure_3a_follows_each_series_of_a_study_from_f8_to_f64(ablations, published):
+    psnr = figure_3a(ablations, published).axes[1]
+    for colour, names in (
+        ("blue", [f"dc-ae-f{f}" for f in (8, 16, 32, 64)]),
+        ("orange", [f"dc-ae-f{f}-no-shortcuts" for f in (8, 16, 32, 64)]),
+        ("green", ["dc-ae-f8", *(f"dc-ae-f8-space-to-channel-f{f}" for f in (16, 32, 64))]),
+    ):
+        x, y = curve(psnr, colour)
+        assert x[:4] == [8, 16, 32, 64]
+        assert y[:4] == values_of(ablations, names, 64, "psnr")
+
+
+def test_figure_3b_has_two_lines_for_each_shape(ablations, published):
+    psnr = figure_3b(ablations, published).axes[1]
+    for colour, ending in (("blue", ""), ("orange", "-low")):
+        _, y = curve(psnr, colour)
+        for f in (32, 64):
+            low, high = (values_of(ablations, [f"dc-ae-f{f}{ending}"], r, "psnr")[0] for r in (64, 128))
+            assert (low, high) in itertools.pairwise(y)
+
+
+@pytest.mark.parametrize("draw_figure", [figure_3a, figure_3b])
+def test_variants_of_other_studies_are_in_neither_panel_of_figure_3(ablations, published, draw_figure):
+    others = ("gan", "kl", "blocks", "recipe", "tuned-layers")
+    without = [record for record in ablations if record.cell["study"] not in others]
+    assert len(without) < len(ablations)
+    drawn, expected = draw_figure(ablations, published), draw_figure(without, published)
+    for axis, other in zip(drawn.axes, expected.axes, strict=True):
+        assert [line.get_xydata().tolist() for line in axis.get_lines()] == [
+            line.get_xydata().tolist() for line in other.get_lines()
+        ]
+
+
+def test_of_two_autoencoders_of_one_compression_figure_3a_shows_the_base_of_the_study(ablations, published):
+    second = synthetic.autoencoder("dc-ae-f32-wide", 32, 64, "DC-AE-f32")
+    psnr = figure_3a([synthetic.reconstruction("scenes", 64, second, 0.99), *ablations], published).axes[1]
+    assert curve(psnr, "blue")[1][:4] == values_of(ablations, [f"dc-ae-f{f}" for f in (8, 16, 32, 64)], 64, "psnr")
+
+
+# --- Figure 5 ---
+
+
+def heights(axis) -> dict[str, float]:
+    """Height of the bar at each named place."""
+    labels = [tick.get_text().replace("\n", " ") for tick in axis.get_xticklabels()]
+    return {labels[round(bar.get_x() + bar.get_width() / 2)]: bar.get_height() for bar in axis.patches}
+
+
+def test_figure_5_shows_the_base_and_its_variants_beside_the_paper_s_numbers(ablations, published):
+    axes = panels(figure_5(ablations, published))
+    assert list(axes) == ["paper: ImageNet 256 px\nDC-AE f32c32", "here: scenes 64 px\ndc-ae-f32"]
+    uses = ["no GAN", "GAN on full model", "GAN on decoder head"]
+    paper, here = (heights(axis) for axis in axes.values())
+    assert paper == dict(zip(uses, [3.82, 0.82, 0.69], strict=True))
+    names = ["dc-ae-f32-no-gan", "dc-ae-f32-full-gan", "dc-ae-f32"]
+    assert here == dict(zip(uses, values_of(ablations, names, 64, "rfid"), strict=True))
+
+
+def test_figure_5_keeps_the_place_of_what_was_not_run(ablations, published):
+    left = [record for record in ablations if record.cell["autoencoder"] != "dc-ae-f32-full-gan"]
+    here = panels(figure_5(left, published))["here: scenes 64 px\ndc-ae-f32"]
+    assert set(heights(here)) == {"no GAN", "GAN on decoder head"}
+    assert len(here.get_xticklabels()) == 3
+
+
+def test_figure_5_keeps_random_features_apart_from_the_paper_and_says_where_its_numbers_come_from(published):
+    random, real = (figure_5(synthetic.ablation_records(features), published) for features in (True, False))
+    apart = "compare bars within a panel only, never with the paper's"
+    assert apart in " ".join(texts(random)).replace("\n", " ")
+    assert apart not in " ".join(texts(real)).replace("\n", " ")
+    paper, here = random.axes
+    assert paper.get_ylabel() == "rFID ↓" and here.get_ylabel() == "rFID ↓\n[random features]"
+    assert not paper.get_shared_y_axes().joined(paper, here)
+    assert "second-hand: public notes on the ICLR version" in " ".join(texts(real)).replace("\n", " ")
+
+
 @pytest.mark.parametrize("name", FIGURES)
-def test_error_bars_are_drawn(records, published, name):
-    axes = [axis for axis in FIGURES[name](records, published).axes if "paper" not in axis.get_title()]
+def test_error_bars_are_drawn(published, name):
+    axes = [axis for axis in FIGURES[name](records_for(name), published).axes if "paper" not in axis.get_title()]
     assert any(axis.containers and axis.containers[0].has_yerr for axis in axes)
 
 
@@ -163,7 +255,8 @@ def test_without_records_a_figure_says_not_run(published, name):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_half_of_the_records_draw_a_figure(records, published, name):
+def test_half_of_the_records_draw_a_figure(published, name):
+    records = records_for(name)
     for left in (records[::2], records[1::2], [r for r in records if r.kind != "generation"]):
         assert isinstance(FIGURES[name](left, published), Figure)
 

@@ -10,6 +10,14 @@ from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record
 from workflow.commands import options
 
 
+def _gan(phases) -> str | None:
+    """What the phases with a GAN loss train: ``all`` if any of them does, ``none`` if there is no such phase."""
+    if phases is None:
+        return None
+    trained = [phase.trains for phase in phases if phase.losses.gan]
+    return "all" if "all" in trained else trained[-1] if trained else "none"
+
+
 def _context(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, published) -> dict[str, Any]:
     """A cell as the tables know it: what a record says of it, and how it is named, grouped and compared."""
     entry = benchmark.autoencoder(cell.autoencoder)
@@ -20,6 +28,8 @@ def _context(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, pu
         "autoencoder_kind": entry.kind,
         "residual_shortcuts": entry.shortcut != "none" if entry.kind == "dc-ae" else None,
         "high_resolution_phase": any(phase.trains == "middle" for phase in phases) if phases else None,
+        "gan": _gan(phases),
+        "built_on": entry.autoencoder if entry.kind == "space-to-channel" else None,
         "spatial_compression": entry.spatial_compression,
         "latent_channels": entry.latent_channels,
         "group": benchmark.group(cell.autoencoder),

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figure 5 of the paper: rFID without a GAN, with one on all parameters, and with one on the decoder's head alone.
+
+Besides what ``evaluation.rows`` lists, it reads ``gan`` from a record's ``cell``: which parameters the phases with a
+GAN loss train (``all`` or ``decoder-head``), or ``none``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dcae.benchmark.record import Record
+from evaluation.figure_series import axis_title, bases, reconstructions, resolutions
+from evaluation.figure_style import COLOURS, SMALL, footnote, new_figure, say_not_run, styled
+from evaluation.published import Published
+
+STUDY = "gan"
+# Which parameters see the GAN loss: tick label, colour, and the name of the paper's number.
+USES = {
+    "none": ("no GAN", COLOURS["orange"], "f32c32 without GAN"),
+    "all": ("GAN on\nfull model", COLOURS["vermillion"], "f32c32 with full-model GAN"),
+    "decoder-head": ("GAN on\ndecoder head", COLOURS["blue"], "f32c32 with decoder-head GAN"),
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """rFID with one use of a GAN, its standard error, and the value as text."""
+
+    use: str
+    rfid: float
+    standard_error: float | None
+    text: str
+
+
+def _published(published: Published) -> tuple[list[Bar], str]:
+    """The paper's bars, and where they come from."""
+    bars, sources = [], []
+    for use, (_, _, name) in USES.items():
+        value = published.find("figure 5", "rfid", dataset="ImageNet", resolution=256, autoencoder=name)
+        if value:
+            bars.append(Bar(use, value.value, None, f"{value.value:.{value.decimals}f}"))
+            sources.append(value.source)
+    return bars, "; ".join(dict.fromkeys(sources))
+
+
+def _members(records: Sequence[Record], base: str) -> list[Record]:
+    """The base of the study and its variants, one for each use of a GAN."""
+    chosen: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: record.cell["autoencoder"] != base):
+        variant = (record.cell.get("study"), record.cell.get("base")) == (STUDY, base)
+        if (variant or record.cell["autoencoder"] == base) and record.cell.get("gan") in USES:
+            chosen.setdefault(record.cell["gan"], record)
+    return [chosen[use] for use in USES if use in chosen]
+
+
+def _measured(members: Sequence[Record]) -> list[Bar]:
+    values = [(record.cell["gan"], record.values["rfid"]) for record in members if "rfid" in record.values]
+    return [Bar(use, value.value, value.standard_error, f"{value.value:.3g}") for use, value in values]
+
+
+def _panel(axis: Axes, bars: Sequence[Bar], title: str, y_title: str, filled: bool) -> None:
+    """Bars from zero, each with its value above it; a use that was not run keeps its place."""
+    places = list(USES)
+    for bar in bars:
+        _, colour, _ = USES[bar.use]
+        axis.bar(
+            places.index(bar.use), bar.rfid, width=0.62, yerr=bar.standard_error, color=colour if filled else "white",
+            edgecolor=colour, linewidth=1.2, error_kw={"linewidth": 0.9},
+        )  # fmt: skip
+        top = bar.rfid + (bar.standard_error or 0.0)
+        look = {"ha": "center", "va": "bottom", "fontsize": SMALL, "color": colour}
+        axis.annotate(bar.text, (places.index(bar.use), top), (0, 3), textcoords="offset points", **look)
+    axis.set_xticks(range(len(USES)), [label for label, _, _ in USES.values()])
+    axis.set(title=title, ylabel=y_title, xlim=(-0.6, len(USES) - 0.4))
+    axis.grid(axis="x", visible=False)
+    axis.margins(y=0.18)
+    axis.set_ylim(bottom=0)
+
+
+@styled
+def figure_5(records: Sequence[Record], published: Published) -> Figure:
+    """rFID by what a GAN trains, at each data set's lowest resolution; the paper's numbers in a panel of their own."""
+    panels = []
+    for dataset, found in resolutions(records).items():
+        here = reconstructions(records, dataset, found[0])
+        for base in bases(here, STUDY):
+            panels.append((f"here: {dataset} {found[0]} px\n{base}", _members(here, base)))
+    count = 1 + max(1, len(panels))
+    columns = min(2, count)
+    rows = -(-count // columns)
+    figure, grid = new_figure(rows, columns, 2.2 * rows + 0.3)
+    axes = [axis for row in grid for axis in row]
+    bars, source = _published(published)
+    _panel(axes[0], bars, "paper: ImageNet 256 px\nDC-AE f32c32", "rFID ↓", filled=False)
+    for axis, (title, members) in zip(axes[1:], panels, strict=False):
+        _panel(axis, _measured(members), title, axis_title("rFID ↓", members, "rfid"), filled=True)
+    for axis in axes[1 + len(panels) :]:
+        say_not_run(axis, "" if panels else "not run")
+    random = any(
+        record.values["rfid"].random_features for _, members in panels for record in members if "rfid" in record.values
+    )
+    apart = " rFID of random features: compare bars within a panel only, never with the paper's." if random else ""
+    footnote(figure, f"Hollow: paper ({source}). Filled: measured here ± one standard error.{apart}")
+    return figure
