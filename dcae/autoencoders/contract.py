@@ -78,10 +78,11 @@ class Scaled(Protocol):
     latent_shift: PerChannel
 
 
-def normalise(by: Scaled, latents: Tensor) -> Tensor:
-    """Latents as a diffusion model sees them: ``(latents - shift) * scale``, same shape."""
+def normalise(by: Scaled, latents: Tensor, out: Tensor | None = None) -> Tensor:
+    """Latents as a diffusion model sees them: ``(latents - shift) * scale``, same shape; ``out`` may be the latents."""
     scale, shift = _scale_and_shift(by, latents)
-    return latents * scale if isinstance(shift, float) and shift == 0 else (latents - shift) * scale
+    shifted = latents if isinstance(shift, float) and shift == 0 else torch.sub(latents, shift, out=out)
+    return torch.mul(shifted, scale, out=out)
 
 
 def denormalise(by: Scaled, latents: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "building": ["DenoiserConfig", "build_denoiser"],
-        "captions": ["CaptionDataset", "encode_captions"],
+        "caption_encoding": ["encode_captions"],
+        "captions": ["CaptionDataset", "Captions"],
         "latent_dataset": ["LatentDataset"],
         "latents": ["encode_dataset"],
         "loading": ["load_denoiser", "save_denoiser"],
         "on_the_fly": ["EncodedOnTheFly"],
         "objectives": ["diffusion_losses", "draw_training_inputs"],
         "sampling": ["sample"],
-        "text": ["Captions", "T5TextEncoder"],
+        "text": ["T5TextEncoder"],
     },
 )

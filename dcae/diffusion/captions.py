@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set's captions, embedded once: shards, as of latents (module ``shards``), that ``CaptionDataset`` reads.
+"""Reads the embedded captions that ``encode_captions`` wrote.
 
 Shards hold ``embeddings`` float16 [n, T, C] and ``mask`` bool [n, T], one row for each image and, as the very last one,
 the empty caption, which stands in for captions that are dropped. float16 rounds to 11 bits where bfloat16 keeps 8, and
@@ -8,72 +8,23 @@ what T5's last norm puts out lies far within its range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dcae.data.dataset import DatasetError, ImageDataset
-from dcae.diffusion.shards import Shard, check_identity, open_shards, read_index, verify, write_shards
+from dcae.diffusion.shards import check_identity, open_shards, read_index, verify
 
-FORMAT = 1
 NAMES = ("embeddings", "mask")
 
 
-def encode_captions(
-    text_encoder: Callable[[Sequence[str]], tuple[Tensor, Tensor]],
-    dataset: ImageDataset,
-    folder: Path | str,
-    identity: dict[str, Any],
-    batch_size: int = 32,
-    shard_size: int = 1024,
-    process: int = 0,
-    processes: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Embed a data set's captions, shard by shard, as ``encode_dataset`` encodes its images.
+class Captions(NamedTuple):
+    """Embeddings of captions, padded to T tokens, and which of them are the caption's."""
 
-    Args:
-        text_encoder: captions to embeddings [B, T, C] and mask [B, T], such as ``T5TextEncoder``.
-        dataset: item i has the caption ``dataset.caption(i)``.
-        folder: made if need be.
-        identity: what decides the embeddings, the text encoder above all, as JSON.
-        batch_size: captions at a time.
-        shard_size: captions per shard.
-        process, processes: this process takes the shards ``process``, ``process + processes``, ….
-        progress: called with the number of this process's captions that are done, and of all of them.
-
-    Raises:
-        DatasetError: an image has no caption.
-        ValueError: embeddings are not finite in float16.
-    """
-    count = len(dataset)
-    _check_captions(dataset, identity)
-    plan = {"format": FORMAT, "identity": identity, "count": count + 1, "shard_size": shard_size}
-
-    def make(start: int, length: int) -> Shard:
-        captions = [dataset.caption(index) if index < count else "" for index in range(start, start + length)]
-        parts = [text_encoder(captions[first : first + batch_size]) for first in range(0, length, batch_size)]
-        embeddings = torch.cat([embeddings.half().cpu() for embeddings, _ in parts])
-        if not embeddings.isfinite().all():
-            raise ValueError("the text encoder's embeddings are not finite in float16; check its weights")
-        return {"embeddings": embeddings, "mask": torch.cat([mask.bool().cpu() for _, mask in parts])}
-
-    def summarise(shards: list[Shard]) -> dict[str, Any]:
-        return {"shape": list(shards[0]["embeddings"].shape[1:])}
-
-    write_shards(Path(folder), plan, make, summarise, process, processes, progress)
-
-
-def _check_captions(dataset: ImageDataset, identity: dict[str, Any]) -> None:
-    without = [index for index in range(len(dataset)) if not dataset.caption(index)]
-    if without:
-        raise DatasetError(
-            f"data set {identity.get('dataset', 'unnamed')}: {len(without)} of {len(dataset)} images have no caption, "
-            f"image {without[0]} first; a model with captions needs one for each (in a folder, a.txt beside a.jpg)"
-        )
+    embeddings: Tensor  # [B, T, C]
+    mask: Tensor  # bool [B, T]
 
 
 class CaptionDataset:
@@ -101,6 +52,11 @@ class CaptionDataset:
 
     def __len__(self) -> int:
         return self._index["count"] - 1
+
+    def check_number(self, count: int, whose: str) -> None:
+        """Raise ``ValueError`` unless there is one caption for each of so many images."""
+        if len(self) != count:
+            raise ValueError(f"{self.folder} holds {len(self)} captions, but {whose} of {count}: encode both again")
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Embeddings float16 [B, T, C] and mask bool [B, T]; raises ``IndexError`` outside 0 ... N - 1."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dcae.diffusion.captions import CaptionDataset
 from dcae.diffusion.embeddings import check_labels
 from dcae.diffusion.posterior import drawn, posterior_noise
 from dcae.diffusion.shards import check_identity, latent_names, open_shards, read_index, verify
@@ -32,13 +33,19 @@ class LatentDataset:
     Args:
         folder: with ``index.json``.
         expected_identity: what must have made the latents.
+        captions: of the same images, for denoisers that are conditioned on them.
 
     Raises:
         FileNotFoundError: nothing complete is there.
-        ValueError: something else made the latents, or a shard is damaged.
+        ValueError: something else made the latents, a shard is damaged, or the captions are of other images.
     """
 
-    def __init__(self, folder: Path | str, expected_identity: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        folder: Path | str,
+        expected_identity: dict[str, Any] | None = None,
+        captions: CaptionDataset | None = None,
+    ):
         self.folder = Path(folder)
         self._index = read_index(self.folder, "the data set")
         self.identity = self._index["identity"]
@@ -55,12 +62,17 @@ class LatentDataset:
         self._parts = [[shard[name].numpy() for shard in opened] for name in names]
         self.labels = torch.cat([shard["labels"] for shard in opened])
         check_labels(self.labels, max(self.classes, 1))
+        self.captions = captions
+        if captions is not None:
+            captions.check_number(len(self), f"{self.folder} holds latents")
 
     def __len__(self) -> int:
         return self._index["count"]
 
     def condition(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        """What the images of a batch are known by: labels [B]."""
+        """What the images of a batch are known by: labels [B], or embeddings [B, T, C] and masks [B, T] of captions."""
+        if self.captions is not None:
+            return self.captions.batch(indices)
         return (self.labels[torch.tensor(indices)],)
 
     def read(self, indices: Sequence[int], draws: Sequence[int], seed: int) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dcae.data import ImageDataset
+from dcae.diffusion.captions import CaptionDataset
 from dcae.diffusion.encoding import encode_pixels, posterior_of
 from dcae.diffusion.posterior import drawn, posterior_noise
 
@@ -26,12 +27,13 @@ class EncodedOnTheFly:
     Args:
         autoencoder: in evaluation mode, on the device to encode on.
         images: random crops differ from epoch to epoch.
+        captions: of the same images, embedded, for denoisers that are conditioned on them.
 
     Raises:
-        ValueError: no ``latent_scale``, or f does not divide the resolution.
+        ValueError: no ``latent_scale``, f does not divide the resolution, or the captions are of other images.
     """
 
-    def __init__(self, autoencoder: nn.Module, images: ImageDataset):
+    def __init__(self, autoencoder: nn.Module, images: ImageDataset, captions: CaptionDataset | None = None):
         self.autoencoder, self.images = autoencoder, images
         f, resolution = autoencoder.spatial_compression, images.resolution
         if autoencoder.latent_scale is None:
@@ -44,11 +46,17 @@ class EncodedOnTheFly:
         self.posterior = posterior_of(autoencoder)
         self.latent_scale, self.latent_shift = autoencoder.latent_scale, autoencoder.latent_shift
 
+        self.captions = captions
+        if captions is not None:
+            captions.check_number(len(images), "the data set has images")
+
     def __len__(self) -> int:
         return len(self.images)
 
     def condition(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        """Labels [B]."""
+        """As ``LatentDataset.condition``."""
+        if self.captions is not None:
+            return self.captions.batch(indices)
         return (torch.tensor([self.images.label(index) for index in indices]),)
 
     def read(self, indices: Sequence[int], draws: Sequence[int], seed: int) -> tuple[Tensor, ...]:

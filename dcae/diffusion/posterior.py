@@ -26,5 +26,6 @@ def posterior_noise(seed: int, numbers: Sequence[int], shape: Sequence[int]) -> 
 
 
 def drawn(by: Scaled, mean: Tensor, std: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-    """Normalised latents [B, c, h, w]: of a draw if noise is given, of the mean if not."""
-    return normalise(by, mean if noise is None else torch.addcmul(mean, std, noise))
+    """Normalised latents [B, c, h, w]: of a draw if noise is given, of the mean if not; the mean may be overwritten."""
+    latents = mean if noise is None else torch.addcmul(mean, std, noise)
+    return normalise(by, latents, out=latents)

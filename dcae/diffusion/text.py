@@ -5,21 +5,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Pretrained, TextEncoder
+from dcae.diffusion.captions import Captions
 from dcae.weights import WeightsError
-
-
-class Captions(NamedTuple):
-    """Embeddings of captions, padded to T tokens, and which of them are the caption's."""
-
-    embeddings: Tensor  # [B, T, C]
-    mask: Tensor  # bool [B, T]
 
 
 class T5TextEncoder:

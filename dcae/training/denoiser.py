@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dcae.benchmark.entries import DiffusionEntry, DiffusionRecipe, digest
 from dcae.data import epoch_index
 from dcae.diffusion import LatentDataset, build_denoiser, diffusion_losses, draw_training_inputs, save_denoiser
+from dcae.diffusion.captions import CaptionDataset, Captions
 from dcae.training import engine
 from dcae.training.batches import Batch, batches, split
 from dcae.training.optimisers import MovingAverage, Updater
@@ -31,6 +32,7 @@ class Latents(Protocol):
 
     shape: tuple[int, int, int]
     classes: int
+    captions: CaptionDataset | None
 
     def __len__(self) -> int: ...
 
@@ -48,9 +50,11 @@ class Objective(nn.Module):
         super().__init__()
         self.denoiser, self.recipe = denoiser, recipe
 
-    def forward(self, latents: Tensor, labels: Tensor, timesteps: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, latents: Tensor, condition: Tensor | Captions, timesteps: Tensor, noise: Tensor
+    ) -> dict[str, Tensor]:
         """The terms of the loss for each sample, [B]."""
-        return diffusion_losses(self.denoiser, latents, labels, timesteps, noise, self.recipe)
+        return diffusion_losses(self.denoiser, latents, condition, timesteps, noise, self.recipe)
 
 
 class DenoiserTraining:
@@ -79,20 +83,27 @@ class DenoiserTraining:
         )
 
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """Labels [b], timesteps [b], noise [b, c, h, w] of this process, and what becomes its latents."""
+        """Timesteps [b] and noise [b, c, h, w] of this process, labels or captions, and what becomes its latents."""
         return batches(self.read, first_step, self.recipe.steps, self.recipe.batch_size, self.accelerator)
 
     def read(self, numbers: range) -> tuple[Tensor, ...]:
         """The samples of the given global numbers, with all that is random about them."""
         indices = [epoch_index(len(self.data), self.seed, number) for number in numbers]
+        condition = self.data.condition(indices)
+        captions = self.data.captions
+        # Captions are dropped like labels: these are 0 for a caption, 1 for none.
+        labels = condition[0] if captions is None else torch.zeros(len(numbers), dtype=torch.long)
+        null_label = self.denoiser.null_label if captions is None else 1
         noise, random, drawn = torch.empty(len(numbers), *self.data.shape), torch.Generator(), []
-        (labels,) = self.data.condition(indices)
         for label, out, number in zip(labels.split(1), noise.split(1), numbers, strict=True):
             random.manual_seed(derived_seed(self.seed, "sample", number))
-            inputs = draw_training_inputs(label, self.data.shape, self.denoiser.null_label, self.recipe, random, out)
-            drawn.append(inputs[:2])
+            drawn.append(draw_training_inputs(label, self.data.shape, null_label, self.recipe, random, out)[:2])
         labels, timesteps = (torch.cat(each) for each in zip(*drawn, strict=True))
-        return labels, timesteps, noise, *self.data.read(indices, numbers, self.seed)
+        if captions is not None:
+            for each, empty in zip(condition, captions.empty, strict=True):
+                each[labels == 1] = empty
+        known = (labels,) if captions is None else condition
+        return timesteps, noise, *known, *self.data.read(indices, numbers, self.seed)
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """One update of the denoiser."""
@@ -100,8 +111,10 @@ class DenoiserTraining:
 
         def loss_of(part: Batch) -> Tensor:
             inputs = [each.to(self.accelerator.device, non_blocking=True) for each in part.content]
-            labels, timesteps, noise, *read = inputs
-            losses = self.losses(self.data.latents(*read), labels, timesteps, noise)
+            timesteps, noise, condition, *read = inputs
+            if self.data.captions is not None:
+                condition, read = Captions(condition.float(), read[0]), read[1:]
+            losses = self.losses(self.data.latents(*read), condition, timesteps, noise)
             terms = {name: values.mean() for name, values in losses.items()}
             loss = sum(terms.values())
             logged.append({"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}})

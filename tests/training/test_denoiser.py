@@ -11,11 +11,20 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from pydantic import ValidationError
+from torch import nn
 
 from dcae.autoencoders import load
 from dcae.benchmark.entries import ADAPTERS, FolderEntry
-from dcae.data import open_dataset
-from dcae.diffusion import EncodedOnTheFly, LatentDataset, build_denoiser, encode_dataset, load_denoiser
+from dcae.data import epoch_index, open_dataset
+from dcae.diffusion import (
+    CaptionDataset,
+    EncodedOnTheFly,
+    LatentDataset,
+    build_denoiser,
+    encode_captions,
+    encode_dataset,
+    load_denoiser,
+)
 from dcae.training import checkpoint, train_denoiser
 from dcae.training.denoiser import DenoiserTraining, fingerprint
 
@@ -103,16 +112,16 @@ def test_what_is_saved_is_the_average(latents, tmp_path):
 def test_an_epoch_shows_every_latent_once_and_every_time_with_new_noise(latents):
     loop = training(latents)
     data = LatentDataset(latents)
-    labels, timesteps, noise, whole = loop.read(range(len(data)))
+    timesteps, noise, labels, whole = loop.read(range(len(data)))
     everything, _ = data.batch(range(len(data)))
     distances = torch.cdist(whole.flatten(1), everything.flatten(1))
     assert sorted(distances.argmin(dim=1).tolist()) == list(range(len(data)))
     assert set(labels.tolist()) <= {*range(data.classes), loop.denoiser.null_label}
     assert loop.denoiser.null_label in labels.tolist()
     assert len(set(timesteps.tolist())) > 12
-    _, _, later, _ = loop.read(range(len(data), 2 * len(data)))
+    _, later, _, _ = loop.read(range(len(data), 2 * len(data)))
     assert not torch.equal(noise, later)
-    assert torch.equal(loop.read(range(7, 9))[2], noise[7:9])
+    assert torch.equal(loop.read(range(7, 9))[1], noise[7:9])
 
 
 def test_the_loss_falls_on_latents_that_are_always_the_same(latents):
@@ -174,6 +183,56 @@ def test_training_on_the_fly_from_end_to_end(tiny, tmp_path):
         on_the_fly=lambda device: EncodedOnTheFly(load(tiny.dc_ae(latent_scale=0.5), device=device), images),
     )  # fmt: skip
     assert load_denoiser(tmp_path / "output").config.latent_size == 4
+
+
+class OnCaptions(nn.Module):
+    """Predicts from the caption alone; remembers the conditions it was given."""
+
+    null_label, first_timestep = 0, 0
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.seen = nn.Linear(3, 4), []
+
+    def forward(self, latents, timesteps, captions):
+        self.seen.append(captions)
+        return self.linear(captions.embeddings.sum(dim=1))[:, :, None, None] + 0 * latents
+
+
+@pytest.mark.parametrize("latents_are", ["cached", "on-the-fly"])
+def test_captions_go_with_their_images_and_some_are_dropped(tiny, latents, tmp_path, latents_are):
+    images = open_dataset(tiny.DATASETS["scenes"], "train", 32)
+    marks = {images.caption(index): index for index in range(len(images))}
+
+    def encoder(captions):  # the caption's image as a number, 100 for none
+        values = torch.tensor([float(marks.get(caption, 100)) for caption in captions])
+        return values[:, None, None].expand(-1, 5, 3), torch.tensor([caption != "" for caption in captions]).repeat(
+            5, 1
+        ).T
+
+    encode_captions(encoder, images, tmp_path, {})
+    captions = CaptionDataset(tmp_path)
+    data = LatentDataset(latents, captions=captions)
+    if latents_are == "on-the-fly":
+        data = EncodedOnTheFly(load(tiny.dc_ae(latent_scale=0.5)), images, captions)
+    loop = DenoiserTraining(OnCaptions(), recipe("u-vit", label_dropout=0.3), data, 0, Accelerator(cpu=True))
+    for step, batch in enumerate(loop.batches(0)):
+        loop.step(step, batch)
+    seen = torch.cat([each.embeddings[:, 0, 0] for each in loop.denoiser.seen]).tolist()
+    masks = torch.cat([each.mask[:, 0] for each in loop.denoiser.seen]).tolist()
+    order = [images.caption(epoch_index(len(images), 0, number)) for number in range(20)]
+    assert all(value in (100, marks[caption]) for value, caption in zip(seen, order, strict=True))
+    assert masks == [value != 100 for value in seen]
+    assert 1 <= masks.count(False) <= 12  # six expected of 20
+
+
+def test_captions_of_other_images_are_refused(tiny, latents, tmp_path):
+    images = open_dataset(tiny.DATASETS["scenes"], "validation", 32)
+    encode_captions(
+        lambda captions: (torch.zeros(len(captions), 2, 3), torch.ones(len(captions), 2)), images, tmp_path, {}
+    )
+    with pytest.raises(ValueError, match=r"holds 3 captions, but .* holds latents of 24"):
+        LatentDataset(latents, captions=CaptionDataset(tmp_path))
 
 
 def test_random_crops_need_latents_on_the_fly():
