@@ -6,6 +6,8 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
+        "ablations": ["build_ablations"],
+        "choices": ["Choice", "build_choices"],
         "clip_score": ["ClipScore"],
         "controls": ["check_controls"],
         "cost": ["count_macs", "count_parameters"],

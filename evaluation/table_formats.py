@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +21,8 @@ from tabulate import tabulate
 class Number:
     """A number in a table; without a value it prints ``missing``.
 
-    A small number gets further decimals than ``decimals`` unless it is ``printed``, that is, known only as printed.
+    A small number gets further decimals than ``decimals`` unless it is ``printed``, that is, known only as printed;
+    ``signed``: a positive one gets its sign, too.
     """
 
     value: float | None
@@ -31,6 +33,7 @@ class Number:
     ratio: float | None = None
     bold: bool = False
     mark: str = ""
+    signed: bool = False
     missing: str = "not run"
 
 
@@ -39,7 +42,7 @@ class Column:
     """A column: its name in CSV and its title in print.
 
     ``label``: of text, aligned left; ``measured``: CSV adds columns for standard error and n; ``ratio``: CSV adds a
-    column of this name for the ratio.
+    column of this name for the ratio; ``width``: characters after which Markdown and HTML break the lines of its text.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Column:
     label: bool = False
     printed: bool = True
     in_csv: bool = True
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """A numbered table with a caption above it and notes below it."""
+    """A table with its title and a caption above it, and notes below it; ``forms``: what it is written as."""
 
-    number: int
+    title: str
     caption: str
     columns: list[Column]
     sections: list[Section]
     notes: list[str]
+    forms: tuple[str, ...] = ("csv", "md", "html", "tex")
 
 
 # --- numbers as text ---
@@ -102,6 +107,8 @@ def format_number(number: Number) -> str:
         return number.missing
     decimals = _decimals(number)
     text = _text(number.value, decimals)
+    if number.signed and number.value > 0:
+        text = f"+{text}"
     if number.standard_error is not None and math.isfinite(number.value):
         text += f" ± {_text(number.standard_error, decimals)}"
     return text + (f" ({number.ratio:.1f}×)" if number.ratio is not None else "")
@@ -144,8 +151,17 @@ def to_csv(table: Table) -> str:
 # --- print: Markdown, HTML and LaTeX ---
 
 
-def _printed(table: Table, row: list[str | Number], text: Callable[[str | Number], str]) -> list[str]:
-    return [text(entry) for column, entry in zip(table.columns, row, strict=True) if column.printed]
+def _printed(
+    table: Table, row: list[str | Number], text: Callable[[str | Number], str], line_break: str | None = None
+) -> list[str]:
+    """The printed entries of a row as text; long ones are broken, if the form has a line break."""
+    entries = [(column, entry) for column, entry in zip(table.columns, row, strict=True) if column.printed]
+    return [
+        line_break.join(map(text, textwrap.wrap(entry, column.width, break_long_words=False, break_on_hyphens=False)))
+        if line_break and column.width and isinstance(entry, str)
+        else text(entry)
+        for column, entry in entries
+    ]
 
 
 def _markdown_entry(entry: str | Number) -> str:
@@ -159,9 +175,9 @@ def to_markdown(table: Table) -> str:
     """A heading, the caption, one pipe table per section, and the notes as a list."""
     columns = [column for column in table.columns if column.printed]
     alignment = ["left" if column.label else "right" for column in columns]
-    parts = [f"# Table {table.number}", table.caption]
+    parts = [f"# {table.title}", table.caption]
     for section in table.sections:
-        rows = [_printed(table, row, _markdown_entry) for row in section.rows]
+        rows = [_printed(table, row, _markdown_entry, "<br>") for row in section.rows]
         titles = [column.title for column in columns]
         body = tabulate(rows, titles, tablefmt="pipe", colalign=alignment, disable_numparse=True)
         parts += [f"## {section.heading}", body]
@@ -178,7 +194,8 @@ def _html_entry(entry: str | Number) -> str:
 
 
 HTML_STYLE = (
-    "body { font: 14px sans-serif; margin: 2em } td, th { padding: 2px 10px; border-bottom: 1px solid #ddd } "
+    "body { font: 14px sans-serif; margin: 2em } "
+    "td, th { padding: 2px 10px; border-bottom: 1px solid #ddd; vertical-align: top } "
     "table { border-collapse: collapse }"
 )
 
@@ -189,12 +206,12 @@ def to_html(table: Table) -> str:
     titles = [html.escape(column.title) for column in columns]
     alignment = ["left" if column.label else "right" for column in columns]
     parts = [
-        f'<!doctype html><meta charset="utf-8"><title>Table {table.number}</title><style>{HTML_STYLE}</style>',
-        f"<h1>Table {table.number}</h1>",
+        f'<!doctype html><meta charset="utf-8"><title>{html.escape(table.title)}</title><style>{HTML_STYLE}</style>',
+        f"<h1>{html.escape(table.title)}</h1>",
         f"<p>{html.escape(table.caption)}</p>",
     ]
     for section in table.sections:
-        rows = [_printed(table, row, _html_entry) for row in section.rows]
+        rows = [_printed(table, row, _html_entry, "<br>") for row in section.rows]
         body = tabulate(rows, titles, tablefmt="unsafehtml", colalign=alignment, disable_numparse=True)
         parts += [f"<h2>{html.escape(section.heading)}</h2>", body]
     if table.notes:
@@ -237,7 +254,7 @@ def to_latex(table: Table) -> str:
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
         "\\begin{table}",
         f"\\caption{{{_latex_text(table.caption)}}}",
-        f"\\label{{tab:{table.number}}}",
+        f"\\label{{tab:{table.title.lower().removeprefix('table ')}}}",
         "\\centering",
         "\\resizebox{\\linewidth}{!}{%",
         f"\\begin{{tabular}}{{{''.join('l' if column.label else 'r' for column in columns)}}}",

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from evaluation.published import Published
 from evaluation.rows import Row, display_name, is_stand_in
-from evaluation.table_metrics import METRICS
+from evaluation.table_metrics import METRICS, Metric
 from evaluation.table_numbers import flat, paper_value
 
 TITLES = {
@@ -33,16 +35,21 @@ def caption(table: int, rows: list[Row], benchmark: str) -> str:
         f"Bold: the best of the rows {COMPARED[table]} under one heading, if it differs from the next best by more "
         "than two standard errors of the difference (of independent errors, which is cautious for equal images)."
     )
-    random = [metric.title for metric in METRICS[table] if _has_random_features(metric, rows)]
-    if random:
-        parts.append(
-            f"[random features]: {', '.join(random)} come from networks with seeded random weights; they compare "
-            "the rows of one column and say nothing beside the paper's values."
-        )
-    return " ".join(parts)
+    return " ".join([*parts, *about_random_features(METRICS[table], rows)])
 
 
-def _has_random_features(metric, rows: list[Row]) -> bool:
+def about_random_features(metrics: Iterable[Metric], rows: list[Row]) -> list[str]:
+    """What values of random features are good for, if there are any."""
+    random = [metric.title for metric in metrics if _has_random_features(metric, rows)]
+    if not random:
+        return []
+    return [
+        f"[random features]: {', '.join(random)} come from networks with seeded random weights; they compare "
+        "the rows of one column and say nothing beside the paper's values."
+    ]
+
+
+def _has_random_features(metric: Metric, rows: list[Row]) -> bool:
     values = (row.value(metric.kind, metric.name) for row in rows)
     return any(value.random_features for value in values if value)
 
@@ -50,7 +57,7 @@ def _has_random_features(metric, rows: list[Row]) -> bool:
 def notes(table: int, rows: list[Row], published: Published) -> list[str]:
     """Everything below a table, but for its controls and protocols."""
     return [
-        *_stand_ins(rows),
+        *stand_ins(rows),
         *_printed_elsewhere(table, rows, published),
         *_image_counts(table, rows),
         *(_speed(rows) if table == 3 else []),
@@ -58,7 +65,7 @@ def notes(table: int, rows: list[Row], published: Published) -> list[str]:
     ]
 
 
-def _stand_ins(rows: list[Row]) -> list[str]:
+def stand_ins(rows: list[Row]) -> list[str]:
     """For each measured place, whose numbers the paper's columns hold, if they are of other data or resolution."""
     found = []
     for cell in (row.cell for row in rows if row.records):

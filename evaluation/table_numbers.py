@@ -54,19 +54,24 @@ def _measured(row: Row, metric: Metric, random: bool, rows: list[Row]) -> Number
     )
 
 
-def measured_numbers(
-    table: int, metric: Metric, random: bool, rows: list[Row], marks: dict[tuple[str, str], str]
-) -> list[Number]:
-    """A row's measured number each, from random features or not, with bold and marks.
+def marked_numbers(metric: Metric, random: bool, rows: list[Row], marks: dict[tuple[str, str], str]) -> list[Number]:
+    """A row's measured number each, from random features or not, with the marks of its protocol.
 
     A value of the other kind of features prints "–", one without a record "not run".
     """
-    numbers = _with_bold(table, rows, [_measured(row, metric, random, rows) for row in rows], metric)
+    numbers = [_measured(row, metric, random, rows) for row in rows]
     for index, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         if number.value is not None:
             fingerprint = row.records[metric.kind].protocol_fingerprint
             numbers[index] = replace(number, mark=marks.get((metric.kind, fingerprint), ""))
     return numbers
+
+
+def measured_numbers(
+    table: int, metric: Metric, random: bool, rows: list[Row], marks: dict[tuple[str, str], str]
+) -> list[Number]:
+    """The numbers of ``marked_numbers``, the best ones bold."""
+    return _with_bold(table, rows, marked_numbers(metric, random, rows, marks), metric)
 
 
 def paper_value(row: Row, metric: Metric, published: Published, table: int) -> PublishedValue | None:

@@ -109,7 +109,7 @@ def build_table(
         fine = checks and all(check.holds for check in checks)
         (below if fine else above).insert(0, verdict(checks))
     return Table(
-        number,
+        f"Table {number}",
         " ".join(above),
         [column for column, _ in columns],
         [Section(heading, entries) for heading, entries in sections.items()],
@@ -143,11 +143,11 @@ def build_tables(
 
 
 def write_tables(tables: dict[str, Table], folder: Path) -> list[Path]:
-    """Write each table in every form, atomically; unchanged files keep their time. Returns the paths."""
+    """Write each table in its forms, atomically; unchanged files keep their time. Returns the paths."""
     written = []
     for name, table in tables.items():
-        for ending, render in FORMATS.items():
+        for ending in table.forms:
             path = Path(folder) / f"{name}.{ending}"
-            write_atomically(path, render(table))
+            write_atomically(path, FORMATS[ending](table))
             written.append(path)
     return written

@@ -40,6 +40,7 @@ def autoencoder(
         "high_resolution_phase": facts.get("high", True if name.startswith("dc-ae") else None),
         "gan": facts.get("gan", "decoder-head" if name.startswith("dc-ae") else "all"),
         "built_on": facts.get("built_on"),
+        "parameters": 1_000_000 + 1000 * channels,
         "study": facts.get("study"),
         "base": facts.get("base"),
         "differs": facts.get("differs"),
@@ -69,12 +70,12 @@ QUALITIES = [
 
 
 def variant(name: str, f: int, study: str, base: str, differs: str, **facts: Any) -> dict[str, Any]:
-    return autoencoder(name, f, 2 * f, None, "ablations", study=study, base=base, differs=differs, **facts)
+    return autoencoder(name, f, f * f // 32, None, "ablations", study=study, base=base, differs=differs, **facts)
 
 
 # A benchmark of ablations: DC-AE at four compressions, and what each study takes away or replaces.
 STUDIED = [
-    *((autoencoder(f"dc-ae-f{f}", f, 2 * f, f"DC-AE-f{f}"), 0.88 - f / 800) for f in (8, 16, 32, 64)),
+    *((autoencoder(f"dc-ae-f{f}", f, f * f // 32, f"DC-AE-f{f}"), 0.88 - f / 800) for f in (8, 16, 32, 64)),
     *(
         (
             variant(f"dc-ae-f{f}-no-shortcuts", f, "shortcuts", f"dc-ae-f{f}", "no shortcuts", shortcuts=False),

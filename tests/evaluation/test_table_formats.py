@@ -64,7 +64,7 @@ def table() -> Table:
         ["a_1 & b", "h", "p", Number(1.25, 2, standard_error=0.1, n=64, ratio=2.0, bold=True, mark="a"), Number(0.69)],
         ["b|c", "–", "p", Number(None), Number(None, missing="–")],
     ]
-    return Table(2, "A caption with 50 %.", columns, [Section("Here", rows)], ["a: a note."])
+    return Table("Table 2", "A caption with 50 %.", columns, [Section("Here", rows)], ["a: a note."])
 
 
 def test_csv_keeps_full_precision_and_says_what_was_not_run(table):

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of ablations: by study, an autoencoder and what it becomes if one thing of it differs.
+
+It reads from a record's ``cell``, besides what ``evaluation.rows`` and the figures list: ``study``, ``base`` and
+``differs`` of a variant, and ``parameters`` (their number) of every autoencoder that a study has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dcae.benchmark.record import Record
+from evaluation.figure5 import USES
+from evaluation.published import Published, PublishedValue, read_published
+from evaluation.rows import Row, identity
+from evaluation.table_formats import Column, Number, Section, Table
+from evaluation.table_metrics import RECONSTRUCTION
+from evaluation.table_notes import about_random_features, stand_ins
+from evaluation.table_numbers import NOTHING, marked_numbers, protocol_marks
+
+KIND = "reconstruction"
+BASE = "base"
+STUDIES = {
+    "shortcuts": "Residual shortcuts (Figure 3a)",
+    "high-resolution": "High-resolution phase (Figure 3b)",
+    "gan": "What the GAN trains (Figure 5)",
+    "kl": "Autoencoder or variational autoencoder",
+    "blocks": "Blocks of the deep stages",
+    "recipe": "Recipe or architecture",
+    "tuned-layers": "How many layers the second and third phase train",
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A row of a study: an autoencoder at one place, and the row of the base that it is compared with."""
+
+    study: str
+    row: Row
+    base: Row | None
+
+    @property
+    def is_base(self) -> bool:
+        return self.base is self.row
+
+    @property
+    def base_name(self) -> str:
+        return self.row.cell["autoencoder"] if self.is_base else self.row.cell["base"]
+
+    @property
+    def differs(self) -> str:
+        return BASE if self.is_base else self.row.cell["differs"]
+
+
+def _members(records: Iterable[Record], planned: Iterable[dict[str, Any]]) -> list[Member]:
+    """Study by study, place by place: each base, then its variants, in the order of the benchmark."""
+    rows: dict[tuple, Row] = {}
+    for cell in planned:
+        if "diffusion" not in cell:
+            rows[identity(cell)] = Row(cell, {})
+    measured = set()
+    for record in (record for record in records if record.kind == KIND):
+        key = identity(record.cell)
+        if key in measured:
+            raise ValueError(f"two {KIND} records of one cell: {key}; keep one of them")
+        measured.add(key)
+        rows[key] = Row(record.cell, {KIND: record})
+    by_place = {(row.cell["dataset"], row.cell["resolution"], row.cell["autoencoder"]): row for row in rows.values()}
+    groups: dict[tuple, list[Row]] = {}
+    for (dataset, resolution, _), row in by_place.items():
+        if row.cell.get("study"):
+            groups.setdefault((row.cell["study"], dataset, resolution, row.cell["base"]), []).append(row)
+    studies = list(dict.fromkeys(study for study, *_ in groups))
+    members = []
+    for (study, *place), variants in sorted(groups.items(), key=lambda group: studies.index(group[0][0])):
+        base = by_place.get(tuple(place))
+        members += [Member(study, row, base) for row in ([base] if base else []) + variants]
+    return members
+
+
+# --- published numbers ---
+
+
+def _published(member: Member, published: Published) -> PublishedValue | None:
+    """rFID that the paper states for such a variant: in the figure of its study, or else Table 2's for the model."""
+    cell = member.row.cell
+    size = cell["spatial_compression"], cell["latent_channels"]
+    place = {"dataset": cell.get("published_dataset"), "resolution": cell.get("published_resolution")}
+    if member.study == "gan":
+        name = USES[cell["gan"]][2] if cell.get("gan") in USES and size == (32, 32) else None
+        return published.find("figure 5", "rfid", autoencoder=name, **place)
+    if member.study == "shortcuts":
+        how = {True: "with", False: "without"}.get(cell.get("residual_shortcuts"))
+        name = f"f64 {how} residual shortcuts" if size == (64, 128) else None
+        return published.find("figure 3a", "rfid", autoencoder=name, **place)
+    if member.study == "high-resolution":
+        how = {True: "with", False: "without"}.get(cell.get("high_resolution_phase"))
+        name = f"f64 {how} high-resolution phase" if size == (64, 128) else None
+        return published.find("figure 3b", "rfid", autoencoder=name, dataset=None, resolution=place["resolution"])
+    return member.row.published(published, 2, "rfid")
+
+
+def _sources(values: Iterable[PublishedValue | None]) -> list[str]:
+    """Where the paper's numbers come from, and what is known to be odd about them."""
+    found: dict[str, list[str]] = {}
+    for value in values:
+        if value:
+            remark = f"{value.source}{f' ({value.note})' if value.note else ''}"
+            found.setdefault(remark, []).append(f"{value.autoencoder} at {value.resolution} px")
+    return [f"Paper, {', '.join(dict.fromkeys(names))}: {remark}." for remark, names in found.items()]
+
+
+# --- columns ---
+
+
+def _difference(member: Member, random: bool) -> Number:
+    """rFID less that of the base, if both were measured alike; the error as of independent values."""
+    if member.is_base or not member.base or KIND not in member.row.records or KIND not in member.base.records:
+        return NOTHING
+    ours, theirs = (row.value(KIND, "rfid") for row in (member.row, member.base))
+    fingerprints = {row.records[KIND].protocol_fingerprint for row in (member.row, member.base)}
+    if not ours or not theirs or {ours.random_features, theirs.random_features} != {random} or len(fingerprints) > 1:
+        return NOTHING
+    errors = ours.standard_error, theirs.standard_error
+    error = None if None in errors else math.hypot(*errors)
+    return Number(ours.value - theirs.value, 2, standard_error=error, signed=True)
+
+
+def _label_columns(members: list[Member]) -> list[tuple[Column, list[str | Number]]]:
+    cells = [member.row.cell for member in members]
+    varies = len({(cell["dataset"], cell["resolution"]) for cell in cells}) > 1
+    parameters = [Number(cell["parameters"] * 1e-6) if cell.get("parameters") else NOTHING for cell in cells]
+    return [
+        (Column("Study", "Study", printed=False), [member.study for member in members]),
+        (Column("Dataset", "Dataset", label=True, printed=varies), [cell["dataset"] for cell in cells]),
+        (Column("Resolution", "Resolution", printed=varies), [str(cell["resolution"]) for cell in cells]),
+        (Column("Autoencoder", "Autoencoder", label=True), [cell["autoencoder"] for cell in cells]),
+        (Column("Base", "Base", printed=False), [member.base_name for member in members]),
+        (Column("What differs", "What differs", label=True, width=40), [member.differs for member in members]),
+        (Column("Params (M)", "Params (M)"), parameters),
+    ]
+
+
+def _metric_columns(
+    members: list[Member], papers: list[PublishedValue | None], marks: dict[tuple[str, str], str]
+) -> list[tuple[Column, list[Number]]]:
+    """The measured columns, one for each kind of features that occurs; beside rFID its difference and the paper's."""
+    rows = [member.row for member in members]
+    columns = []
+    for metric in RECONSTRUCTION:
+        values = [row.value(KIND, metric.name) for row in rows]
+        for random in sorted({value.random_features for value in values if value}) or [False]:
+            suffix = " [random features]" if random else ""
+            column = Column(metric.title + suffix, metric.title + metric.arrow + suffix, measured=True)
+            columns.append((column, marked_numbers(metric, random, rows, marks)))
+            if metric.name == "rfid":
+                column = Column(f"rFID, difference to base{suffix}", f"difference to base{suffix}", measured=True)
+                columns.append((column, [_difference(member, random) for member in members]))
+        if metric.name == "rfid":
+            numbers = [Number(paper.value, paper.decimals, printed=True) if paper else NOTHING for paper in papers]
+            columns.append((Column("rFID, paper", "paper"), numbers))
+    return columns
+
+
+def build_ablations(
+    records: Iterable[Record],
+    benchmark: str = "",
+    published: Published | None = None,
+    planned: Iterable[dict[str, Any]] = (),
+) -> Table:
+    """The table of ablations, a section for each study; arguments as of ``evaluation.tables.build_tables``.
+
+    Raises:
+        ValueError: if two records were made of one cell.
+    """
+    published = published if published is not None else read_published()
+    members = _members(records, planned)
+    rows = [member.row for member in members]
+    papers = [_published(member, published) for member in members]
+    marks, notes_on_protocols = protocol_marks(rows, (KIND,))
+    columns = _label_columns(members) + _metric_columns(members, papers, marks)
+    sections: dict[str, list] = {}
+    for index, member in enumerate(members):
+        heading = STUDIES.get(member.study, member.study)
+        sections.setdefault(heading, []).append([entries[index] for _, entries in columns])
+    above = [
+        f"Ablations{f', benchmark {benchmark}' if benchmark else ''}: under each study an autoencoder (base), and "
+        "below it what it becomes if one thing differs. Measured values ± one standard error. Difference to base: of "
+        'rFID, positive if worse; its error is that of independent images. Column "paper": rFID as printed there.',
+        *about_random_features(RECONSTRUCTION, rows),
+    ]
+    counts = sorted({row.records[KIND].values["rfid"].n for row in rows if row.value(KIND, "rfid")})
+    below = [
+        *notes_on_protocols,
+        *(stand_ins([row for row, paper in zip(rows, papers, strict=True) if paper])),
+        *([f"Images per value: {', '.join(map(str, counts))}."] if counts else []),
+        *_sources(papers),
+    ]
+    return Table(
+        "Ablations",
+        " ".join(above),
+        [column for column, _ in columns],
+        [Section(heading, entries) for heading, entries in sections.items()],
+        below,
+    )

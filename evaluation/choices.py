@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of choices: every value that no source gives and this project chose, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter
+
+from evaluation.table_formats import Column, Section, Table
+
+KINDS = {
+    "autoencoders": "Autoencoders",
+    "recipes": "Recipes",
+    "diffusion": "Diffusion models",
+    "datasets": "Data sets",
+    "protocols": "Protocols",
+}
+WHOLE_ENTRY = "*"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen value: the kind (a key of ``KINDS``) and name of its entry, path and value of the field, the reason."""
+
+    kind: str
+    entry: str
+    field: str
+    value: Any
+    reason: str
+
+
+def value_text(value: Any) -> str:
+    """A field's value as an entry would have it on one line."""
+    value = TypeAdapter(Any).dump_python(value, mode="json", by_alias=True, exclude_none=True)
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+def build_choices(choices: Iterable[Choice], benchmark: str = "") -> Table:
+    """A section for each kind of entries, a row for each choice; entries that share one stand in one row."""
+    rows: dict[tuple[str, str, str, str], dict[str, None]] = {}
+    for choice in choices:
+        whole = choice.field == WHOLE_ENTRY
+        field, value = ("the whole entry", "–") if whole else (choice.field, value_text(choice.value))
+        reason = " ".join(choice.reason.split())
+        rows.setdefault((choice.kind, field, value, reason), {})[choice.entry] = None
+    sections = {
+        heading: [[", ".join(names), *row] for (of, *row), names in rows.items() if of == kind]
+        for kind, heading in KINDS.items()
+    }
+    columns = [
+        Column("Entry", "Entry", label=True, width=32),
+        Column("Field", "Field", label=True),
+        Column("Value", "Value", label=True, width=32),
+        Column("Reason", "Reason", label=True, width=60),
+    ]
+    named = f"of the benchmark {benchmark} " if benchmark else ""
+    above = (
+        f"Every value {named}that the paper leaves open, and why it is as here. All other values follow the sources "
+        "that the entries name."
+    )
+    found = [Section(heading, entries) for heading, entries in sections.items() if entries]
+    notes = [] if found else ["No entry marks a value as chosen."]
+    return Table("Choices", above, columns, found, notes, forms=("csv", "md", "html"))

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of ablations from synthetic records: which rows stand together, and what is said of their difference."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pandas
+import pytest
+
+from evaluation.ablations import STUDIES, build_ablations
+from evaluation.table_formats import FORMATS, to_csv, to_latex, to_markdown
+from tests.evaluation import synthetic
+
+
+def frame(table) -> pandas.DataFrame:
+    return pandas.read_csv(io.StringIO(to_csv(table)), na_values="not run")
+
+
+@pytest.fixture
+def records():
+    return synthetic.ablation_records(random_features=False)
+
+
+def rows(records, study: str, resolution: int = 64) -> pandas.DataFrame:
+    data = frame(build_ablations(records))
+    return data[(data["Study"] == study) & (data["Resolution"] == resolution)].set_index("Autoencoder")
+
+
+def changed(records, name: str, **update):
+    return [r.model_copy(update=update) if r.cell["autoencoder"] == name else r for r in records]
+
+
+def test_each_study_is_a_section_in_the_order_of_the_benchmark(records):
+    table = build_ablations(records, "ablations")
+    assert [section.heading for section in table.sections] == list(STUDIES.values())
+    assert table.title == "Ablations" and "benchmark ablations" in table.caption
+
+
+def test_variants_stand_below_their_base_at_each_place(records):
+    for resolution in (64, 128):
+        data = rows(records, "high-resolution", resolution)
+        assert list(data.index) == ["dc-ae-f32", "dc-ae-f32-low", "dc-ae-f64", "dc-ae-f64-low"]
+        assert list(data["What differs"]) == ["base", "no high-resolution phase"] * 2
+        assert list(data["Base"]) == ["dc-ae-f32"] * 2 + ["dc-ae-f64"] * 2
+
+
+def test_what_belongs_to_no_study_is_left_out(records):
+    names = set(frame(build_ablations(records))["Autoencoder"])
+    assert names & {"identity", "blur", "mean-colour", "sd-vae-f8"} == set()
+
+
+def test_values_and_parameters_are_those_of_the_records(records):
+    data = rows(records, "kl")
+    record = next(r for r in records if r.cell["autoencoder"] == "dc-ae-f32-kl" and r.cell["resolution"] == 64)
+    for column, metric in {"rFID": "rfid", "PSNR (dB)": "psnr", "SSIM": "ssim", "LPIPS": "lpips"}.items():
+        assert data.loc["dc-ae-f32-kl", column] == record.values[metric].value
+        assert data.loc["dc-ae-f32-kl", f"{column}, standard error"] == record.values[metric].standard_error
+    assert data.loc["dc-ae-f32-kl", "Params (M)"] == record.cell["parameters"] * 1e-6
+
+
+def test_the_difference_is_to_the_base_at_the_same_place_with_the_error_of_both(records):
+    data = rows(records, "gan", 128)
+    base, variant = data.loc["dc-ae-f32"], data.loc["dc-ae-f32-no-gan"]
+    name = "rFID, difference to base"
+    assert variant[name] == variant["rFID"] - base["rFID"] > 0
+    error = math.hypot(variant["rFID, standard error"], base["rFID, standard error"])
+    assert variant[f"{name}, standard error"] == pytest.approx(error)
+    assert math.isnan(base[name])
+    assert f"+{variant[name]:.2f} ± " in to_markdown(build_ablations(records))
+
+
+def test_no_difference_between_values_of_other_protocols_or_other_features(records):
+    name = "rFID, difference to base"
+    other = changed(records, "dc-ae-f32-no-gan", protocol_fingerprint="other", protocol={"crop": "none"})
+    assert math.isnan(rows(other, "gan").loc["dc-ae-f32-no-gan", name])
+    assert not math.isnan(rows(other, "gan").loc["dc-ae-f32-full-gan", name])
+    assert any(note.startswith("a: another reconstruction protocol") for note in build_ablations(other).notes)
+
+    random = synthetic.ablation_records(random_features=True)
+    mixed = [r for r in random if r.cell["autoencoder"] == "dc-ae-f32-no-gan"]
+    mixed += [r for r in records if r.cell["autoencoder"] != "dc-ae-f32-no-gan"]
+    row = rows(mixed, "gan").loc["dc-ae-f32-no-gan"]
+    assert math.isnan(row[name]) and math.isnan(row[f"{name} [random features]"])
+
+
+def test_random_features_are_named(records):
+    random = build_ablations(synthetic.ablation_records(random_features=True))
+    for render in FORMATS.values():
+        assert "[random features]" in render(random)
+        assert "[random features]" not in render(build_ablations(records))
+
+
+@pytest.mark.parametrize(
+    ("study", "expected"),
+    [
+        ("gan", {"dc-ae-f32": 0.69, "dc-ae-f32-no-gan": 3.82, "dc-ae-f32-full-gan": 0.82}),
+        ("shortcuts", {"dc-ae-f64": 0.50, "dc-ae-f64-no-shortcuts": 28.3}),
+        ("high-resolution", {"dc-ae-f64-low": 0.50}),
+        ("kl", {"dc-ae-f32": 0.69}),
+    ],
+)
+def test_the_paper_s_numbers_stand_beside_the_variants_that_it_has(records, study, expected):
+    assert rows(records, study)["rFID, paper"].dropna().to_dict() == expected
+
+
+def test_where_the_paper_s_numbers_come_from_is_noted(records):
+    notes = " ".join(build_ablations(records).notes)
+    assert "f32c32 without GAN at 256 px, f32c32 with full-model GAN at 256 px: arXiv" in notes
+    assert "second-hand: public notes on the ICLR version" in notes
+    assert "Beside scenes at 64 px stand the paper's numbers for ImageNet at 256 px" in notes
+
+
+def test_planned_variants_without_records_are_not_run(records):
+    planned = [record.cell for record in records]
+    left = [record for record in records if record.cell["autoencoder"] != "dc-ae-f32-kl"]
+    table = build_ablations(left, planned=planned)
+    data = frame(table)
+    assert len(data) == len(frame(build_ablations(records)))
+    row = data[(data["Autoencoder"] == "dc-ae-f32-kl") & (data["Resolution"] == 64)].iloc[0]
+    assert math.isnan(row["rFID"]) and row["What differs"] == "KL 1e-6, latents sampled"
+    assert "not run" in to_markdown(table)
+
+
+def test_nothing_is_bold(records):
+    table = build_ablations(records)
+    assert "**" not in to_markdown(table) and "\\textbf" not in to_latex(table)
+
+
+def test_a_variant_without_its_base_is_shown_without_a_difference(records):
+    left = [record for record in records if record.cell["autoencoder"] != "dc-ae-f32"]
+    data = rows(left, "gan")
+    assert list(data.index) == ["dc-ae-f32-no-gan", "dc-ae-f32-full-gan"]
+    assert data["rFID, difference to base"].isna().all()
+
+
+def test_two_records_of_one_cell_are_an_error(records):
+    with pytest.raises(ValueError, match="two reconstruction records of one cell"):
+        build_ablations([*records, records[0]])
