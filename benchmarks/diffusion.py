@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from benchmarks.timing import DTYPES, best_time, in_a_new_process, matrix_product_rate, peak_memory, restart_peak_memory
 from dcae.benchmark import Config
-from dcae.data.order import epoch_index
-from dcae.diffusion import LatentDataset, build_denoiser, draw_training_inputs, encode_dataset
+from dcae.diffusion import LatentDataset, build_denoiser, encode_dataset
 from dcae.diffusion.embeddings import LabelEmbedding, TimestepEmbedding, position_table, unpatchify
-from dcae.training.randomness import generator
+from dcae.training.denoiser import read_samples
 from evaluation.cost import count_macs
 
 CLASSES = 1000
@@ -223,13 +222,7 @@ def loader_images_per_second() -> float:
     with tempfile.TemporaryDirectory() as folder:
         encode_dataset(_Identity(), _Noise(), folder, {"benchmark": "noise"})
         latents = LatentDataset(folder)
-
-        def read(numbers: range) -> None:
-            _, labels = latents.batch([epoch_index(len(latents), 0, number) for number in numbers])
-            for label, number in zip(labels.split(1), numbers, strict=True):
-                draw_training_inputs(label, latents.shape, CLASSES, recipe, generator(0, "sample", number))
-
-        return 256 / best_time(lambda: read(range(256)), "cpu", SECONDS_PER_TURN)
+        return 256 / best_time(lambda: read_samples(latents, range(256), CLASSES, recipe, 0), "cpu", SECONDS_PER_TURN)
 
 
 def loader_against_denoiser(denoiser_rate: float) -> bool:

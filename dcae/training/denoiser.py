@@ -43,6 +43,31 @@ class Latents(Protocol):
     def latents(self, *read: Tensor) -> Tensor: ...
 
 
+def read_samples(
+    data: Latents, numbers: Sequence[int], null_label: int, recipe: DiffusionRecipe, seed: int
+) -> tuple[Tensor, ...]:
+    """Timesteps [B], noise [B, c, h, w], labels or captions, and what becomes the latents, on the CPU.
+
+    Sample k is a function of (seed, k) alone, whatever its neighbours are.
+    """
+    indices = [epoch_index(len(data), seed, number) for number in numbers]
+    condition = data.condition(indices)
+    captions = data.captions
+    # Captions are dropped like labels: these are 0 for a caption, 1 for none.
+    labels = condition[0] if captions is None else torch.zeros(len(numbers), dtype=torch.long)
+    null_label = null_label if captions is None else 1
+    noise, random, drawn = torch.empty(len(numbers), *data.shape), torch.Generator(), []
+    for label, out, number in zip(labels.split(1), noise.split(1), numbers, strict=True):
+        random.manual_seed(derived_seed(seed, "sample", number))
+        drawn.append(draw_training_inputs(label, data.shape, null_label, recipe, random, out)[:2])
+    labels, timesteps = (torch.cat(each) for each in zip(*drawn, strict=True))
+    if captions is not None:
+        for each, empty in zip(condition, captions.empty, strict=True):
+            each[labels == 1] = empty
+    known = (labels,) if captions is None else condition
+    return timesteps, noise, *known, *data.read(indices, numbers, seed)
+
+
 class Objective(nn.Module):
     """A denoiser and its loss as one forward pass."""
 
@@ -88,22 +113,7 @@ class DenoiserTraining:
 
     def read(self, numbers: range) -> tuple[Tensor, ...]:
         """The samples of the given global numbers, with all that is random about them."""
-        indices = [epoch_index(len(self.data), self.seed, number) for number in numbers]
-        condition = self.data.condition(indices)
-        captions = self.data.captions
-        # Captions are dropped like labels: these are 0 for a caption, 1 for none.
-        labels = condition[0] if captions is None else torch.zeros(len(numbers), dtype=torch.long)
-        null_label = self.denoiser.null_label if captions is None else 1
-        noise, random, drawn = torch.empty(len(numbers), *self.data.shape), torch.Generator(), []
-        for label, out, number in zip(labels.split(1), noise.split(1), numbers, strict=True):
-            random.manual_seed(derived_seed(self.seed, "sample", number))
-            drawn.append(draw_training_inputs(label, self.data.shape, null_label, self.recipe, random, out)[:2])
-        labels, timesteps = (torch.cat(each) for each in zip(*drawn, strict=True))
-        if captions is not None:
-            for each, empty in zip(condition, captions.empty, strict=True):
-                each[labels == 1] = empty
-        known = (labels,) if captions is None else condition
-        return timesteps, noise, *known, *self.data.read(indices, numbers, self.seed)
+        return read_samples(self.data, numbers, self.denoiser.null_label, self.recipe, self.seed)
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """One update of the denoiser."""

@@ -47,6 +47,13 @@ def test_a_changed_phase_makes_its_trainings_stale(finished):
     assert finished.stale_rules() == {"train_autoencoder": 1}
 
 
+def test_latents_on_the_fly_are_not_encoded_before(clone):
+    clone.edit("config/recipes/tiny-uvit.yaml", "kind: diffusion", "kind: diffusion\nlatents: on-the-fly")
+    plan = clone.snakemake("--dry-run").stdout
+    assert "train_denoiser" in plan
+    assert "encode_latents" not in plan and "--latents" not in plan
+
+
 def test_a_better_description_makes_nothing_stale(finished):
     finished.edit("config/autoencoders/dc-ae-tiny.yaml", "trains in a second", "trains in two seconds")
     assert finished.stale_rules() == {}
