@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of ablations: by study, an autoencoder and what it becomes if one thing of it differs.
 
-It reads from a record's ``cell``, besides what ``evaluation.rows`` and the figures list: ``study``, ``base`` and
-``differs`` of a variant, and ``parameters`` (their number) of every autoencoder that a study has.
+What it reads from a record's ``cell`` is listed in ``evaluation.rows``, ``evaluation.figure3`` and
+``evaluation.figure5``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from dcae.benchmark.record import Record
@@ -129,10 +130,10 @@ def _difference(member: Member, random: bool) -> Number:
     return Number(ours.value - theirs.value, 2, standard_error=error, signed=True)
 
 
-def _label_columns(members: list[Member]) -> list[tuple[Column, list[str | Number]]]:
+def _label_columns(members: list[Member], parameters: Mapping[str, int]) -> list[tuple[Column, list[str | Number]]]:
     cells = [member.row.cell for member in members]
     varies = len({(cell["dataset"], cell["resolution"]) for cell in cells}) > 1
-    parameters = [Number(cell["parameters"] * 1e-6) if cell.get("parameters") else NOTHING for cell in cells]
+    counts = [parameters.get(cell["autoencoder"]) for cell in cells]
     return [
         (Column("Study", "Study", printed=False), [member.study for member in members]),
         (Column("Dataset", "Dataset", label=True, printed=varies), [cell["dataset"] for cell in cells]),
@@ -140,7 +141,7 @@ def _label_columns(members: list[Member]) -> list[tuple[Column, list[str | Numbe
         (Column("Autoencoder", "Autoencoder", label=True), [cell["autoencoder"] for cell in cells]),
         (Column("Base", "Base", printed=False), [member.base_name for member in members]),
         (Column("What differs", "What differs", label=True, width=40), [member.differs for member in members]),
-        (Column("Params (M)", "Params (M)"), parameters),
+        (Column("Params (M)", "Params (M)"), [Number(n * 1e-6) if n is not None else NOTHING for n in counts]),
     ]
 
 
@@ -170,8 +171,13 @@ def build_ablations(
     benchmark: str = "",
     published: Published | None = None,
     planned: Iterable[dict[str, Any]] = (),
+    parameters: Mapping[str, int] = MappingProxyType({}),
 ) -> Table:
-    """The table of ablations, a section for each study; arguments as of ``evaluation.tables.build_tables``.
+    """The table of ablations, a section for each study.
+
+    Args:
+        records, benchmark, published, planned: as of ``evaluation.tables.build_tables``.
+        parameters: how many an autoencoder has, by its name; others print "–".
 
     Raises:
         ValueError: if two records were made of one cell.
@@ -181,7 +187,7 @@ def build_ablations(
     rows = [member.row for member in members]
     papers = [_published(member, published) for member in members]
     marks, notes_on_protocols = protocol_marks(rows, (KIND,))
-    columns = _label_columns(members) + _metric_columns(members, papers, marks)
+    columns = _label_columns(members, parameters) + _metric_columns(members, papers, marks)
     sections: dict[str, list] = {}
     for index, member in enumerate(members):
         heading = STUDIES.get(member.study, member.study)

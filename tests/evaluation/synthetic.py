@@ -40,7 +40,6 @@ def autoencoder(
         "high_resolution_phase": facts.get("high", True if name.startswith("dc-ae") else None),
         "gan": facts.get("gan", "decoder-head" if name.startswith("dc-ae") else "all"),
         "built_on": facts.get("built_on"),
-        "parameters": 1_000_000 + 1000 * channels,
         "study": facts.get("study"),
         "base": facts.get("base"),
         "differs": facts.get("differs"),
