@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter
 
 from evaluation.table_formats import Column, Section, Table
 
@@ -24,7 +23,10 @@ WHOLE_ENTRY = "*"
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen value: the kind (a key of ``KINDS``) and name of its entry, path and value of the field, the reason."""
+    """A chosen value: the kind (a key of ``KINDS``) and name of its entry, path and value of the field, the reason.
+
+    The value is as JSON has it: ``None``, a number, a text, a list or a mapping of these.
+    """
 
     kind: str
     entry: str
@@ -35,7 +37,6 @@ class Choice:
 
 def value_text(value: Any) -> str:
     """A field's value as an entry would have it on one line."""
-    value = TypeAdapter(Any).dump_python(value, mode="json", by_alias=True, exclude_none=True)
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)
     return text.removesuffix("...\n").strip()
 
