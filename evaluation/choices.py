@@ -59,10 +59,9 @@ def build_choices(choices: Iterable[Choice], benchmark: str = "") -> Table:
         Column("Value", "Value", label=True, width=32),
         Column("Reason", "Reason", label=True, width=60),
     ]
-    named = f"of the benchmark {benchmark} " if benchmark else ""
     above = (
-        f"Every value {named}that the paper leaves open, and why it is as here. All other values follow the sources "
-        "that the entries name."
+        f"{f'Benchmark {benchmark}: every' if benchmark else 'Every'} value that the paper (arXiv 2410.10733) leaves "
+        "open, and why it is as here. All other values follow the sources that the entries name."
     )
     found = [Section(heading, entries) for heading, entries in sections.items() if entries]
     notes = [] if found else ["No entry marks a value as chosen."]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,6 +172,11 @@ def _markdown_entry(entry: str | Number) -> str:
     return (f"**{text}**" if entry.bold else text) + (f"<sup>{entry.mark}</sup>" if entry.mark else "")
 
 
+def _without_padding(body: str) -> str:
+    """A pipe table whose columns are not aligned in the file: with broken lines in a cell they would be very wide."""
+    return re.sub(r"-{4,}", "---", re.sub(r" +\|", " |", body))
+
+
 def to_markdown(table: Table) -> str:
     """A heading, the caption, one pipe table per section, and the notes as a list."""
     columns = [column for column in table.columns if column.printed]
@@ -180,6 +186,8 @@ def to_markdown(table: Table) -> str:
         rows = [_printed(table, row, _markdown_entry, "<br>") for row in section.rows]
         titles = [column.title for column in columns]
         body = tabulate(rows, titles, tablefmt="pipe", colalign=alignment, disable_numparse=True)
+        if any(column.width for column in columns):
+            body = _without_padding(body)
         parts += [f"## {section.heading}", body]
     if table.notes:
         parts.append("\n".join(f"- {note}" for note in table.notes))
