@@ -6,15 +6,13 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
-        "ablations": ["build_ablations"],
-        "choices": ["Choice", "build_choices"],
         "clip_score": ["ClipScore"],
         "controls": ["check_controls"],
         "cost": ["count_macs", "count_parameters"],
         "description": ["describe_autoencoder"],
         "efficiency": ["profile_denoiser"],
         "features": ["InceptionFeatures"],
-        "figures": ["draw_figures"],
+        "figures.drawing": ["draw_figures"],
         "fingerprints": ["fingerprint"],
         "generation": ["evaluate_generation", "save_generation_samples"],
         "model_card": ["card_text"],
@@ -27,6 +25,9 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "jackknife_frechet",
             "mean_and_standard_error",
         ],
-        "tables": ["build_tables", "write_tables"],
+        "tables.ablations": ["build_ablations"],
+        "tables.choices": ["Choice", "build_choices"],
+        "tables.formats": ["write_tables"],
+        "tables.paper": ["build_tables"],
     },
 )

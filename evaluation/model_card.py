@@ -13,10 +13,10 @@ from tabulate import tabulate
 from dcae.benchmark.entries import AutoencoderFields, AutoencoderRecipe, Entry, Phase
 from dcae.benchmark.record import Record, Value
 from evaluation.published import Published, read_published
-from evaluation.rows import Row, is_stand_in
-from evaluation.table_formats import Number, format_number
-from evaluation.table_metrics import METRICS, Metric
-from evaluation.table_numbers import flat, paper_value
+from evaluation.tables.formats import Number, format_number
+from evaluation.tables.metrics import METRICS, Metric
+from evaluation.tables.numbers import flat, paper_value
+from evaluation.tables.rows import Row, is_stand_in
 
 SHOWN = ("reconstruction", "generation")  # kinds of records that depend on the weights
 RANDOM = " (random feature weights)"

@@ -18,8 +18,8 @@ MODULES = {
     "evaluate": ("evaluation.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
     "generate": ("evaluation.generation", "dcae.autoencoders.loading", "dcae.data.loading", "dcae.diffusion.loading"),
     "profile": ("evaluation.efficiency", "dcae.diffusion.building"),
-    "tables": ("evaluation.tables", "workflow.commands.presenting"),
-    "figures": ("evaluation.figures", "workflow.commands.presenting"),
+    "tables": ("evaluation.tables.paper", "workflow.commands.presenting"),
+    "figures": ("evaluation.figures.drawing", "workflow.commands.presenting"),
 }
 
 

@@ -8,9 +8,8 @@ import re
 
 import pandas
 
-from evaluation.choices import Choice, build_choices, value_text
-from evaluation.table_formats import to_csv, to_html, to_markdown
-from evaluation.tables import write_tables
+from evaluation.tables.choices import Choice, build_choices, value_text
+from evaluation.tables.formats import to_csv, to_html, to_markdown, write_tables
 
 OPTIMISER = {"learning_rate": 5.4e-5, "betas": [0.5, 0.9]}
 LONG = (

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from evaluation.table_formats import Column, Section, Table
+from evaluation.tables.formats import Column, Section, Table
 
 KINDS = {
     "autoencoders": "Autoencoders",

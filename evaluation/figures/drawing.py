@@ -12,12 +12,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dcae.benchmark.record import Record
-from evaluation.figure2 import figure_2a, figure_2b, figure_2c
-from evaluation.figure3 import figure_3a, figure_3b
-from evaluation.figure5 import figure_5
-from evaluation.figure_style import save_figure
+from evaluation.figures.figure2 import figure_2a, figure_2b, figure_2c
+from evaluation.figures.figure3 import figure_3a, figure_3b
+from evaluation.figures.figure5 import figure_5
+from evaluation.figures.samples import figure_generation_samples, figure_reconstruction_samples
+from evaluation.figures.style import save_figure
 from evaluation.published import Published, read_published
-from evaluation.sample_figures import figure_generation_samples, figure_reconstruction_samples
 
 FIGURES: dict[str, Callable[[Sequence[Record], Published], Figure]] = {
     "figure2a": figure_2a,

@@ -9,8 +9,8 @@ import math
 import pandas
 import pytest
 
-from evaluation.ablations import STUDIES, build_ablations
-from evaluation.table_formats import FORMATS, to_csv, to_latex, to_markdown
+from evaluation.tables.ablations import STUDIES, build_ablations
+from evaluation.tables.formats import FORMATS, to_csv, to_latex, to_markdown
 from tests.evaluation import synthetic
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from dcae.benchmark.record import Record
-from evaluation.figure_style import COLOURS, Line
+from evaluation.figures.style import COLOURS, Line
 from evaluation.published import Published
 
 SPACE_TO_CHANNEL = "space-to-channel"

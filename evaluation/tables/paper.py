@@ -9,17 +9,16 @@ columns of their own too, and say so in the name.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from dcae.benchmark.record import Record, write_atomically
+from dcae.benchmark.record import Record
 from evaluation.controls import check_controls, verdict
 from evaluation.published import Published, read_published
-from evaluation.rows import NOT_RUN, Row, collect_rows, display_name, latent_shape
-from evaluation.table_formats import FORMATS, Column, Number, Section, Table
-from evaluation.table_metrics import METRICS, Metric
-from evaluation.table_notes import caption, notes
-from evaluation.table_numbers import measured_numbers, paper_number, protocol_marks
+from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.metrics import METRICS, Metric
+from evaluation.tables.notes import caption, notes
+from evaluation.tables.numbers import measured_numbers, paper_number, protocol_marks
+from evaluation.tables.rows import NOT_RUN, Row, collect_rows, display_name, latent_shape
 
 RATIO = "ratio to f8 p2"
 
@@ -126,7 +125,7 @@ def build_tables(
     """Tables 1, 2 and 3 from whatever records there are.
 
     Args:
-        records: of any kind, in the order of the benchmark; their ``cell`` says what ``evaluation.rows`` needs.
+        records: of any kind, in the order of the benchmark; their ``cell`` says what ``evaluation.tables.rows`` needs.
         benchmark: its name, for the captions.
         published: the paper's numbers; by default those of ``config/published``.
         planned: cells of the benchmark in the form of a record's ``cell``; without a record they read "not run".
@@ -140,14 +139,3 @@ def build_tables(
     records, planned = list(records), list(planned)
     published = published if published is not None else read_published()
     return {f"table{number}": build_table(number, records, benchmark, published, planned) for number in METRICS}
-
-
-def write_tables(tables: dict[str, Table], folder: Path) -> list[Path]:
-    """Write each table in its forms, atomically; unchanged files keep their time. Returns the paths."""
-    written = []
-    for name, table in tables.items():
-        for ending in table.forms:
-            path = Path(folder) / f"{name}.{ending}"
-            write_atomically(path, FORMATS[ending](table))
-            written.append(path)
-    return written

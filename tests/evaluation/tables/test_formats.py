@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.table_formats import Column, Number, Section, Table, format_number, to_csv, to_latex, to_markdown
+from evaluation.tables.formats import Column, Number, Section, Table, format_number, to_csv, to_latex, to_markdown
 
 
 @pytest.mark.parametrize(

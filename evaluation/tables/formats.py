@@ -13,9 +13,12 @@ import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas
 from tabulate import tabulate
+
+from dcae.benchmark.record import write_atomically
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ def to_markdown(table: Table) -> str:
         rows = [_printed(table, row, _markdown_entry, "<br>") for row in section.rows]
         titles = [column.title for column in columns]
         body = tabulate(rows, titles, tablefmt="pipe", colalign=alignment, disable_numparse=True)
-        if any(column.width for column in columns):
+        if "<br>" in body:
             body = _without_padding(body)
         parts += [f"## {section.heading}", body]
     if table.notes:
@@ -278,3 +281,14 @@ def to_latex(table: Table) -> str:
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "html": to_html, "tex": to_latex}
+
+
+def write_tables(tables: dict[str, Table], folder: Path) -> list[Path]:
+    """Write each table in its forms, atomically; unchanged files keep their time. Returns the paths."""
+    written = []
+    for name, table in tables.items():
+        for ending in table.forms:
+            path = Path(folder) / f"{name}.{ending}"
+            write_atomically(path, FORMATS[ending](table))
+            written.append(path)
+    return written

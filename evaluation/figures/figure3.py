@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figure 3 of the paper: what residual shortcuts (a) and the high-resolution phase (b) bring.
 
-Besides what ``evaluation.rows`` lists, it reads facts from a record's ``cell``: ``autoencoder_kind`` (of the entry),
-``residual_shortcuts`` (true or false for DC-AE, else none), ``high_resolution_phase`` (true if a phase of its recipe
-trains the middle layers) and ``built_on`` (the autoencoder that a space-to-channel operation follows). Variants of
-studies of something else are in neither panel.
+Besides what ``evaluation.tables.rows`` lists, it reads facts from a record's ``cell``: ``autoencoder_kind`` (of the
+entry), ``residual_shortcuts`` (true or false for DC-AE, else none), ``high_resolution_phase`` (true if a phase of its
+recipe trains the middle layers) and ``built_on`` (the autoencoder that a space-to-channel operation follows). Variants
+of studies of something else are in neither panel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dcae.benchmark.record import Record
-from evaluation.figure_series import (
+from evaluation.figures.series import (
     SPACE_TO_CHANNEL,
     axis_title,
     bases,
@@ -30,7 +30,7 @@ from evaluation.figure_series import (
     reconstructions,
     resolutions,
 )
-from evaluation.figure_style import (
+from evaluation.figures.style import (
     COLOURS,
     Line,
     doubling_axis,

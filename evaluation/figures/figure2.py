@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dcae.benchmark.record import Record, Value
-from evaluation.figure_series import (
+from evaluation.figures.series import (
     FAMILY_COLOURS,
     SPACE_TO_CHANNEL,
     axis_title,
@@ -23,7 +23,7 @@ from evaluation.figure_series import (
     resolutions,
     stem,
 )
-from evaluation.figure_style import (
+from evaluation.figures.style import (
     Line,
     doubling_axis,
     draw,
@@ -38,7 +38,7 @@ from evaluation.figure_style import (
     styled,
 )
 from evaluation.published import Published, PublishedValue
-from evaluation.rows import identity
+from evaluation.tables.rows import identity
 
 # --- Figure 2a ---
 

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dcae.benchmark.record import Record, Value
-from evaluation.figure_series import is_ablation
-from evaluation.figure_style import GREY, WIDTH, say_not_run, styled
+from evaluation.figures.series import is_ablation
+from evaluation.figures.style import GREY, WIDTH, say_not_run, styled
 from evaluation.samples import read_grid
 
 LABEL_WIDTH = 1.15

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figure 5 of the paper: rFID without a GAN, with one on all parameters, and with one on the decoder's head alone.
 
-Besides what ``evaluation.rows`` lists, it reads ``gan`` from a record's ``cell``: which parameters the phases with a
-GAN loss train (``all`` or ``decoder-head``), or ``none``.
+Besides what ``evaluation.tables.rows`` lists, it reads ``gan`` from a record's ``cell``: which parameters the phases
+with a GAN loss train (``all`` or ``decoder-head``), or ``none``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dcae.benchmark.record import Record
-from evaluation.figure_series import axis_title, bases, reconstructions, resolutions
-from evaluation.figure_style import COLOURS, SMALL, footnote, new_figure, say_not_run, styled
+from evaluation.figures.series import axis_title, bases, reconstructions, resolutions
+from evaluation.figures.style import COLOURS, SMALL, footnote, new_figure, say_not_run, styled
 from evaluation.published import Published
 
 STUDY = "gan"

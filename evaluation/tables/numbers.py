@@ -10,9 +10,9 @@ from typing import Any
 
 from dcae.benchmark.record import Record
 from evaluation.published import Published, PublishedValue
-from evaluation.rows import RE_EVALUATED, REPRODUCED, Row
-from evaluation.table_formats import Number
-from evaluation.table_metrics import Metric
+from evaluation.tables.formats import Number
+from evaluation.tables.metrics import Metric
+from evaluation.tables.rows import RE_EVALUATED, REPRODUCED, Row
 
 # Where the paper prints the FID of a row of Table 1: in that table, or else in Table 3 (the row f32 p1 of DiT-XL).
 PRINTED_IN = {1: (1, 3), 2: (2,), 3: (3,)}

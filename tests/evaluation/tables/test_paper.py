@@ -9,9 +9,9 @@ import pandas
 import pytest
 
 from evaluation.published import read_published
-from evaluation.rows import ABLATIONS, CONTROLS, HEADINGS, NOT_RUN, RE_EVALUATED, REPRODUCED
-from evaluation.table_formats import FORMATS, Number, to_csv, to_markdown
-from evaluation.tables import build_table, build_tables, write_tables
+from evaluation.tables.formats import FORMATS, Number, to_csv, to_markdown, write_tables
+from evaluation.tables.paper import build_table, build_tables
+from evaluation.tables.rows import ABLATIONS, CONTROLS, HEADINGS, NOT_RUN, RE_EVALUATED, REPRODUCED
 from tests.evaluation import synthetic
 
 

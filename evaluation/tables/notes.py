@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evaluation.published import Published
-from evaluation.rows import Row, display_name, is_stand_in
-from evaluation.table_metrics import METRICS, Metric
-from evaluation.table_numbers import flat, paper_value
+from evaluation.tables.metrics import METRICS, Metric
+from evaluation.tables.numbers import flat, paper_value
+from evaluation.tables.rows import Row, display_name, is_stand_in
 
 TITLES = {
     1: "Patch size of the diffusion model versus spatial compression of the autoencoder",

@@ -10,13 +10,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation.figure2 import figure_2a, figure_2b, figure_2c
-from evaluation.figure3 import figure_3a, figure_3b
-from evaluation.figure5 import figure_5
-from evaluation.figure_style import COLOURS, Line, draw, label_ends, new_figure, save_figure, styled
-from evaluation.figures import CAPTIONS, FIGURES, SAMPLE_FIGURES, draw_figures
+from evaluation.figures.drawing import CAPTIONS, FIGURES, SAMPLE_FIGURES, draw_figures
+from evaluation.figures.figure2 import figure_2a, figure_2b, figure_2c
+from evaluation.figures.figure3 import figure_3a, figure_3b
+from evaluation.figures.figure5 import figure_5
+from evaluation.figures.samples import figure_generation_samples, figure_reconstruction_samples
+from evaluation.figures.style import COLOURS, Line, draw, label_ends, new_figure, save_figure, styled
 from evaluation.published import read_published
-from evaluation.sample_figures import figure_generation_samples, figure_reconstruction_samples
 from tests.evaluation import synthetic
 
 

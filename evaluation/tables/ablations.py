@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of ablations: by study, an autoencoder and what it becomes if one thing of it differs.
 
-What it reads from a record's ``cell`` is listed in ``evaluation.rows``, ``evaluation.figure3`` and
-``evaluation.figure5``.
+What it reads from a record's ``cell`` is listed in ``evaluation.tables.rows``, ``evaluation.figures.figure3`` and
+``evaluation.figures.figure5``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from types import MappingProxyType
 from typing import Any
 
 from dcae.benchmark.record import Record
-from evaluation.figure5 import USES
+from evaluation.figures.figure5 import USES
 from evaluation.published import Published, PublishedValue, read_published
-from evaluation.rows import Row, identity
-from evaluation.table_formats import Column, Number, Section, Table
-from evaluation.table_metrics import RECONSTRUCTION
-from evaluation.table_notes import about_random_features, stand_ins
-from evaluation.table_numbers import NOTHING, marked_numbers, protocol_marks
+from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.metrics import RECONSTRUCTION
+from evaluation.tables.notes import about_random_features, stand_ins
+from evaluation.tables.numbers import NOTHING, marked_numbers, protocol_marks
+from evaluation.tables.rows import Row, identity
 
 KIND = "reconstruction"
 BASE = "base"
@@ -176,7 +176,7 @@ def build_ablations(
     """The table of ablations, a section for each study.
 
     Args:
-        records, benchmark, published, planned: as of ``evaluation.tables.build_tables``.
+        records, benchmark, published, planned: as of ``evaluation.tables.paper.build_tables``.
         parameters: how many an autoencoder has, by its name; others print "–".
 
     Raises:
