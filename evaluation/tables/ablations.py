@@ -130,9 +130,19 @@ def _difference(member: Member, random: bool) -> Number:
     return Number(ours.value - theirs.value, 2, standard_error=error, signed=True)
 
 
+def _places(members: list[Member]) -> list[tuple[str, int]]:
+    return list(dict.fromkeys((member.row.cell["dataset"], member.row.cell["resolution"]) for member in members))
+
+
+def _data(members: list[Member]) -> list[str]:
+    """For the caption: data and resolution, where no column says them."""
+    places = _places(members)
+    return [f"Data: {places[0][0]} at {places[0][1]} px."] if len(places) == 1 else []
+
+
 def _label_columns(members: list[Member], parameters: Mapping[str, int]) -> list[tuple[Column, list[str | Number]]]:
     cells = [member.row.cell for member in members]
-    varies = len({(cell["dataset"], cell["resolution"]) for cell in cells}) > 1
+    varies = len(_places(members)) > 1
     counts = [parameters.get(cell["autoencoder"]) for cell in cells]
     return [
         (Column("Study", "Study", printed=False), [member.study for member in members]),
@@ -196,6 +206,7 @@ def build_ablations(
         f"Ablations{f', benchmark {benchmark}' if benchmark else ''}: under each study an autoencoder (base), and "
         "below it what it becomes if one thing differs. Measured values ± one standard error. Difference to base: of "
         'rFID, positive if worse; its error is that of independent images. Column "paper": rFID as printed there.',
+        *_data(members),
         *about_random_features(RECONSTRUCTION, rows),
     ]
     counts = sorted({row.records[KIND].values["rfid"].n for row in rows if row.value(KIND, "rfid")})

@@ -46,6 +46,12 @@ def test_variants_stand_below_their_base_at_each_place(records):
         assert list(data["Base"]) == ["dc-ae-f32"] * 2 + ["dc-ae-f64"] * 2
 
 
+def test_one_place_is_named_in_the_caption_and_several_in_columns(records):
+    several, one = build_ablations(records), build_ablations([r for r in records if r.cell["resolution"] == 64])
+    assert "Data: scenes at 64 px." in one.caption and "| Dataset" not in to_markdown(one)
+    assert "Data:" not in several.caption and "| Dataset" in to_markdown(several)
+
+
 def test_what_belongs_to_no_study_is_left_out(records):
     names = set(frame(build_ablations(records))["Autoencoder"])
     assert names & {"identity", "blur", "mean-colour", "sd-vae-f8"} == set()
