@@ -15,7 +15,7 @@ from dcae.benchmark.entries import Entry, NetworkWeights, digest
 WHERE_IT_LIES = ("path", "train", "validation", "validation_images")
 HOW_IT_IS_TRAINED = ("recipe", "start_from")
 HOW_ANY_SIZE_IS_ENCODED = ("tiling", "padding")
-HOW_IT_IS_SAMPLED = ("sampler", "sampling_steps", "guidance_scale", "guided_channels")
+HOW_IT_IS_SAMPLED = ("sampler", "ode_solver", "sampling_steps", "guidance_scale", "guided_channels")
 
 
 def _without(entry: Entry, *fields: str) -> dict[str, Any]:

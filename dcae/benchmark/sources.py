@@ -38,6 +38,7 @@ ONLY_FOR_KIND = {
     "dcae.data.photographs": "photographs",
     "dcae.data.folder": "folder",
     "dcae.diffusion.dit": "dit",
+    "dcae.diffusion.pixart": "pixart",
     "dcae.diffusion.u_vit": "u-vit",
 }
 

@@ -12,7 +12,7 @@ from dcae.diffusion.dit import DiT
 from dcae.diffusion.u_vit import UViT
 
 # The fields of an entry that decide the shape of the weights.
-ARCHITECTURE = ("kind", "depth", "width", "heads", "final_convolution")
+ARCHITECTURE = ("kind", "depth", "width", "heads", "final_convolution", "caption_channels", "interpolation_scale")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class DenoiserConfig:
     latent_size: int
     patch_size: int
     classes: int
+    caption_channels: int | None = None
+    interpolation_scale: float | None = None
 
     def __post_init__(self):
         if self.patch_size < 1 or self.latent_size % self.patch_size:
@@ -38,18 +40,29 @@ class DenoiserConfig:
             raise ValueError(f"got latent_channels={self.latent_channels} and classes={self.classes}")
         if self.kind == "dit" and (self.final_convolution or self.width % 4):
             raise ValueError(f"dit has no final_convolution and needs a width that is a multiple of 4, got {self}")
+        of_pixart = self.caption_channels is not None and self.interpolation_scale is not None
+        if (self.kind == "pixart") != of_pixart or (of_pixart and (self.classes or self.final_convolution)):
+            raise ValueError(
+                f"pixart, and no other, has caption_channels and interpolation_scale, but no classes and no "
+                f"final_convolution; got {self}"
+            )
 
 
 def denoiser_from_config(config: DenoiserConfig) -> nn.Module:
     """The denoiser, freshly initialised from torch's global random generator; ``config`` is kept as its attribute."""
-    fields = asdict(config)
+    fields = {name: value for name, value in asdict(config).items() if value is not None}
     kind, final_convolution = fields.pop("kind"), fields.pop("final_convolution")
     if kind == "dit":
         denoiser = DiT(**fields)
     elif kind == "u-vit":
         denoiser = UViT(**fields, final_convolution=final_convolution)
+    elif kind == "pixart":
+        from dcae.diffusion.pixart import PixArt  # slow to import: diffusers' transformers
+
+        del fields["classes"]
+        denoiser = PixArt(**fields)
     else:
-        raise ValueError(f"kind must be dit or u-vit, got {kind!r}")
+        raise ValueError(f"kind must be dit, u-vit or pixart, got {kind!r}")
     denoiser.config = config
     return denoiser
 
@@ -59,8 +72,9 @@ def build_denoiser(
 ) -> nn.Module:
     """The denoiser of an entry for latents [B, latent_channels, latent_size, latent_size].
 
-    ``classes=0`` builds an unconditional network. Its ``forward(latents, timesteps, labels)`` returns
-    [B, out_channels, h, w]: twice the latent channels for DiT, as many as the latent channels for U-ViT.
+    ``classes`` are those of the data, of which only a class-conditional network takes notice; ``classes=0`` builds an
+    unconditional one. Its ``forward(latents, timesteps, condition)`` returns [B, out_channels, h, w]: twice the latent
+    channels for DiT and PixArt-α, as many as the latent channels for U-ViT. The condition is ``conditions.Condition``.
 
     Raises:
         ValueError: ``patch_size`` does not divide ``latent_size``.
@@ -72,6 +86,6 @@ def build_denoiser(
             latent_channels=latent_channels,
             latent_size=latent_size,
             patch_size=patch_size,
-            classes=classes,
+            classes=entry.classes(classes),
         )
     )

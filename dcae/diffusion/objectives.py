@@ -2,6 +2,9 @@
 """What a denoiser is trained for: the noise schedule, the mean squared error, and the bound that trains the variance.
 
 Timesteps here are indices 0 ... T - 1 into the noise schedule; a network sees them shifted by its ``first_timestep``.
+For a velocity they are times in [0, 1] that a network sees as they are: noise at 0, data at 1, a straight line between
+(willisma/SiT ``transport/path.py``, ICPlan; what USiT, a U-ViT, is fed in mit-han-lab/efficientvit
+``diffusioncore/models/uvit.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dcae.benchmark.entries import DiffusionRecipe, NoiseSchedule
+from dcae.diffusion.conditions import Condition
 
 # Half the distance of 8-bit grey levels in [-1, 1]: the decoder term of the bound treats values as such levels, in
 # latents too, as DiT's release does.
@@ -128,16 +132,26 @@ def variational_bound(
     return nats / math.log(2)
 
 
+def straight_path(latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the line from noise to latents is at some times [B], and its velocity; [B, c, h, w] (SiT, linear path)."""
+    return torch.lerp(noise, latents, times[:, None, None, None]), latents - noise
+
+
 def diffusion_losses(
-    denoiser: nn.Module, latents: Tensor, labels: Tensor, timesteps: Tensor, noise: Tensor, recipe: DiffusionRecipe
+    denoiser: nn.Module,
+    latents: Tensor,
+    condition: Condition,
+    timesteps: Tensor,
+    noise: Tensor,
+    recipe: DiffusionRecipe,
 ) -> dict[str, Tensor]:
     """The terms of a recipe's objective for each sample; their sum is the loss.
 
     Args:
         denoiser: from ``build_denoiser``.
         latents: normalised, [B, c, h, w].
-        labels: [B]; dropped ones are the denoiser's ``null_label``.
-        timesteps: [B] in 0 ... T - 1.
+        condition: labels [B], of which dropped ones are the denoiser's ``null_label``, or captions.
+        timesteps: [B] in 0 ... T - 1; for ``velocity`` times [B] in [0, 1].
         noise: standard normal, [B, c, h, w].
         recipe: its objective and noise schedule.
 
@@ -148,20 +162,24 @@ def diffusion_losses(
         ValueError: the denoiser has another number of output channels than the objective needs.
     """
     channels = latents.shape[1]
-    needed = {"epsilon": channels, "epsilon-learned-range": 2 * channels}[recipe.objective]
-    noisy = add_noise(latents, noise, timesteps, recipe.noise_schedule)
-    output = denoiser(noisy, timesteps + denoiser.first_timestep, labels).float()
+    needed = 2 * channels if recipe.objective == "epsilon-learned-range" else channels
+    if recipe.objective == "velocity":
+        noisy, target = straight_path(latents, noise, timesteps)
+        output = denoiser(noisy, timesteps, condition).float()
+    else:
+        noisy, target = add_noise(latents, noise, timesteps, recipe.noise_schedule), noise
+        output = denoiser(noisy, timesteps + denoiser.first_timestep, condition).float()
     if output.shape[1] != needed:
         raise ValueError(
             f"objective {recipe.objective} needs {needed} output channels, the denoiser has {output.shape[1]} "
-            "(dit: twice the latent channels, u-vit: as many as the latent channels)"
+            "(dit and pixart: twice the latent channels, u-vit: as many as the latent channels)"
         )
-    epsilon = output[:, :channels]
-    losses = {"mse": per_sample_mean((epsilon - noise) ** 2)}
+    prediction = output[:, :channels]
+    losses = {"mse": per_sample_mean((prediction - target) ** 2)}
     if recipe.objective == "epsilon-learned-range":
         position = output[:, channels:]
         losses["vlb"] = variational_bound(
-            latents, noisy, timesteps, noise, epsilon.detach(), position, recipe.noise_schedule
+            latents, noisy, timesteps, noise, prediction.detach(), position, recipe.noise_schedule
         )
     return losses
 
@@ -185,10 +203,13 @@ def draw_training_inputs(
         out: where the noise goes, [B, c, h, w].
 
     Returns:
-        labels [B], timesteps [B] in 0 ... T - 1, noise [B, c, h, w].
+        labels [B], timesteps [B] in 0 ... T - 1 or, for ``velocity``, times [B] in [0, 1), noise [B, c, h, w].
     """
     count, device = len(labels), generator.device
     dropped = torch.rand(count, generator=generator, device=device) < recipe.label_dropout
-    timesteps = torch.randint(recipe.noise_schedule.timesteps, (count,), generator=generator, device=device)
+    if recipe.objective == "velocity":
+        timesteps = torch.rand(count, generator=generator, device=device)
+    else:
+        timesteps = torch.randint(recipe.noise_schedule.timesteps, (count,), generator=generator, device=device)
     noise = torch.randn(count, *latent_shape, generator=generator, device=device, out=out)
     return torch.where(dropped, null_label, labels.to(device)), timesteps, noise

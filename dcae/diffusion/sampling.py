@@ -1,22 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generates latents. The schedulers are diffusers'; their arguments make them equal to the authors' samplers.
 
-DDPM equals DiT's sampler to float precision. DPM-Solver++ equals U-ViT's "fast" single-step solver of order 3 but for
-two details: diffusers rounds the timesteps to whole numbers, and the second stage of a third-order step uses the
-midpoint coefficient (1 - exp(-h)) / 2 where the original has (exp(-h) - 1) / h + 1.
+DDPM equals DiT's sampler to float precision. DPM-Solver++ equals U-ViT's "fast" single-step solver of order 3 and
+PixArt-α's multi-step solver of order 2 but for two details: diffusers rounds the timesteps to whole numbers, and the
+second stage of a third-order step uses the midpoint coefficient (1 - exp(-h)) / 2 where the original has
+(exp(-h) - 1) / h + 1. Velocities are integrated by torchdiffeq, as USiT's authors do.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_dpmsolver_singlestep import DPMSolverSinglestepScheduler
 from torch import Tensor, nn
+from torchdiffeq import odeint
 
 from dcae.benchmark.entries import DiffusionEntry, NoiseSchedule
+from dcae.diffusion.captions import Captions
+from dcae.diffusion.conditions import (
+    Condition,
+    EmbeddedCaptions,
+    joined,
+    null_condition,
+    on_device,
+    part,
+)
+from dcae.diffusion.objectives import alphas_cumprod
+
+# Of the adaptive solver, as in mit-han-lab/efficientvit diffusioncore/models/uvit.py.
+ATOL, RTOL = 1e-6, 1e-3
 
 
 def ddpm_scheduler(schedule: NoiseSchedule) -> DDPMScheduler:
@@ -49,7 +65,40 @@ def dpm_solver_scheduler(schedule: NoiseSchedule) -> DPMSolverSinglestepSchedule
     )
 
 
-SCHEDULERS = {"ddpm": ddpm_scheduler, "dpm-solver++": dpm_solver_scheduler}
+def multistep_scheduler(schedule: NoiseSchedule) -> DPMSolverMultistepScheduler:
+    """DPM-Solver++, multi-step, order 2, data prediction (PixArt-α)."""
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=schedule.timesteps,
+        beta_start=schedule.beta_start,
+        beta_end=schedule.beta_end,
+        beta_schedule=schedule.beta_schedule,
+        prediction_type="epsilon",
+        algorithm_type="dpmsolver++",
+        solver_type="midpoint",
+        solver_order=2,
+        lower_order_final=True,
+        final_sigmas_type="sigma_min",
+        timestep_spacing="linspace",
+    )
+
+
+SCHEDULERS = {
+    "ddpm": ddpm_scheduler,
+    "dpm-solver++": dpm_solver_scheduler,
+    "dpm-solver++-multistep": multistep_scheduler,
+}
+
+
+def scheduler_of(sampler: str, schedule: NoiseSchedule, steps: int):
+    """A scheduler of diffusers, ready for so many steps; its tables in float64, where it has float32."""
+    scheduler = SCHEDULERS[sampler](schedule)
+    remaining = alphas_cumprod(schedule)
+    scheduler.alphas_cumprod = remaining
+    scheduler.set_timesteps(steps)
+    if sampler != "ddpm":
+        noise_to_signal = ((1 - remaining) / remaining).sqrt()
+        scheduler.sigmas = torch.cat([noise_to_signal[scheduler.timesteps], noise_to_signal[:1]])
+    return scheduler
 
 
 def sample_generators(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
@@ -70,32 +119,33 @@ def draw_labels(generators: list[torch.Generator], classes: int) -> Tensor:
 def predict(
     denoiser: nn.Module,
     latents: Tensor,
-    timestep: int,
-    labels: Tensor,
+    timesteps: Tensor,
+    condition: Condition,
     guidance_scale: float,
     guided_channels: str = "all",
+    empty: Captions | None = None,
 ) -> Tensor:
     """The denoiser's output with classifier-free guidance: unconditional + scale * (conditional - unconditional).
 
-    Guidance concerns the predicted noise; what else a network predicts is that of the conditional pass. Both passes
-    go through the denoiser as one batch; a scale of 1 takes the conditional pass alone.
+    Guidance concerns the predicted noise or velocity; what else a network predicts is that of the conditional pass.
+    Both passes go through the denoiser as one batch; a scale of 1 takes the conditional pass alone.
 
     Args:
         denoiser: from ``build_denoiser``.
         latents: [B, c, h, w].
-        timestep: index into the noise schedule.
-        labels: [B].
+        timesteps: [B], as the denoiser counts them.
+        condition: labels [B] or captions.
         guidance_scale: 1 means none.
         guided_channels: ``first-three`` guides the first three latent channels only, as DiT's release does.
+        empty: the empty caption, where the condition is captions.
 
     Returns:
-        float32 [B, out_channels, h, w].
+        [B, out_channels, h, w] in the precision of the latents.
     """
-    timesteps = torch.full((len(latents),), timestep + denoiser.first_timestep, device=latents.device)
     if guidance_scale == 1:
-        return denoiser(latents, timesteps, labels).float()
-    null_labels = torch.full_like(labels, denoiser.null_label)
-    both = denoiser(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), torch.cat([labels, null_labels])).float()
+        return denoiser(latents, timesteps, condition).to(latents.dtype)
+    with_and_without = joined(condition, null_condition(denoiser, condition, empty))
+    both = denoiser(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), with_and_without).to(latents.dtype)
     conditional, unconditional = both.chunk(2)
     channels = latents.shape[1]
     guided = {"all": channels, "first-three": min(3, channels)}[guided_channels]
@@ -103,63 +153,124 @@ def predict(
     return torch.cat([noise, conditional[:, guided:]], dim=1)
 
 
-def _check(denoiser: nn.Module, entry: DiffusionEntry, channels: int, guidance_scale: float, classes: int) -> None:
+def integrate(velocity: Callable[[Tensor, Tensor, slice], Tensor], noise: Tensor, solver: str, points: int) -> Tensor:
+    """From noise at time 0 to latents at time 1 along a velocity, [B, c, h, w].
+
+    Args:
+        velocity: of times [b], latents [b, c, h, w] and which of the batch these are.
+        noise: [B, c, h, w].
+        solver: ``heun2`` takes ``points - 1`` steps of equal length and two evaluations each. ``dopri5`` chooses its
+            steps by the error, with the authors' tolerances; as it would by that of a whole batch, so that an image
+            would depend on its neighbours, every sample is integrated by itself.
+        points: of the time grid, ends included; the adaptive solver takes no notice of them.
+    """
+    ends = torch.tensor([0.0, 1.0], device=noise.device, dtype=noise.dtype)
+
+    def of(rows: slice) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda time, latents: velocity(time.expand(len(latents)), latents, rows)
+
+    if solver == "heun2":
+        times = torch.linspace(0, 1, points, device=noise.device, dtype=noise.dtype)
+        grid = {"grid_constructor": lambda _function, _start, _ends: times}
+        return odeint(of(slice(0, len(noise))), noise, ends, method="heun2", options=grid)[-1]
+    single = [slice(row, row + 1) for row in range(len(noise))]
+    return torch.cat([odeint(of(row), noise[row], ends, method="dopri5", atol=ATOL, rtol=RTOL)[-1] for row in single])
+
+
+def _check(
+    denoiser: nn.Module,
+    entry: DiffusionEntry,
+    schedule: NoiseSchedule | None,
+    channels: int,
+    guidance_scale: float,
+    classes: int,
+    captions: EmbeddedCaptions | None,
+) -> None:
     if denoiser.null_label != classes:
         raise ValueError(f"classes is {classes}, but the denoiser was built with classes={denoiser.null_label}")
-    if classes == 0 and guidance_scale != 1:
+    if (captions is None) != (entry.conditioning != "caption"):
+        given = "missing" if captions is None else "given"
+        raise ValueError(f"{entry.name}: captions are {given}, but conditioning is {entry.conditioning}")
+    if classes == 0 and captions is None and guidance_scale != 1:
         raise ValueError(f"guidance_scale is {guidance_scale}, but an unconditional denoiser needs guidance_scale=1")
+    if (schedule is None) != (entry.sampler == "ode"):
+        given = "missing" if schedule is None else "given"
+        raise ValueError(
+            f"{entry.name}: the noise schedule is {given}, but sampler is {entry.sampler}: ode goes with a recipe of "
+            "objective velocity, which has none, and every other sampler with a recipe that has one"
+        )
     if entry.sampler == "ddpm" and denoiser.out_channels != 2 * channels:
         raise ValueError(
             f"{entry.name}: sampler ddpm needs a denoiser with {2 * channels} output channels (noise and variance), "
             f"got {denoiser.out_channels}; use dpm-solver++"
         )
-    if entry.sampler == "ddpm" and entry.sampling_steps < 2:
-        raise ValueError(f"{entry.name}: sampler ddpm needs sampling_steps of 2 or more, got {entry.sampling_steps}")
+    if entry.sampler in ("ddpm", "ode") and entry.sampling_steps < 2:
+        raise ValueError(
+            f"{entry.name}: sampler {entry.sampler} needs sampling_steps of 2 or more, got {entry.sampling_steps}"
+        )
 
 
 @torch.no_grad()
 def sample(
     denoiser: nn.Module,
     entry: DiffusionEntry,
-    schedule: NoiseSchedule,
+    schedule: NoiseSchedule | None,
     indices: Sequence[int],
     latent_shape: tuple[int, int, int],
     seed: int,
     guidance_scale: float,
     classes: int,
+    captions: EmbeddedCaptions | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The samples of the given indices, as one batch on the denoiser's device.
 
-    Label and noises of a sample depend on (seed, index) alone, so the batches may be cut in any way; the labels do not
-    depend on the latent shape either.
+    Condition and noises of a sample depend on (seed, index) alone, so the batches may be cut in any way; labels do not
+    depend on the latent shape either. Samples are conditioned on the captions in their order, over and over.
 
     Args:
-        denoiser: from ``build_denoiser``.
-        entry: its sampler, sampling steps and guided channels.
-        schedule: noise schedule of the recipe that the denoiser was trained by.
+        denoiser: from ``build_denoiser``; one in float64 is sampled in float64.
+        entry: its conditioning, sampler, sampling steps and guided channels.
+        schedule: noise schedule of the recipe that the denoiser was trained by; ``None`` for a velocity.
         indices: one per sample.
         latent_shape: (c, h, w).
         seed: of the whole set of samples.
         guidance_scale: 1 means none.
-        classes: labels are drawn from 0 ... classes - 1.
+        classes: of the data; labels are drawn from 0 ... classes - 1 for a class-conditional denoiser.
+        captions: where the denoiser is conditioned on them.
 
     Returns:
-        Normalised latents, float32 [B, c, h, w], and labels, int64 [B].
+        Normalised latents, float32 [B, c, h, w], and the label or the index of the caption of each, int64 [B].
 
     Raises:
-        ValueError: denoiser, sampler, guidance and classes do not go together.
+        ValueError: denoiser, sampler, noise schedule, guidance and condition do not go together.
     """
-    _check(denoiser, entry, latent_shape[0], guidance_scale, classes)
-    device = next(denoiser.parameters()).device
-    scheduler = SCHEDULERS[entry.sampler](schedule)
-    scheduler.set_timesteps(entry.sampling_steps)
+    classes = entry.classes(classes)
+    _check(denoiser, entry, schedule, latent_shape[0], guidance_scale, classes, captions)
+    parameter = next(denoiser.parameters())
+    dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
     generators = sample_generators(seed, indices)
-    labels = draw_labels(generators, classes).to(device)
-    latents = torch.stack([torch.randn(latent_shape, generator=generator) for generator in generators]).to(device)
+    labels = draw_labels(generators, classes)
+    noise = torch.stack([torch.randn(latent_shape, generator=generator) for generator in generators])
+    latents = noise.to(parameter.device, dtype)
+    condition, empty = labels.to(parameter.device), None
+    if captions is not None:
+        labels = torch.tensor([index % len(captions) for index in indices])
+        condition, empty = (
+            on_device(each, parameter.device, dtype) for each in (captions.batch(labels.tolist()), captions.empty)
+        )
+
+    def predicted(timesteps: Tensor, latents: Tensor, rows: slice) -> Tensor:
+        of_rows = part(condition, rows)
+        output = predict(denoiser, latents, timesteps, of_rows, guidance_scale, entry.guided_channels, empty)
+        return output if entry.sampler == "ddpm" else output[:, : latent_shape[0]]
+
+    if entry.sampler == "ode":
+        return integrate(predicted, latents, entry.ode_solver, entry.sampling_steps), labels.to(parameter.device)
+    scheduler = scheduler_of(entry.sampler, schedule, entry.sampling_steps)
+    everything = slice(0, len(latents))
     for timestep in scheduler.timesteps:
-        output = predict(denoiser, latents, int(timestep), labels, guidance_scale, entry.guided_channels)
-        if entry.sampler == "dpm-solver++":
-            output = output[:, : latent_shape[0]]
+        timesteps = torch.full((len(latents),), int(timestep) + denoiser.first_timestep, device=latents.device)
+        output = predicted(timesteps, latents, everything)
         latents = scheduler.step(output, timestep, latents, generator=generators).prev_sample
-    return latents, labels
+    return latents, labels.to(parameter.device)

@@ -36,7 +36,7 @@ class UViTBlock(nn.Module):
 
 
 class UViT(nn.Module):
-    """Predicts the noise. ``depth`` counts in-blocks and out-blocks; one block in the middle comes on top.
+    """Predicts the noise, or a velocity (USiT). ``depth`` counts in-blocks and out-blocks, without the middle one.
 
     Attributes:
         null_label: the label that means "no class".
@@ -94,8 +94,9 @@ class UViT(nn.Module):
         return block(*tokens)
 
     def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Noisy latents [B, c, h, w], timesteps [B] in 1 ... 1000, labels [B] in 0 ... classes -> [B, c, h, w].
+        """Noisy latents [B, c, h, w], timesteps [B], labels [B] in 0 ... classes -> [B, c, h, w].
 
+        Timesteps are 1 ... 1000, or times in [0, 1] where a velocity is predicted.
         Labels are not looked at in an unconditional network.
         """
         patches = self.patch_embedding(latents)  # [B, N, D]

@@ -43,7 +43,9 @@ class Updater:
 
     def __init__(self, module: nn.Module, settings: AdamW, gradient_clip: float | None, accelerator: Accelerator):
         groups = parameter_groups(module, settings.weight_decay, settings.decay_norms_and_biases)
-        optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+        optimiser = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True
+        )
         self.module, self.settings = module, settings
         self.gradient_clip, self.accelerator = gradient_clip, accelerator
         self.optimiser = accelerator.prepare_optimizer(optimiser)

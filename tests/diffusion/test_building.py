@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from dcae.benchmark.config import Config
-from dcae.diffusion import build_denoiser
+from dcae.benchmark.entries import DiffusionEntry
+from dcae.diffusion import Captions, build_denoiser
+from evaluation.cost import count_macs, count_parameters
 
 CONFIG = Config()
 
@@ -15,49 +17,95 @@ def build(name: str, latent_channels: int, latent_size: int, patch_size: int, cl
         return build_denoiser(CONFIG.entry("diffusion", name), latent_channels, latent_size, patch_size, classes)
 
 
+def captions(batch: int, tokens: int, channels: int) -> Captions:
+    return Captions(torch.randn(batch, tokens, channels), torch.ones(batch, tokens, dtype=torch.bool))
+
+
 # fmt: off
 SIZES = [
-    # entry, latent channels and size, patch size, classes: image tokens, millions of parameters
-    ("uvit-s",   16, 64, 2, 1000, 1024,   45.215),
-    ("uvit-s",    4, 64, 2, 1000, 1024,   45.166),
-    ("uvit-s",   16, 32, 2, 1000,  256,   44.822),
-    ("uvit-s",   64, 16, 1, 1000,  256,   44.822),
-    ("uvit-s",   32, 16, 1, 1000,  256,   44.789),
-    ("uvit-s",  128,  8, 1, 1000,   64,   44.789),
-    ("uvit-s",    4, 64, 8, 1000,   64,   44.920),
-    ("uvit-s",   16, 32, 4, 1000,   64,   44.920),
-    ("uvit-s",   64, 16, 2, 1000,   64,   44.920),
-    ("uvit-m",   32, 16, 1, 1000,  256,  130.916),
-    ("uvit-l",   32, 16, 1, 1000,  256,  286.796),
-    ("uvit-h",    4, 64, 2, 1000, 1024,  501.717),
-    ("uvit-h",   32, 16, 1, 1000,  256,  500.869),
-    ("uvit-h",  128,  8, 1, 1000,   64,  500.869),
-    ("uvit-2b",  32, 16, 1, 1000,  256, 1580.397),
-    ("uvit-2b", 128,  8, 1, 1000,   64, 1580.397),
-    ("dit-xl",    4, 64, 2, 1000, 1024,  674.835),
-    ("dit-xl",   32, 16, 1, 1000,  256,  674.890),
-    ("dit-xl",    4, 64, 4, 1000,  256,  675.001),
-    ("dit-xl",   16, 32, 2, 1000,  256,  675.001),
-    ("dit-xl",   64, 16, 1, 1000,  256,  675.001),
-    ("dit-s",     4, 128, 2,   0, 4096,   32.481),
-    ("dit-s",     4, 128, 2,  10, 4096,   32.485),
-    ("dit-s",     4, 128, 4,   0, 1024,   32.536),
-    ("dit-s",     4, 128, 4,  10, 1024,   32.540),
-    ("dit-s",    32,  32, 1,   0, 1024,   32.499),
-    ("dit-s",    32,  32, 1,  10, 1024,   32.503),
-    ("dit-s",   128,  16, 1,   0,  256,   32.610),
-    ("dit-s",   128,  16, 1,  10,  256,   32.614),
-    ("dit-s",     4, 256, 4,   0, 4096,   32.536),
-    ("dit-s",   128,  32, 1,   0, 1024,   32.610),
+    # entry, latent channels and size, patch size, classes: image tokens, millions of parameters, GMACs as printed
+    # Table 3 of the paper
+    ("uvit-s",   16,  64, 2, 1000, 1024,   45.215, "59.27"),
+    ("uvit-s",    4,  64, 2, 1000, 1024,   45.166, "59.22"),
+    ("uvit-s",   16,  32, 2, 1000,  256,   44.822, "12.27"),
+    ("uvit-s",   64,  16, 1, 1000,  256,   44.822, "12.27"),
+    ("uvit-s",   32,  16, 1, 1000,  256,   44.789, "12.26"),
+    ("uvit-s",  128,   8, 1, 1000,   64,   44.789, "2.97"),
+    ("dit-xl",    4,  64, 2, 1000, 1024,  674.835, "524.5"),
+    ("dit-xl",   32,  16, 1, 1000,  256,  674.890, "118.6"),
+    ("uvit-h",    4,  64, 2, 1000, 1024,  501.717, "582.3"),
+    ("uvit-h",   32,  16, 1, 1000,  256,  500.869, "133.2"),
+    ("uvit-h",  128,   8, 1, 1000,   64,  500.869, "33.24"),
+    ("uvit-2b",  32,  16, 1, 1000,  256, 1580.397, "414.8"),
+    ("uvit-2b", 128,   8, 1, 1000,   64, 1580.397, "104.6"),
+    ("usit-h",   32,  16, 1, 1000,  256,  500.869, "133.2"),
+    ("usit-2b",  32,  16, 1, 1000,  256, 1580.397, "414.8"),
+    # f128c512 at 512 px
+    ("uvit-s",  512,   4, 1, 1000,   16,     None, "0.81"),
+    ("uvit-h",  512,   4, 1, 1000,   16,     None, "9.02"),
+    ("dit-xl",  512,   4, 1, 1000,   16,     None, "7.41"),
+    # Table 1
+    ("dit-xl",    4,  64, 4, 1000,  256,  675.001, "118.66"),
+    ("dit-xl",   16,  32, 2, 1000,  256,  675.001, "118.66"),
+    ("dit-xl",   64,  16, 1, 1000,  256,  675.001, "118.66"),
+    ("uvit-s",    4,  64, 8, 1000,   64,   44.920, "2.98"),
+    ("uvit-s",   16,  32, 4, 1000,   64,   44.920, "2.98"),
+    ("uvit-s",   64,  16, 2, 1000,   64,   44.920, "2.98"),
+    # Table 4
+    ("dit-s",     4, 128, 2,    0, 4096,   32.481, "241.7"),
+    ("dit-s",     4, 128, 2,   10, 4096,   32.485, "241.7"),
+    ("dit-s",     4, 128, 4,    0, 1024,   32.536, "31.5"),
+    ("dit-s",     4, 128, 4,   10, 1024,   32.540, "31.5"),
+    ("dit-s",    32,  32, 1,    0, 1024,   32.499, "31.5"),
+    ("dit-s",    32,  32, 1,   10, 1024,   32.503, "31.5"),
+    ("dit-s",   128,  16, 1,    0,  256,   32.610, "6.09"),
+    ("dit-s",   128,  16, 1,   10,  256,   32.614, "6.09"),
+    ("dit-s",     4, 256, 4,    0, 4096,   32.536, "241.9"),
+    ("dit-s",   128,  32, 1,    0, 1024,   32.610, "31.6"),
+    ("dit-s-unconditional", 128, 16, 1, 10, 256, 32.610, "6.09"),
+    # Table 5; 120 tokens of text
+    ("pixart-xl", 4,  64, 2,    0, 1024,  610.856, "618.0"),
+    ("pixart-xl", 32, 16, 1,    0,  256,  610.911, "149.1"),
+    # U-ViT's other sizes
+    ("uvit-m",   32,  16, 1, 1000,  256,  130.916, "35.2"),
+    ("uvit-l",   32,  16, 1, 1000,  256,  286.796, "76.5"),
 ]
 # fmt: on
 
 
-@pytest.mark.parametrize(("name", "channels", "size", "patch_size", "classes", "tokens", "millions"), SIZES)
-def test_parameters_and_tokens_are_the_published_ones(name, channels, size, patch_size, classes, tokens, millions):
+@pytest.mark.parametrize(("name", "channels", "size", "patch_size", "classes", "tokens", "millions", "gmacs"), SIZES)
+def test_parameters_and_costs_are_the_published_ones(
+    name, channels, size, patch_size, classes, tokens, millions, gmacs
+):
     denoiser = build(name, channels, size, patch_size, classes)
     assert denoiser.tokens == tokens
-    assert round(sum(parameter.numel() for parameter in denoiser.parameters()) / 1e6, 3) == millions
+    assert millions in (None, round(count_parameters(denoiser) / 1e6, 3))
+    with torch.device("meta"):
+        condition = captions(1, 120, 4096) if name.startswith("pixart") else torch.zeros(1, dtype=torch.long)
+        inputs = torch.randn(1, channels, size, size), torch.ones(1)
+    macs = count_macs(lambda latents, timesteps: denoiser(latents, timesteps, condition), *inputs)
+    assert f"{macs / 1e9:.{len(gmacs.split('.')[1])}f}" == gmacs
+
+
+# Printed in mit-han-lab/efficientvit applications/dc_ae: (entry, latent channels and size), millions, GMACs
+README = [
+    ("uvit-s", 32, 16, 44.79, 12.27),
+    ("dit-xl", 32, 16, 674.89, 118.68),
+    ("uvit-h", 32, 16, 500.87, 133.25),
+    ("uvit-h", 128, 8, 500.87, 33.25),
+    ("uvit-2b", 32, 16, 1580.40, 414.91),
+    ("uvit-2b", 128, 8, 1580.40, 104.65),
+]
+
+
+@pytest.mark.parametrize(("name", "channels", "size", "millions", "gmacs"), README)
+def test_the_authors_print_the_same(name, channels, size, millions, gmacs):
+    denoiser = build(name, channels, size, 1, 1000)
+    assert round(count_parameters(denoiser) / 1e6, 2) == millions
+    with torch.device("meta"):
+        inputs = torch.randn(1, channels, size, size), torch.ones(1), torch.zeros(1, dtype=torch.long)
+    # They count norms, too.
+    assert count_macs(denoiser, *inputs) / 1e9 == pytest.approx(gmacs, rel=2e-3)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("dit-s", 32.9), ("dit-b", 130.3), ("dit-l", 457.8), ("dit-xl", 674.8)])
@@ -102,18 +150,24 @@ def test_labels_outside_the_classes_are_refused(name):
             denoiser(torch.zeros(1, 4, 4, 4), torch.ones(1), torch.tensor([label]))
 
 
-@pytest.mark.parametrize("name", ["dit-demo", "uvit-demo"])
+@pytest.mark.parametrize("name", ["dit-demo", "uvit-demo", "pixart-demo"])
 def test_activation_checkpointing_changes_no_gradient(name):
     torch.manual_seed(0)
     denoiser = build_denoiser(CONFIG.entry("diffusion", name), 4, 4, 2, 5)
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
-    latents, timesteps, labels = torch.randn(2, 4, 4, 4), torch.tensor([3, 500]), torch.tensor([0, 5])
-    gradients = []
+    condition = captions(2, 6, 64) if name == "pixart-demo" else torch.tensor([0, 5])
+    latents, timesteps = torch.randn(2, 4, 4, 4), torch.tensor([3, 500])
+    gradients, blocks = [], [each for each in denoiser.modules() if type(each).__name__.endswith("Block")]
     for denoiser.activation_checkpointing in (False, True):
+        runs = []
+        handles = [block.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1)) for block in blocks]
         denoiser.zero_grad()
-        denoiser(latents, timesteps, labels).square().sum().backward()
+        denoiser(latents, timesteps, condition).square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in denoiser.parameters()])
+        assert len(runs) == len(blocks) * (2 if denoiser.activation_checkpointing else 1)
+        for handle in handles:
+            handle.remove()
     assert all(torch.equal(plain, checkpointed) for plain, checkpointed in zip(*gradients, strict=True))
 
 
@@ -125,4 +179,78 @@ def test_every_entry_fits_its_recipe(name):
     assert (entry.kind, entry.sampler, recipe.objective) in {
         ("dit", "ddpm", "epsilon-learned-range"),
         ("u-vit", "dpm-solver++", "epsilon"),
+        ("u-vit", "ode", "velocity"),
+        ("pixart", "dpm-solver++-multistep", "epsilon-learned-range"),
     }
+
+
+def changed(name: str, **changes) -> DiffusionEntry:
+    return DiffusionEntry.model_validate({**CONFIG.entry("diffusion", name).model_dump(), **changes})
+
+
+def test_entries_that_contradict_themselves_are_refused():
+    with pytest.raises(ValueError, match="kind is dit and conditioning is caption, but pixart and caption go together"):
+        changed("dit-demo", conditioning="caption")
+    with pytest.raises(ValueError, match="text_encoder is missing: a pixart has it"):
+        changed("pixart-demo", text_encoder=None)
+    with pytest.raises(ValueError, match="caption_channels is given: a pixart has it, and no other"):
+        changed("uvit-demo", caption_channels=64)
+    with pytest.raises(ValueError, match=r"caption_channels is 32, text_encoder\.config\.d_model is 64"):
+        changed("pixart-demo", caption_channels=32)
+    with pytest.raises(ValueError, match=r"guidance_scale is 1\.5, but conditioning is none: set it to 1"):
+        changed("dit-demo", conditioning="none")
+
+
+def test_unconditional_networks_take_no_notice_of_classes():
+    denoiser = build_denoiser(changed("uvit-demo", conditioning="none", guidance_scale=1), 4, 4, 2, classes=5)
+    assert denoiser.null_label == 0 and denoiser.label_embedding is None
+
+
+# --- PixArt-α ---
+
+
+def test_pixart_sees_its_captions_and_not_their_padding():
+    torch.manual_seed(0)
+    denoiser = build_denoiser(CONFIG.entry("diffusion", "pixart-demo"), 32, 4, 1, 0)
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    latents, timesteps, given = torch.randn(2, 32, 4, 4), torch.tensor([0, 999]), captions(2, 6, 64)
+    given.mask[:, 3:] = False
+    output = denoiser(latents, timesteps, given)
+    assert output.shape == (2, 64, 4, 4) and denoiser.out_channels == 64
+
+    given.embeddings[:, 3:] += 1
+    assert torch.equal(denoiser(latents, timesteps, given), output)
+    given.embeddings[0, 2] += 1
+    changed_output = denoiser(latents, timesteps, given)
+    assert not torch.allclose(changed_output[0], output[0]) and torch.equal(changed_output[1], output[1])
+
+
+def test_pixart_begins_as_its_authors_let_it():
+    denoiser = build_denoiser(CONFIG.entry("diffusion", "pixart-demo"), 4, 16, 2, 0)
+    network, width = denoiser.transformer, 128
+    assert torch.count_nonzero(denoiser(torch.randn(1, 4, 16, 16), torch.ones(1), captions(1, 6, 64))) == 0
+    for block in network.transformer_blocks:
+        assert torch.count_nonzero(block.attn2.to_out[0].weight) == 0
+        # Xavier-uniform over what is one layer in the release: limit sqrt(6 / (inputs + all outputs)).
+        for layer, outputs in ((block.attn1.to_k, 3), (block.attn2.to_v, 2), (block.attn2.to_q, 1)):
+            limit = (6 / ((1 + outputs) * width)) ** 0.5
+            assert 0.99 * limit < layer.weight.abs().max() <= limit
+    # A deviation from n values errs by 1 / sqrt(2n), 0.6 % for the smallest of these.
+    embedder = network.adaln_single.emb.timestep_embedder
+    for layer in (
+        embedder.linear_1,
+        embedder.linear_2,
+        network.adaln_single.linear,
+        network.caption_projection.linear_1,
+    ):
+        assert abs(layer.weight.std() / 0.02 - 1) < 0.03
+
+
+def test_pixart_needs_captions_of_its_channels():
+    denoiser = build_denoiser(CONFIG.entry("diffusion", "pixart-demo"), 4, 4, 2, 0)
+    inputs = torch.randn(1, 4, 4, 4), torch.ones(1)
+    with pytest.raises(ValueError, match=r"pixart is conditioned on captions .*, got Tensor"):
+        denoiser(*inputs, torch.tensor([0]))
+    with pytest.raises(ValueError, match="caption_channels is 64, the captions have 32"):
+        denoiser(*inputs, captions(1, 6, 32))

@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from dcae.benchmark.config import Config
-from dcae.benchmark.entries import NoiseSchedule
+from dcae.benchmark.entries import DiffusionRecipe, NoiseSchedule
 from dcae.diffusion.objectives import (
     add_noise,
     alphas_cumprod,
@@ -19,7 +19,7 @@ from dcae.diffusion.objectives import (
     variational_bound,
 )
 
-DIT, UVIT = Config().entry("recipes", "dit"), Config().entry("recipes", "uvit")
+DIT, UVIT, USIT = (Config().entry("recipes", name) for name in ("dit", "uvit", "usit"))
 LINEAR, SCALED_LINEAR = DIT.noise_schedule, UVIT.noise_schedule
 
 
@@ -127,6 +127,35 @@ def test_epsilon_is_the_mean_squared_error_of_the_noise():
     assert torch.allclose(seen_latents, remaining.sqrt() * latents + (1 - remaining).sqrt() * noise, atol=1e-6)
 
 
+def test_velocity_is_that_of_the_straight_path_from_noise_to_data():
+    latents, noise, output = torch.randn(3, 3, 4, 5, 5)
+    denoiser = Fixed(output, first_timestep=1)
+    times = torch.tensor([0.0, 0.25, 1.0])
+    losses = diffusion_losses(denoiser, latents, torch.tensor([0, 1, 3]), times, noise, USIT)
+    assert list(losses) == ["mse"]
+    assert torch.allclose(losses["mse"], ((output - (latents - noise)) ** 2).mean(dim=(1, 2, 3)))
+    path, seen_times, _ = denoiser.seen
+    assert torch.equal(seen_times, times), "times go into the network as they are"
+    assert torch.allclose(path[0], noise[0]) and torch.allclose(path[2], latents[2], atol=1e-6)
+    assert torch.allclose(path[1], 0.25 * latents[1] + 0.75 * noise[1], atol=1e-6)
+
+
+def test_times_of_velocities_are_uniform():
+    generator = torch.Generator().manual_seed(0)
+    labels, times, noise = draw_training_inputs(torch.zeros(4000, dtype=torch.long), (1, 2, 2), 7, USIT, generator)
+    assert times.dtype == torch.float32 and times.min() >= 0 and times.max() < 1
+    # Five standard errors: a uniform variable deviates by 0.289.
+    assert abs(times.mean() - 0.5) < 5 * 0.289 / 4000**0.5
+    assert set(labels.tolist()) == {0, 7} and noise.shape == (4000, 1, 2, 2)
+
+
+def test_a_velocity_has_no_noise_schedule_and_all_else_has_one():
+    with pytest.raises(ValueError, match="noise_schedule is given, objective is velocity"):
+        DiffusionRecipe.model_validate({**DIT.model_dump(), "objective": "velocity"})
+    with pytest.raises(ValueError, match="noise_schedule is missing, objective is epsilon"):
+        DiffusionRecipe.model_validate({**USIT.model_dump(), "objective": "epsilon"})
+
+
 def test_the_bound_does_not_train_the_mean():
     torch.manual_seed(0)
     latents, noise = torch.randn(2, 2, 4, 5, 5)
@@ -140,12 +169,13 @@ def test_the_bound_does_not_train_the_mean():
     assert torch.count_nonzero(of_the_variance) == of_the_variance.numel()
 
 
-@pytest.mark.parametrize(("recipe", "channels"), [(UVIT, 8), (DIT, 4)])
+@pytest.mark.parametrize(("recipe", "channels"), [(UVIT, 8), (DIT, 4), (USIT, 8)])
 def test_a_denoiser_of_the_wrong_kind_is_refused(recipe, channels):
     latents, noise = torch.randn(2, 1, 4, 5, 5)
     denoiser = Fixed(torch.randn(1, channels, 5, 5), first_timestep=0)
+    timesteps = torch.tensor([0.5]) if recipe is USIT else torch.tensor([3])
     with pytest.raises(ValueError, match=f"objective {recipe.objective} needs .* output channels, the denoiser has"):
-        diffusion_loss(denoiser, latents, torch.tensor([0]), torch.tensor([3]), noise, recipe)
+        diffusion_loss(denoiser, latents, torch.tensor([0]), timesteps, noise, recipe)
 
 
 def test_training_inputs_are_drawn_as_the_recipe_says():

@@ -8,18 +8,19 @@ import torch
 from torch import nn
 
 from dcae.benchmark.config import Config
-from dcae.diffusion import build_denoiser, sample
+from dcae.diffusion import Captions, build_denoiser, sample
 from dcae.diffusion.objectives import alphas_cumprod
-from dcae.diffusion.sampling import ddpm_scheduler, dpm_solver_scheduler, draw_labels, predict, sample_generators
+from dcae.diffusion.sampling import draw_labels, predict, sample_generators, scheduler_of
 
 CONFIG = Config()
-DIT, UVIT = CONFIG.entry("diffusion", "dit-xl"), CONFIG.entry("diffusion", "uvit-s")
+DIT, UVIT, USIT, PIXART = (CONFIG.entry("diffusion", name) for name in ("dit-xl", "uvit-s", "usit-h", "pixart-xl"))
+MULTISTEP = UVIT.model_copy(update={"sampler": "dpm-solver++-multistep", "sampling_steps": 20})
 LINEAR, SCALED_LINEAR = (CONFIG.entry("recipes", name).noise_schedule for name in ("dit", "uvit"))
 SHAPE = (4, 3, 3)
 
 
 class MixtureDenoiser(nn.Module):
-    """The exact denoiser of a mixture of two Gaussians, one per class; computes in the dtype of the latents.
+    """The exact denoiser of a mixture of two Gaussians, one per class, in float64; so it is sampled in float64.
 
     With learned variance the position in the range is a smooth function of the latents.
     """
@@ -30,7 +31,7 @@ class MixtureDenoiser(nn.Module):
         super().__init__()
         self.remaining, self.first_timestep = alphas_cumprod(schedule), first_timestep
         self.learned_variance, self.out_channels = learned_variance, SHAPE[0] * (2 if learned_variance else 1)
-        self.place = nn.Parameter(torch.zeros(()))  # tells the device
+        self.place = nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.calls = []
 
     def forward(self, latents, timesteps, labels):
@@ -75,7 +76,7 @@ def ddpm_in_float64(denoiser, steps: int, generator, scale: float) -> torch.Tens
         if i:
             smallest = beta * (1 - before) / (1 - remaining[i])
             log_variance = (1 + position) / 2 * beta.log() + (1 - position) / 2 * smallest.log()
-            x = x + (0.5 * log_variance).exp() * torch.randn(1, *SHAPE, generator=generator).double()
+            x = x + (0.5 * log_variance).exp() * torch.randn(1, *SHAPE, generator=generator, dtype=torch.float64)
     return x
 
 
@@ -83,7 +84,7 @@ def dpm_solver_in_float64(denoiser, steps: int, generator, scale: float) -> torc
     """DPM-Solver++ (Lu et al. 2022), single-step, orders 3, 3, ... and the rest, with diffusers' two conventions."""
     label = int(torch.randint(2, (1,), generator=generator))
     x = torch.randn(1, *SHAPE, generator=generator).double()
-    times = [round(999 - i * 999 / steps) for i in range(steps + 1)]
+    times = [round((steps - i) * (999 / steps)) for i in range(steps + 1)]
     remaining = alphas_cumprod(SCALED_LINEAR)[times]
     alpha, sigma = remaining.sqrt(), (1 - remaining).sqrt()
     lam = alpha.log() - sigma.log()
@@ -124,8 +125,8 @@ def test_ddpm_is_that_of_the_paper(steps, scale):
     latents, _ = sample(denoiser, entry, LINEAR, range(3), SHAPE, 0, scale, classes=2)
     for index, generator in enumerate(sample_generators(0, range(3))):
         expected = ddpm_in_float64(denoiser, steps, generator, scale)
-        # float32 against float64; a wrong argument of the scheduler makes 5e-3 or more.
-        assert torch.allclose(latents[index].double(), expected[0], atol=2e-4)
+        # Both in float64; a wrong argument of the scheduler makes 5e-3 or more.
+        assert torch.allclose(latents[index], expected[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("steps", [30, 50, 10, 4])
@@ -137,20 +138,113 @@ def test_dpm_solver_is_that_of_the_paper(steps, scale):
     for index, generator in enumerate(sample_generators(0, range(3))):
         expected = dpm_solver_in_float64(denoiser, steps, generator, scale)
         # As above.
-        assert torch.allclose(latents[index].double(), expected[0], atol=2e-4)
+        assert torch.allclose(latents[index], expected[0], atol=1e-5, rtol=0)
+
+
+def multistep_in_float64(denoiser, steps: int, generator, scale: float) -> torch.Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): the first step, and in few steps the last, of order 1."""
+    label = int(torch.randint(2, (1,), generator=generator))
+    x = torch.randn(1, *SHAPE, generator=generator).double()
+    times = [round(999 - i * 999 / steps) for i in range(steps)] + [0]
+    remaining = alphas_cumprod(LINEAR)[times]
+    alpha, sigma = remaining.sqrt(), (1 - remaining).sqrt()
+    lam = alpha.log() - sigma.log()
+    before = None
+    for i in range(steps):
+        epsilon = guided(denoiser, x, times[i], label, scale)[:, : SHAPE[0]]
+        data = used = (x - sigma[i] * epsilon) / alpha[i]
+        if i and not (i == steps - 1 and steps < 15):
+            ratio = (lam[i] - lam[i - 1]) / (lam[i + 1] - lam[i])
+            used = data + (data - before) / (2 * ratio)
+        x = sigma[i + 1] / sigma[i] * x - alpha[i + 1] * torch.expm1(lam[i] - lam[i + 1]) * used
+        before = data
+    return x
+
+
+@pytest.mark.parametrize("steps", [20, 50, 10])
+@pytest.mark.parametrize("scale", [1.0, 4.5])
+def test_multistep_dpm_solver_is_that_of_the_paper(steps, scale):
+    denoiser = MixtureDenoiser(LINEAR, 0, learned_variance=True)
+    entry = MULTISTEP.model_copy(update={"sampling_steps": steps})
+    latents, _ = sample(denoiser, entry, LINEAR, range(3), SHAPE, 0, scale, classes=2)
+    for index, generator in enumerate(sample_generators(0, range(3))):
+        expected = multistep_in_float64(denoiser, steps, generator, scale)
+        # As above; between steps diffusers keeps latents in float32.
+        assert torch.allclose(latents[index], expected[0], atol=1e-5, rtol=0)
+
+
+class Flow(nn.Module):
+    """The exact velocity from noise to a Gaussian of a mean for each class and deviation 0.5, in float64.
+
+    Along it (x - t * mean) / deviation(t) stays as it is, so noise z ends up at mean + 0.5 z.
+    """
+
+    null_label, first_timestep, out_channels = 2, 1, SHAPE[0]
+    means = (-1.0, 2.0, 0.5)
+
+    def __init__(self):
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.times = []
+
+    def forward(self, latents, times, labels):
+        self.times.append(float(times[0]))
+        t = times[:, None, None, None]
+        mean = torch.tensor(self.means, dtype=latents.dtype)[labels][:, None, None, None]
+        variance = (0.5 * t) ** 2 + (1 - t) ** 2
+        return mean + (0.25 * t - (1 - t)) / variance * (latents - t * mean)
+
+
+def heun_in_float64(denoiser, points: int, generator, scale: float) -> torch.Tensor:
+    """Heun's second-order method (explicit trapezoidal rule) with equal steps from 0 to 1, one sample."""
+    label = int(torch.randint(2, (1,), generator=generator))
+    x = torch.randn(1, *SHAPE, generator=generator).double()
+    step = 1 / (points - 1)
+    for i in range(points - 1):
+        first = guided(denoiser, x, i * step, label, scale)
+        second = guided(denoiser, x + step * first, (i + 1) * step, label, scale)
+        x = x + step / 2 * (first + second)
+    return x
+
+
+@pytest.mark.parametrize("points", [250, 20, 2])
+@pytest.mark.parametrize("scale", [1.0, 1.2])
+def test_heun_is_that_of_the_textbook(points, scale):
+    denoiser = Flow()
+    entry = USIT.model_copy(update={"ode_solver": "heun2", "sampling_steps": points})
+    latents, _ = sample(denoiser, entry, None, range(3), SHAPE, 0, scale, classes=2)
+    assert len(denoiser.times) == 2 * (points - 1) and denoiser.times[0] == 0 and denoiser.times[-1] == 1
+    for index, generator in enumerate(sample_generators(0, range(3))):
+        assert torch.allclose(latents[index], heun_in_float64(denoiser, points, generator, scale)[0], atol=1e-5, rtol=0)
+
+
+# Errors of 250 points are of order 1 / 250 squared. dopri5 adds up errors of 1e-3 for each of its 15 steps.
+@pytest.mark.parametrize(("solver", "error"), [("heun2", 5e-5), ("dopri5", 0.05)])
+def test_the_ode_leads_from_noise_to_data(solver, error):
+    entry = USIT.model_copy(update={"ode_solver": solver})
+    latents, labels = sample(Flow(), entry, None, range(4), SHAPE, 0, 1.0, classes=2)
+    for index, generator in enumerate(sample_generators(0, range(4))):
+        assert torch.randint(2, (1,), generator=generator) == labels[index]
+        noise = torch.randn(SHAPE, generator=generator).double()
+        assert torch.allclose(latents[index], Flow.means[labels[index]] + 0.5 * noise, atol=error, rtol=0)
+
+
+def test_adaptive_steps_depend_on_no_neighbour():
+    entry = USIT.model_copy(update={"ode_solver": "dopri5"})
+    together, _ = sample(Flow(), entry, None, range(4), SHAPE, 0, 1.2, classes=2)
+    alone = [sample(Flow(), entry, None, [index], SHAPE, 0, 1.2, classes=2)[0] for index in range(4)]
+    assert torch.equal(torch.cat(alone), together)
 
 
 def test_timesteps_of_ddpm_are_respaced_with_rounding():
-    scheduler = ddpm_scheduler(LINEAR)
-    scheduler.set_timesteps(250)
+    scheduler = scheduler_of("ddpm", LINEAR, 250)
     timesteps = scheduler.timesteps.tolist()
     assert len(timesteps) == 250
     assert timesteps[:3] == [999, 995, 991] and timesteps[-2:] == [4, 0]
 
 
 def test_timesteps_and_orders_of_dpm_solver_are_the_golden_ones():
-    scheduler = dpm_solver_scheduler(SCALED_LINEAR)
-    scheduler.set_timesteps(30)
+    scheduler = scheduler_of("dpm-solver++", SCALED_LINEAR, 30)
     timesteps = scheduler.timesteps.tolist()
     assert timesteps[:6] == [999, 966, 932, 899, 866, 832] and timesteps[-2:] == [67, 33]
     assert scheduler.order_list == [1, 2, 3] * 9 + [1, 2, 1]
@@ -166,9 +260,12 @@ def test_networks_see_timesteps_in_their_own_count():
         assert denoiser.calls[0] == (1, expected)
 
 
-@pytest.mark.parametrize(("entry", "schedule", "first"), [(DIT, LINEAR, 0), (UVIT, SCALED_LINEAR, 1)])
+@pytest.mark.parametrize(
+    ("entry", "schedule", "first"),
+    [(DIT, LINEAR, 0), (UVIT, SCALED_LINEAR, 1), (MULTISTEP, LINEAR, 0), (USIT, None, 0)],
+)
 def test_the_sample_set_is_a_function_of_seed_and_index(entry, schedule, first):
-    denoiser = MixtureDenoiser(schedule, first, learned_variance=entry is DIT)
+    denoiser = MixtureDenoiser(schedule, first, learned_variance=entry is DIT) if schedule else Flow()
     few = entry.model_copy(update={"sampling_steps": 6})
 
     def draw(indices, seed=0):
@@ -186,7 +283,23 @@ def test_the_sample_set_is_a_function_of_seed_and_index(entry, schedule, first):
     assert not torch.equal(draw(range(8), seed=1)[0], latents)
 
 
-@pytest.mark.parametrize("name", ["dit-demo", "uvit-demo"])
+class SomeCaptions:
+    """Embedded captions of random content, as ``CaptionDataset``."""
+
+    empty = Captions(torch.zeros(1, 6, 64).half(), torch.tensor([[True] + [False] * 5]))
+
+    def __init__(self, count: int):
+        self.count = count
+        self.embeddings = torch.randn(count, 6, 64, generator=torch.Generator().manual_seed(0)).half()
+
+    def __len__(self):
+        return self.count
+
+    def batch(self, indices):
+        return self.embeddings[indices], torch.ones(len(indices), 6, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("name", ["dit-demo", "uvit-demo", "pixart-demo"])
 def test_real_networks_give_the_same_samples_in_any_batches(name):
     torch.manual_seed(0)
     entry = CONFIG.entry("diffusion", name)
@@ -194,15 +307,39 @@ def test_real_networks_give_the_same_samples_in_any_batches(name):
     denoiser = build_denoiser(entry, 4, 4, 2, 5)
     for parameter in denoiser.parameters():
         nn.init.normal_(parameter, std=0.05)
+    captions = SomeCaptions(4) if name == "pixart-demo" else None
 
     def draw(indices):
-        return sample(denoiser, entry, schedule, indices, (4, 4, 4), 0, 1.5, classes=5)
+        return sample(denoiser, entry, schedule, indices, (4, 4, 4), 0, 1.5, classes=5, captions=captions)
 
     whole, labels = draw(range(6))
     parts = [draw([0, 1, 2, 3]), draw([4]), draw([5])]
     assert torch.equal(torch.cat([part[1] for part in parts]), labels)
     # Matrix products round differently at different batch sizes.
-    assert torch.allclose(torch.cat([part[0] for part in parts]), whole, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(torch.cat([part[0] for part in parts]), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_captions_are_taken_in_their_order_and_guided_against_the_empty_one():
+    entry = CONFIG.entry("diffusion", "pixart-demo").model_copy(update={"sampling_steps": 1})
+    captions, seen = SomeCaptions(3), []
+
+    class Watched(Constant):
+        null_label, out_channels = 0, 8
+
+        def __init__(self):
+            super().__init__()
+            self.place = nn.Parameter(torch.zeros(()))
+
+        def forward(self, latents, timesteps, condition):
+            seen.append(condition)
+            return torch.zeros(len(latents), 8, 3, 3)
+
+    _, which = sample(Watched(), entry, LINEAR, [1, 2, 3, 7], SHAPE, 0, 1.5, classes=12, captions=captions)
+    assert which.tolist() == [1, 2, 0, 1]
+    (condition,) = seen
+    assert torch.equal(condition.embeddings[:4], captions.embeddings[which].float())
+    assert torch.equal(condition.embeddings[4:], captions.empty.embeddings.float().expand(4, 6, 64))
+    assert condition.mask[4:].sum(dim=1).tolist() == [1] * 4
 
 
 def test_labels_do_not_depend_on_the_latent_shape():
@@ -244,15 +381,16 @@ class Constant(nn.Module):
 
 def test_guidance_scale_one_takes_one_pass():
     denoiser, latents, labels = Constant(), torch.zeros(2, *SHAPE), torch.zeros(2, dtype=torch.long)
-    assert torch.equal(predict(denoiser, latents, 5, labels, 1.0), torch.ones(2, 8, 3, 3))
-    predict(denoiser, latents, 5, labels, 1.5)
+    timesteps = torch.tensor([5, 5])
+    assert torch.equal(predict(denoiser, latents, timesteps, labels, 1.0), torch.ones(2, 8, 3, 3))
+    predict(denoiser, latents, timesteps, labels, 1.5)
     assert denoiser.batches == [2, 4], "guidance runs both passes as one batch"
 
 
 @pytest.mark.parametrize(("guided_channels", "number"), [("all", 4), ("first-three", 3)])
 def test_guidance_concerns_the_chosen_channels_of_the_noise(guided_channels, number):
     latents, labels = torch.zeros(2, *SHAPE), torch.zeros(2, dtype=torch.long)
-    output = predict(Constant(), latents, 5, labels, 1.5, guided_channels)
+    output = predict(Constant(), latents, torch.tensor([5, 5]), labels, 1.5, guided_channels)
     expected = torch.ones(2, 8, 3, 3)
     expected[:, :number] = 1.5
     assert torch.equal(output, expected)
@@ -261,8 +399,9 @@ def test_guidance_concerns_the_chosen_channels_of_the_noise(guided_channels, num
 def test_what_does_not_go_together_is_refused():
     dit, u_vit = (MixtureDenoiser(LINEAR, 0, learned_variance) for learned_variance in (True, False))
 
-    def draw(denoiser, entry, scale=1.0, classes=2, **changes):
-        sample(denoiser, entry.model_copy(update=changes), LINEAR, [0], SHAPE, 0, scale, classes)
+    def draw(denoiser, entry, scale=1.0, classes=2, schedule=LINEAR, captions=None, **changes):
+        entry = entry.model_copy(update=changes)
+        sample(denoiser, entry, schedule, [0], SHAPE, 0, scale, classes, captions)
 
     with pytest.raises(ValueError, match="sampler ddpm needs a denoiser with 8 output channels"):
         draw(u_vit, DIT)
@@ -270,7 +409,15 @@ def test_what_does_not_go_together_is_refused():
         draw(dit, DIT, sampling_steps=1)
     with pytest.raises(ValueError, match="classes is 5, but the denoiser was built with classes=2"):
         draw(dit, DIT, classes=5)
+    with pytest.raises(ValueError, match="the noise schedule is given, but sampler is ode"):
+        draw(Flow(), USIT)
+    with pytest.raises(ValueError, match=r"the noise schedule is missing, but sampler is dpm-solver\+\+"):
+        draw(u_vit, UVIT, schedule=None)
+    with pytest.raises(ValueError, match="captions are given, but conditioning is class"):
+        draw(dit, DIT, captions=SomeCaptions(1))
     dit.null_label = 0
+    with pytest.raises(ValueError, match="captions are missing, but conditioning is caption"):
+        draw(dit, PIXART)
     with pytest.raises(ValueError, match="an unconditional denoiser needs guidance_scale=1"):
         draw(dit, DIT, scale=1.5, classes=0)
 
@@ -281,3 +428,10 @@ def test_unconditional_samples():
         denoiser, CONFIG.entry("diffusion", "dit-demo"), LINEAR, range(2), (4, 4, 4), 0, 1.0, classes=0
     )
     assert latents.shape == (2, 4, 4, 4) and labels.tolist() == [0, 0]
+
+
+def test_unconditional_entries_take_no_notice_of_the_classes_of_the_data():
+    changes = {"conditioning": "none", "guidance_scale": 1.0, "sampling_steps": 3}
+    entry = CONFIG.entry("diffusion", "dit-demo").model_copy(update=changes)
+    denoiser = build_denoiser(entry, 4, 4, 2, 5)
+    assert sample(denoiser, entry, LINEAR, range(4), (4, 4, 4), 0, 1.0, classes=5)[1].tolist() == [0] * 4

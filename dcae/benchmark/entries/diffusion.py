@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Diffusion entries: a denoiser and how it is sampled."""
+"""Diffusion entries: a denoiser, what it is conditioned on, and how it is sampled."""
 
 from __future__ import annotations
 
@@ -30,19 +30,37 @@ class TextEncoder(Settings):
 
 
 class DiffusionEntry(Entry):
-    """A denoiser, at any latent shape and patch size (reference: DiT and U-ViT papers)."""
+    """A denoiser, at any latent shape and patch size (reference: DiT, U-ViT, SiT and PixArt-α papers)."""
 
-    kind: Literal["dit", "u-vit"]
+    kind: Literal["dit", "u-vit", "pixart"]
     paper_name: str | None = None
     depth: PositiveInt = Field(description="number of blocks; for U-ViT without the middle one, so an even number")
     width: PositiveInt
     heads: PositiveInt
     final_convolution: bool = Field(False, description="U-ViT: the 3x3 convolution after the last layer (DC-AE: none)")
-    recipe: str
-    sampler: Literal["ddpm", "dpm-solver++"]
+    conditioning: Literal["class", "none", "caption"] = Field(
+        "class", description="none: not conditioned even if the data have classes"
+    )
+    text_encoder: TextEncoder | None = None
+    caption_channels: PositiveInt | None = Field(
+        None, description="PixArt-α: channels of the text encoder's embeddings"
+    )
+    interpolation_scale: PositiveFloat | None = Field(
+        None, description="PixArt-α: positions are divided by it; the authors have 0.5, 1, 2 for 256, 512, 1024 px"
+    )
+    recipe: str = Field(description="how it is trained; of released weights, what they were trained for")
+    pretrained: Pretrained | None = Field(None, description="released weights of one latent shape and patch size")
+    sampler: Literal["ddpm", "dpm-solver++", "dpm-solver++-multistep", "ode"]
+    ode_solver: Literal["heun2", "dopri5"] = Field(
+        "heun2", description="heun2: sampling_steps grid points for all samples; dopri5: adaptive, one sample at a time"
+    )
     sampling_steps: PositiveInt
     guidance_scale: PositiveFloat = Field(description="of the column with guidance; 1 switches guidance off")
     guided_channels: Literal["all", "first-three"] = "all"
+
+    def classes(self, of_data: int) -> int:
+        """How many classes the denoiser is told apart, if the data have so many."""
+        return of_data if self.conditioning == "class" else 0
 
     @model_validator(mode="after")
     def _shapes_fit(self):
@@ -50,4 +68,31 @@ class DiffusionEntry(Entry):
             raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
         if self.kind == "u-vit" and self.depth % 2:
             raise ValueError(f"depth of a u-vit counts in-blocks plus out-blocks and must be even, got {self.depth}")
+        return self
+
+    @model_validator(mode="after")
+    def _captions_are_for_pixart(self):
+        pixart = self.kind == "pixart"
+        if pixart != (self.conditioning == "caption"):
+            raise ValueError(
+                f"kind is {self.kind} and conditioning is {self.conditioning}, but pixart and caption go together"
+            )
+        for field in ("text_encoder", "caption_channels", "interpolation_scale"):
+            if (getattr(self, field) is not None) != pixart:
+                raise ValueError(f"{field} is {'missing' if pixart else 'given'}: a pixart has it, and no other")
+        return self
+
+    @model_validator(mode="after")
+    def _the_text_encoder_fits(self):
+        config = self.text_encoder.config if self.text_encoder else None
+        if config and config.get("d_model", self.caption_channels) != self.caption_channels:
+            raise ValueError(
+                f"caption_channels is {self.caption_channels}, text_encoder.config.d_model is {config['d_model']}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_needs_a_condition(self):
+        if self.conditioning == "none" and self.guidance_scale != 1:
+            raise ValueError(f"guidance_scale is {self.guidance_scale}, but conditioning is none: set it to 1")
         return self

@@ -17,6 +17,7 @@ class AdamW(Settings):
     learning_rate: PositiveFloat
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
+    eps: PositiveFloat = Field(1e-8, description="added to the root of the second moment")
     decay_norms_and_biases: bool = False
     warmup_steps: int = Field(0, ge=0)
 
@@ -129,13 +130,22 @@ class DiffusionRecipe(Entry, TrainingFields):
     """Training of a denoiser on latents."""
 
     kind: Literal["diffusion"]
-    objective: Literal["epsilon", "epsilon-learned-range"]
-    noise_schedule: NoiseSchedule
-    label_dropout: float = Field(0.1, ge=0, lt=1)
+    objective: Literal["epsilon", "epsilon-learned-range", "velocity"] = Field(
+        description="velocity: of the straight path from noise to data (SiT), which has no noise schedule"
+    )
+    noise_schedule: NoiseSchedule | None = None
+    label_dropout: float = Field(0.1, ge=0, lt=1, description="share of labels or captions that are left out")
     latents: Literal["cached", "on-the-fly"] = Field(
         "cached", description="encoded once before the training, or images encoded at every step"
     )
     crop: Literal["centre", "random"] = Field("centre", description="of images that are encoded on the fly")
+
+    @model_validator(mode="after")
+    def _noise_has_a_schedule(self):
+        if (self.noise_schedule is None) != (self.objective == "velocity"):
+            given = "missing" if self.noise_schedule is None else "given"
+            raise ValueError(f"noise_schedule is {given}, objective is {self.objective}: all but velocity need one")
+        return self
 
     @model_validator(mode="after")
     def _cached_latents_are_of_centre_crops(self):
