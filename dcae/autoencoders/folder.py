@@ -74,8 +74,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def compare(path: Path, stored: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
-    """Raise ``WeightsError`` if names or shapes in a file differ from what an autoencoder has."""
+def compare(
+    path: Path, stored: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], what: str = "autoencoder"
+) -> None:
+    """Raise ``WeightsError`` if names or shapes in a file differ from what a model has."""
     # Some files leave out the counter of BatchNorm, which a fixed momentum never reads.
     missing = [name for name in wanted if name not in stored and not name.endswith("num_batches_tracked")]
     unknown = [name for name in stored if name not in wanted]
@@ -90,7 +92,7 @@ def compare(path: Path, stored: dict[str, tuple[int, ...]], wanted: dict[str, tu
         if names
     ]
     if problems:
-        raise WeightsError(f"{path} does not fit the autoencoder: {'; '.join(problems)}")
+        raise WeightsError(f"{path} does not fit the {what}: {'; '.join(problems)}")
 
 
 def put_latent_statistics(autoencoder: nn.Module, config: dict[str, Any]) -> dict[str, Any]:

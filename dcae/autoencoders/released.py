@@ -10,12 +10,10 @@ from dcae.autoencoders.dc_ae import DCAE
 from dcae.autoencoders.dc_ae_config import difference
 from dcae.autoencoders.original_layout import from_original, is_original, original_shapes
 from dcae.benchmark.config import ConfigError
-from dcae.benchmark.entries import DCAEEntry, Pretrained
-from dcae.files import sha256
+from dcae.benchmark.entries import DCAEEntry
+from dcae.released_files import find
 from dcae.weights import WeightsError
 
-USUAL = (folder.WEIGHTS, "model.safetensors")  # of diffusers; of the original code
-PICKLED = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 NO_SCALE = (None, 1.0)  # what a config.json says where nobody set a scale
 
 
@@ -30,7 +28,7 @@ def read_released(entry: DCAEEntry, autoencoder: DCAE) -> None:
         WeightsError: no such weights, or they are not the entry's; names the file and what differs.
         ConfigError: the latent scale is not known from anywhere.
     """
-    path = find(entry)
+    path = find(f"autoencoder {entry.name}", entry.pretrained)
     shapes = folder.read_shapes(path)
     original = is_original(shapes)
     if original is None:
@@ -77,74 +75,3 @@ def _take_scale(entry: DCAEEntry, autoencoder: DCAE, stored: dict, config: Path)
             f"{entry.latent_scale}: either these are the weights of another model, or the entry is wrong (without a "
             "latent_scale it takes the file's)"
         )
-
-
-# --- where the weights lie ---
-
-
-def find(entry: DCAEEntry) -> Path:
-    """The file of the entry's released weights, downloaded if need be, its sha256 verified if the entry has one.
-
-    Raises:
-        WeightsError: no such id, folder or file, or another content; names the entry and what to do.
-    """
-    pretrained = entry.pretrained
-    path = Path(pretrained.id)
-    if path.suffix in (".safetensors", *PICKLED):
-        _refuse_pickle(entry, path)
-        if not path.is_file():
-            raise WeightsError(f"autoencoder {entry.name}: pretrained.id: {path}: no such file")
-    else:
-        root = path if path.is_dir() else _downloaded(entry, pretrained)
-        path = _file_in(entry, pretrained, root / (pretrained.subfolder or ""))
-    if pretrained.sha256 and (actual := sha256(path)) != pretrained.sha256:
-        raise WeightsError(
-            f"{path} has sha256 {actual}, autoencoder {entry.name} expects {pretrained.sha256}: a partial download or "
-            "another file; remove it and get it again, or correct pretrained.sha256"
-        )
-    return path
-
-
-def _refuse_pickle(entry: DCAEEntry, path: Path) -> None:
-    if path.suffix in PICKLED:
-        raise WeightsError(
-            f"autoencoder {entry.name}: {path} is a pickle, which can run any code when it is opened; only safetensors "
-            "is read. Convert it: safetensors.torch.save_file(torch.load(path, weights_only=True), new_path)"
-        )
-
-
-def _file_in(entry: DCAEEntry, pretrained: Pretrained, place: Path) -> Path:
-    if pretrained.file:
-        _refuse_pickle(entry, place / pretrained.file)
-        if not (place / pretrained.file).is_file():
-            raise WeightsError(f"autoencoder {entry.name}: pretrained.file: no {pretrained.file} in {place}")
-        return place / pretrained.file
-    found = [place / name for name in USUAL if (place / name).is_file()] or sorted(place.glob("*.safetensors"))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(path.name for path in found)
-        raise WeightsError(f"autoencoder {entry.name}: {place} holds {names}; name one of them in pretrained.file")
-    for path in sorted(place.iterdir()) if place.is_dir() else []:
-        _refuse_pickle(entry, path)
-    raise WeightsError(
-        f"autoencoder {entry.name}: no safetensors in {place}; expected {' or '.join(USUAL)}, or name the file in "
-        "pretrained.file"
-    )
-
-
-def _downloaded(entry: DCAEEntry, pretrained: Pretrained) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    names = [folder.CONFIG, *([pretrained.file] if pretrained.file else USUAL)]
-    patterns = [str(Path(pretrained.subfolder or "") / name) for name in names]
-    try:
-        return Path(snapshot_download(pretrained.id, revision=pretrained.revision, allow_patterns=patterns))
-    except (OSError, HFValidationError) as error:
-        revision = f" at revision {pretrained.revision}" if pretrained.revision else ""
-        raise WeightsError(
-            f"autoencoder {entry.name}: pretrained.id {pretrained.id}{revision} is no folder here, and could not be "
-            f"had from the hub: {error}\nWithout a network, run `hf download {pretrained.id}` where there is one, and "
-            "give that folder as pretrained.id or bring its cache along (HF_HOME)"
-        ) from error

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "loading": ["load_denoiser", "save_denoiser"],
         "on_the_fly": ["EncodedOnTheFly"],
         "objectives": ["diffusion_losses", "draw_training_inputs"],
+        "released": ["load_released"],
         "sampling": ["sample"],
         "text": ["T5TextEncoder"],
     },

@@ -65,7 +65,8 @@ def load_denoiser(
         folder: with ``config.json`` and ``model.safetensors``.
         entry: whose architecture the denoiser must have.
         device: where the weights go.
-        expected: other fields of ``DenoiserConfig`` that the denoiser must have, such as ``latent_channels=32``.
+        expected: other fields of ``DenoiserConfig`` that it must have, such as ``latent_channels=32``; with an entry,
+            ``classes`` are those of the data, of which an unconditional denoiser has none.
 
     Raises:
         FileNotFoundError: nothing complete was saved there.
@@ -76,6 +77,8 @@ def load_denoiser(
     config = DenoiserConfig(**content["denoiser"])
     if entry is not None:
         expected |= {field: getattr(entry, field) for field in ARCHITECTURE}
+        if "classes" in expected:
+            expected["classes"] = entry.classes(expected["classes"])
     differences = [
         f"{field} is {getattr(config, field)!r}, expected {value!r}"
         for field, value in expected.items()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dcae.benchmark.config import Config
-from dcae.diffusion import build_denoiser, load_denoiser, save_denoiser
+from dcae.diffusion import Captions, build_denoiser, load_denoiser, save_denoiser
 
 CONFIG = Config()
 
@@ -30,6 +30,28 @@ def test_a_loaded_denoiser_is_the_saved_one(tmp_path, name):
     inputs = torch.randn(2, 4, 4, 4), torch.tensor([1, 500]), torch.tensor([0, 5])
     with torch.no_grad():
         assert torch.equal(loaded(*inputs), denoiser(*inputs))
+
+
+def test_a_loaded_pixart_is_the_saved_one(tmp_path):
+    denoiser, entry = a_denoiser("pixart-demo"), CONFIG.entry("diffusion", "pixart-demo")
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    save_denoiser(denoiser, tmp_path)
+    captions = Captions(torch.randn(2, 6, 64), torch.ones(2, 6, dtype=torch.bool))
+    inputs = torch.randn(2, 4, 4, 4), torch.tensor([1, 500]), captions
+    with torch.no_grad():
+        assert torch.equal(load_denoiser(tmp_path, entry, classes=5)(*inputs), denoiser.eval()(*inputs))
+    other = entry.model_copy(update={"caption_channels": 32})
+    with pytest.raises(ValueError, match="caption_channels is 64, expected 32"):
+        load_denoiser(tmp_path, other)
+
+
+def test_an_unconditional_denoiser_fits_data_with_classes(tmp_path):
+    entry = CONFIG.entry("diffusion", "uvit-demo").model_copy(update={"conditioning": "none"})
+    save_denoiser(build_denoiser(entry, 4, 4, 2, classes=5), tmp_path)
+    assert load_denoiser(tmp_path, entry, classes=5).null_label == 0
+    with pytest.raises(ValueError, match="classes is 0, expected 5"):
+        load_denoiser(tmp_path, CONFIG.entry("diffusion", "uvit-demo"), classes=5)
 
 
 def test_the_config_is_readable_json(tmp_path):

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Released weights as files: found on the hub, in a folder or as a file; safetensors, never a pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dcae.benchmark.entries import Pretrained
+from dcae.files import sha256
+from dcae.weights import WeightsError
+
+CONFIG = "config.json"
+USUAL = ("diffusion_pytorch_model.safetensors", "model.safetensors")  # of diffusers; of the DC-AE authors
+PICKLED = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+CONVERSION = "safetensors.torch.save_file(torch.load(path, weights_only=True), new_path)"
+
+
+def find(what: str, pretrained: Pretrained, conversion: str = CONVERSION) -> Path:
+    """The file of released weights, downloaded if need be, its sha256 verified if the entry has one.
+
+    Args:
+        what: kind and name of the entry, for errors.
+        pretrained: of the entry.
+        conversion: of a pickle, which is refused.
+
+    Raises:
+        WeightsError: no such id, folder or file, or another content; names the entry and what to do.
+    """
+    path = Path(pretrained.id)
+    if path.suffix in (".safetensors", *PICKLED):
+        _refuse_pickle(what, path, conversion)
+        if not path.is_file():
+            raise WeightsError(f"{what}: pretrained.id: {path}: no such file")
+    else:
+        root = path if path.is_dir() else _downloaded(what, pretrained)
+        path = _file_in(what, pretrained, root / (pretrained.subfolder or ""), conversion)
+    if pretrained.sha256 and (actual := sha256(path)) != pretrained.sha256:
+        raise WeightsError(
+            f"{path} has sha256 {actual}, {what} expects {pretrained.sha256}: a partial download or another file; "
+            "remove it and get it again, or correct pretrained.sha256"
+        )
+    return path
+
+
+def _refuse_pickle(what: str, path: Path, conversion: str) -> None:
+    if path.suffix in PICKLED:
+        raise WeightsError(
+            f"{what}: {path} is a pickle, which can run any code when it is opened; only safetensors is read. "
+            f"Convert it: {conversion}"
+        )
+
+
+def _file_in(what: str, pretrained: Pretrained, place: Path, conversion: str) -> Path:
+    if pretrained.file:
+        _refuse_pickle(what, place / pretrained.file, conversion)
+        if not (place / pretrained.file).is_file():
+            raise WeightsError(f"{what}: pretrained.file: no {pretrained.file} in {place}")
+        return place / pretrained.file
+    found = [place / name for name in USUAL if (place / name).is_file()] or sorted(place.glob("*.safetensors"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise WeightsError(f"{what}: {place} holds {names}; name one of them in pretrained.file")
+    for path in sorted(place.iterdir()) if place.is_dir() else []:
+        _refuse_pickle(what, path, conversion)
+    raise WeightsError(
+        f"{what}: no safetensors in {place}; expected {' or '.join(USUAL)}, or name the file in pretrained.file. "
+        f"If only a pickle is released, convert it, and give the result as pretrained.id: {conversion}"
+    )
+
+
+def _downloaded(what: str, pretrained: Pretrained) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    names = [CONFIG, *([pretrained.file] if pretrained.file else USUAL)]
+    patterns = [str(Path(pretrained.subfolder or "") / name) for name in names]
+    try:
+        return Path(snapshot_download(pretrained.id, revision=pretrained.revision, allow_patterns=patterns))
+    except (OSError, HFValidationError) as error:
+        revision = f" at revision {pretrained.revision}" if pretrained.revision else ""
+        raise WeightsError(
+            f"{what}: pretrained.id {pretrained.id}{revision} is no folder here, and could not be had from the hub: "
+            f"{error}\nWithout a network, run `hf download {pretrained.id}` where there is one, and give that folder "
+            "as pretrained.id or bring its cache along (HF_HOME)"
+        ) from error
