@@ -40,6 +40,8 @@ def check_entries(benchmark: Benchmark) -> None:
     for index, plan in enumerate(content.generation):
         entry = _named(benchmark, f"generation.{index}.diffusion", "diffusion", plan.diffusion)
         _check_recipe(benchmark, f"{plan.diffusion}.recipe", entry.recipe, "diffusion")
+        if message := entry.unfit(benchmark.recipe(entry.recipe)):
+            raise _error_in_entry(benchmark, "diffusion", plan.diffusion, "recipe", message)
         _named(benchmark, f"generation.{index}.dataset", "datasets", plan.dataset)
         known = [*content.autoencoders, *content.ablations]
         for field in ("autoencoders", "without"):

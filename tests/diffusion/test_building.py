@@ -176,12 +176,21 @@ def test_every_entry_fits_its_recipe(name):
     entry = CONFIG.entry("diffusion", name)
     recipe = CONFIG.entry("recipes", entry.recipe)
     assert recipe.kind == "diffusion"
-    assert (entry.kind, entry.sampler, recipe.objective) in {
-        ("dit", "ddpm", "epsilon-learned-range"),
-        ("u-vit", "dpm-solver++", "epsilon"),
-        ("u-vit", "ode", "velocity"),
-        ("pixart", "dpm-solver++-multistep", "epsilon-learned-range"),
-    }
+    assert entry.unfit(recipe) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "changes", "message"),
+    [
+        ("dit-s", "uvit", {}, "objective of uvit is epsilon, but a dit is trained for epsilon-learned-range"),
+        ("uvit-s", "dit", {}, "is epsilon-learned-range, but a u-vit is trained for epsilon or velocity"),
+        ("uvit-s", "usit", {}, "is velocity and sampler is dpm-solver++, but velocity and ode go together"),
+        ("usit-h", "uvit", {}, "is epsilon and sampler is ode, but velocity and ode go together"),
+        ("uvit-s", "uvit", {"sampler": "ddpm"}, "is epsilon, but sampler ddpm needs a learned variance"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_found(name, recipe, changes, message):
+    assert message in changed(name, **changes).unfit(CONFIG.entry("recipes", recipe))
 
 
 def changed(name: str, **changes) -> DiffusionEntry:

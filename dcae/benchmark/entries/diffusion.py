@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dcae.benchmark.entries.autoencoders import Pretrained
 from dcae.benchmark.entries.base import Entry, Settings
+from dcae.benchmark.entries.recipes import DiffusionRecipe
 
 
 class TextEncoder(Settings):
@@ -57,6 +58,18 @@ class DiffusionEntry(Entry):
     sampling_steps: PositiveInt
     guidance_scale: PositiveFloat = Field(description="of the column with guidance; 1 switches guidance off")
     guided_channels: Literal["all", "first-three"] = "all"
+
+    def unfit(self, recipe: DiffusionRecipe) -> str | None:
+        """Why this denoiser cannot be trained by a recipe, or not be sampled after it; ``None`` if all is well."""
+        objectives = ("epsilon", "velocity") if self.kind == "u-vit" else ("epsilon-learned-range",)
+        of_recipe = f"objective of {recipe.name} is {recipe.objective}"
+        if recipe.objective not in objectives:
+            return f"{of_recipe}, but a {self.kind} is trained for {' or '.join(objectives)}"
+        if (self.sampler == "ode") != (recipe.objective == "velocity"):
+            return f"{of_recipe} and sampler is {self.sampler}, but velocity and ode go together"
+        if self.sampler == "ddpm" and recipe.objective != "epsilon-learned-range":
+            return f"{of_recipe}, but sampler ddpm needs a learned variance"
+        return None
 
     def classes(self, of_data: int) -> int:
         """How many classes the denoiser is told apart, if the data have so many."""
