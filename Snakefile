@@ -36,6 +36,7 @@ wildcard_constraints:
     resolution=r"\d+",
     patch_size=r"\d+",
     purpose="reconstruction|generation",
+    split="train|validation",
 
 
 localrules:

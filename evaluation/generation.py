@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generation quality: FID and CLIP score with and without classifier-free guidance (Tables 1 and 3 of the paper).
+"""Generation quality: FID and CLIP score with and without classifier-free guidance (Tables 1 and 3 to 5 of the paper).
 
-Samples are made, decoded and measured as a stream; no image is kept but the few that are shown.
+Samples are made, decoded and measured as a stream (module ``sample_set``); what is kept of them are their features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dcae.autoencoders import denormalise
-from dcae.benchmark.entries import DiffusionEntry, NoiseSchedule, Protocol
+from dcae.benchmark.entries import DiffusionEntry, Protocol
 from dcae.benchmark.record import Value
 from dcae.data import ImageDataset
-from dcae.diffusion import LatentDataset, sample
 from evaluation.features import InceptionFeatures
-from evaluation.pixels import to_uint8
 from evaluation.reference import read_reference
+from evaluation.sample_set import ImageSource, Measures, SampleSet, write_sample_set
 from evaluation.samples import write_grid
 from evaluation.statistics import (
     Moments,
@@ -32,53 +31,16 @@ from evaluation.statistics import (
 
 @dataclass(frozen=True)
 class Generation:
-    """What was measured, and the first samples of each setting: column k has the same label and noise in every row."""
+    """What was measured, and the first samples of each setting: column k has the same condition and noise in each."""
 
     values: dict[str, Value]  # fid_without_guidance, fid_with_guidance, clip_score_without_guidance, ...
     samples: dict[str, Tensor]  # without_guidance, with_guidance: uint8 [K, 3, R, R]
 
 
-@dataclass(frozen=True)
-class ImageSource:
-    """A diffusion model with its autoencoder: from indices of samples to images.
-
-    ``noise_schedule`` is that of the recipe that the denoiser was trained by.
-    """
-
-    denoiser: nn.Module
-    entry: DiffusionEntry
-    noise_schedule: NoiseSchedule
-    autoencoder: nn.Module
-    latent_shape: tuple[int, int, int]
-    classes: int
-    seed: int
-
-    @torch.inference_mode()
-    def images(self, indices: Sequence[int], guidance_scale: float) -> tuple[Tensor, Tensor]:
-        """Images, uint8 [B, 3, R, R], and labels [B]; each a function of the seed and its index alone.
-
-        Raises:
-            ValueError: decoded images that are not finite.
-        """
-        latents, labels = sample(
-            self.denoiser,
-            self.entry,
-            self.noise_schedule,
-            indices,
-            self.latent_shape,
-            self.seed,
-            guidance_scale,
-            self.classes,
-        )
-        images = self.autoencoder.decode(denormalise(self.autoencoder, latents))
-        if not images.isfinite().all():
-            raise ValueError(f"{self.entry.name}: decoded samples hold NaN or infinity: did its training diverge?")
-        return to_uint8(images), labels
-
-
 def guidance_scales(entry: DiffusionEntry, classes: int) -> dict[str, float]:
-    """The settings to measure: without guidance, and with it where there are classes and a scale other than 1."""
-    guided = {"with_guidance": entry.guidance_scale} if classes and entry.guidance_scale != 1 else {}
+    """The settings to measure: without guidance, and with it where there is a condition and a scale other than 1."""
+    conditioned = entry.conditioning == "caption" or entry.classes(classes) > 0
+    guided = {"with_guidance": entry.guidance_scale} if conditioned and entry.guidance_scale != 1 else {}
     return {"without_guidance": 1.0, **guided}
 
 
@@ -88,69 +50,89 @@ def class_captions(classes: Sequence[str]) -> list[str]:
 
 
 def evaluate_generation(
-    denoiser: nn.Module,
-    entry: DiffusionEntry,
-    noise_schedule: NoiseSchedule,
-    autoencoder: nn.Module,
-    latents: LatentDataset,
+    source: ImageSource,
+    class_names: Sequence[str],
     dataset: ImageDataset,
     protocol: Protocol,
     reference: Path,
-    seed: int = 0,
+    folder: Path,
+    identity: dict[str, Any],
     batch_size: int = 16,
     device: str | torch.device = "cpu",
-    shown: int = 8,
-) -> Generation:
-    """Measure ``protocol.generation_images`` samples of a diffusion model.
+    all_images: Path | None = None,
+    process: int = 0,
+    processes: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Generation | None:
+    """Measure ``protocol.generation_images`` samples of a diffusion model; the same call again goes on.
 
     Args:
-        denoiser: trained on ``latents``.
-        entry: its sampler, sampling steps and guidance scale.
-        noise_schedule: of its training recipe.
-        autoencoder: the one that made ``latents``.
-        latents: tells the shape of a latent and the classes.
+        source: denoiser and autoencoder, on the device and in evaluation mode.
+        class_names: of the data that a class-conditional denoiser was trained on.
         dataset: the images behind ``reference``: the split ``protocol.generation_reference`` at the cell's resolution.
+            A denoiser of captions is given those of these images.
         protocol: feature networks, their weights and the numbers of images.
         reference: features of real images, from ``write_reference``.
-        seed: of labels and noises; sample i is the same whatever the batch size.
-        batch_size: samples at a time.
+        folder: keeps features, and what a stopped run has done.
+        identity: what decides the samples (weights, configuration, code), as JSON.
+        batch_size: samples at a time; changes values by rounding only.
         device: where everything runs.
-        shown: how many samples of each setting to return.
+        all_images: folder for every sample as a PNG, by setting.
+        process, processes: number of this process, and how many share the work.
+        progress: called with the setting, the number of this process's samples that are done, and of all of them.
+
+    Returns:
+        ``None`` in a process that ends before others have done their share.
 
     Raises:
         ReferenceError: the reference is missing or does not fit.
         ValueError: the parts do not go together, or samples are not finite.
     """
     real = read_reference(reference, dataset, protocol.generation_reference_images, protocol)
-    source = ImageSource(
-        denoiser.to(device).eval(),
-        entry,
-        noise_schedule,
-        autoencoder.to(device).eval(),
-        latents.shape,
-        latents.classes,
-        seed,
-    )
-    inception = InceptionFeatures(protocol, device)
-    clip_score = _load_clip_score(protocol, device) if protocol.clip and latents.classes else None
-    captions = class_captions(latents.class_names)
+    measures = _measures(source, class_names, dataset, protocol, device)
+    sets: dict[str, SampleSet | None] = {}
+    for setting, guidance_scale in guidance_scales(source.entry, source.classes).items():
+        sets[setting] = write_sample_set(
+            source,
+            measures,
+            guidance_scale,
+            protocol.generation_images,
+            Path(folder) / setting,
+            identity,
+            batch_size,
+            all_images=all_images / setting if all_images else None,
+            process=process,
+            processes=processes,
+            progress=None if progress is None else lambda done, total, setting=setting: progress(setting, done, total),
+        )
+    if None in sets.values():
+        return None
     values: dict[str, Value] = {}
-    samples: dict[str, Tensor] = {}
-    for setting, guidance_scale in guidance_scales(entry, latents.classes).items():
-        features, scores, images = [], [], []
-        for start in range(0, protocol.generation_images, batch_size):
-            indices = range(start, min(start + batch_size, protocol.generation_images))
-            batch, labels = source.images(indices, guidance_scale)
-            features.append(inception(batch).cpu())
-            if clip_score:
-                scores.append(clip_score(batch, [captions[label] for label in labels.tolist()]))
-            if start < shown:
-                images.append(batch.cpu())
-        values[f"fid_{setting}"] = _fid(torch.cat(features), real, protocol)
-        if clip_score:
-            values[f"clip_score_{setting}"] = _clip_score(torch.cat(scores), protocol)
-        samples[setting] = torch.cat(images)[:shown]
-    return Generation(values, samples)
+    for setting, samples in sets.items():
+        values[f"fid_{setting}"] = _fid(samples.features, real, protocol)
+        if samples.clip_scores is not None:
+            values[f"clip_score_{setting}"] = _clip_score(samples.clip_scores, protocol)
+    return Generation(values, {setting: samples.first for setting, samples in sets.items()})
+
+
+def _measures(
+    source: ImageSource,
+    class_names: Sequence[str],
+    dataset: ImageDataset,
+    protocol: Protocol,
+    device: str | torch.device,
+) -> Measures:
+    """Inception features, and the CLIP score where samples are made for a caption or a class."""
+    features = InceptionFeatures(protocol, device)
+    if source.captions is not None:
+        text_of = dataset.caption
+    elif source.entry.classes(source.classes):
+        text_of = class_captions(class_names).__getitem__
+    else:
+        text_of = None
+    if text_of is None or protocol.clip is None:
+        return Measures(features)
+    return Measures(features, _load_clip_score(protocol, device), text_of)
 
 
 def _load_clip_score(protocol: Protocol, device: str | torch.device):

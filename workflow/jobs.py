@@ -12,10 +12,15 @@ from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.entries import digest
 from workflow.steps import code_of, code_of_denoiser
 
-TABLES = ("table1", "table2", "table3")
+TABLES = ("table1", "table2", "table3", "table4", "table5")
 FIGURES = (
     "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "reconstruction_samples", "generation_samples",
 )  # fmt: skip
+
+
+def _folder_option(option: str, files: list[str]) -> str:
+    """The option that names the folder of a file; nothing without one."""
+    return "".join(f"{option} {os.path.dirname(file)}" for file in files)
 
 
 class Jobs:
@@ -33,7 +38,8 @@ class Jobs:
         names = {
             "autoencoder": set(self.benchmark.all_autoencoders),
             "phase": {training.phase for training in self._trainings()},
-            "dataset": {cell.dataset for cell in cells},
+            "dataset": {cell.dataset for cell in cells}
+            | {self.benchmark.evaluation_dataset(cell) for cell in self.benchmark.cells.generation},
             "diffusion": {cell.diffusion for cell in self.benchmark.cells.generation},
         }[wildcard]
         return "|".join(re.escape(name) for name in sorted(names)) or "none"
@@ -97,7 +103,46 @@ class Jobs:
         return [self._results("latents", folder, wildcards.autoencoder, "index.json")]
 
     def latents_option(self, wildcards) -> str:
-        return "".join(f"--latents {os.path.dirname(index)}" for index in self.latents(wildcards))
+        return _folder_option("--latents", self.latents(wildcards))
+
+    def captions(self, wildcards) -> list[str]:
+        """The index of the captions that a diffusion model is trained on, if it is conditioned on captions."""
+        return self._captions(wildcards.diffusion, wildcards.dataset, "train")
+
+    def captions_option(self, wildcards) -> str:
+        return _folder_option("--captions", self.captions(wildcards))
+
+    def evaluation_captions(self, wildcards) -> list[str]:
+        """As ``captions``, of those that samples are made for."""
+        split = self.benchmark.protocol("generation").generation_reference
+        return self._captions(wildcards.diffusion, self._evaluation_dataset(wildcards), split)
+
+    def evaluation_captions_option(self, wildcards) -> str:
+        return _folder_option("--captions", self.evaluation_captions(wildcards))
+
+    def _captions(self, diffusion: str, dataset: str, split: str) -> list[str]:
+        if self.benchmark.diffusion(diffusion).conditioning != "caption":
+            return []
+        return [self._results("captions", f"{dataset}-{split}", diffusion, "index.json")]
+
+    def denoiser(self, wildcards) -> list[str]:
+        """Weights of a trained diffusion model; none if they are released."""
+        if self.benchmark.is_released(wildcards.diffusion):
+            return []
+        folder = f"{wildcards.dataset}-{wildcards.resolution}"
+        name = f"{wildcards.diffusion}-p{wildcards.patch_size}"
+        return [self._results("diffusion", folder, wildcards.autoencoder, name, "model.safetensors")]
+
+    def denoiser_option(self, wildcards) -> str:
+        return _folder_option("--denoiser", self.denoiser(wildcards))
+
+    def generation_reference(self, wildcards) -> str:
+        """Features of the real images that samples are compared with."""
+        name = f"{self._evaluation_dataset(wildcards)}-{wildcards.resolution}.safetensors"
+        return self._results("reference", "generation", name)
+
+    def _evaluation_dataset(self, wildcards) -> str:
+        return self.benchmark.evaluation_dataset(self._generation_cell(wildcards))
 
     def _reconstruction_files(self, folder: str, ending: str) -> list[str]:
         return [
@@ -195,6 +240,12 @@ class Jobs:
     def latents_code(self, wildcards) -> str:
         return code_of("encode", self.benchmark, [wildcards.dataset], wildcards.autoencoder)
 
+    def captions_config(self, wildcards) -> str:
+        return digests.captions_digest(self.benchmark, wildcards.dataset, wildcards.diffusion)
+
+    def captions_code(self, wildcards) -> str:
+        return code_of("captions", self.benchmark, [wildcards.dataset])
+
     def denoiser_config(self, wildcards) -> str:
         return digests.denoiser_digest(self.benchmark, self._generation_cell(wildcards))
 
@@ -205,7 +256,8 @@ class Jobs:
         return digests.generation_digest(self.benchmark, self._generation_cell(wildcards))
 
     def generation_code(self, wildcards) -> str:
-        return code_of("generate", self.benchmark, [wildcards.dataset], wildcards.autoencoder, wildcards.diffusion)
+        datasets = {wildcards.dataset, self._evaluation_dataset(wildcards)}
+        return code_of("generate", self.benchmark, datasets, wildcards.autoencoder, wildcards.diffusion)
 
     def efficiency_config(self, wildcards) -> str:
         return digests.efficiency_digest(self.benchmark, self._generation_cell(wildcards))

@@ -14,6 +14,7 @@ MODULES = {
     "train_autoencoder": ("dcae.training.autoencoder",),
     "train_denoiser": ("dcae.training.denoiser",),
     "encode": ("dcae.diffusion.latents", "dcae.autoencoders.loading", "dcae.data.loading"),
+    "captions": ("dcae.diffusion.caption_encoding", "dcae.diffusion.text", "dcae.data.loading"),
     "reference": ("evaluation.reference", "dcae.data.loading"),
     "evaluate": ("evaluation.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
     "generate": ("evaluation.generation", "dcae.autoencoders.loading", "dcae.data.loading", "dcae.diffusion.loading"),

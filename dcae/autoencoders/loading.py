@@ -15,9 +15,8 @@ from torch import nn
 
 from dcae.autoencoders import contract, folder
 from dcae.autoencoders.contract import Autoencoder
-from dcae.benchmark.config import Config, ConfigError, read_entry, validate
+from dcae.benchmark.config import Config, ConfigError, make_entry, read_entry
 from dcae.benchmark.entries import (
-    ADAPTERS,
     AutoencoderFields,
     DCAEEntry,
     DiffusersEntry,
@@ -78,7 +77,7 @@ def _as_entry(entry: str | Path | Mapping[str, Any] | AutoencoderFields, config:
     if isinstance(entry, AutoencoderFields):
         return entry
     if isinstance(entry, Mapping):
-        return validate(ADAPTERS["autoencoders"], {"name": "unnamed", **entry}, "autoencoder given as a mapping")
+        return make_entry("autoencoders", {"name": "unnamed", **entry}, "autoencoder given as a mapping", config)
     if Path(entry).suffix in (".yaml", ".yml"):
         return read_entry("autoencoders", Path(entry))
     return config.entry("autoencoders", str(entry))

@@ -37,7 +37,12 @@ class GenerationPlan(Settings):
     """
 
     diffusion: str
-    dataset: str
+    dataset: str = Field(description="what the diffusion model is trained on")
+    evaluated_on: str | None = Field(
+        None,
+        description="data set whose images, and captions where the model has them, samples are measured against; "
+        "default: the one trained on",
+    )
     resolution: PositiveInt
     patch_sizes: dict[PositiveInt, list[PositiveInt]]
     autoencoders: list[str] | None = None
@@ -211,7 +216,15 @@ class Benchmark:
         entry = self.trained_entry(autoencoder)
         return self.training(entry.name) if entry else None
 
+    def is_released(self, diffusion: str) -> bool:
+        """Whether a diffusion model comes with released weights, so that nothing is trained."""
+        return self.diffusion(diffusion).pretrained is not None
+
     # --- cells ---
+
+    def evaluation_dataset(self, cell: GenerationCell) -> str:
+        """The data set that a cell's samples are measured against."""
+        return self.generation_plans(cell)[0].evaluated_on or cell.dataset
 
     def generation_plans(self, cell: GenerationCell) -> list[GenerationPlan]:
         """The blocks of the file that ask for a cell (one cell may belong to several tables)."""
@@ -241,7 +254,7 @@ class Benchmark:
         ]
 
     def _generation_cells(self) -> list[GenerationCell]:
-        cells: dict[GenerationCell, None] = {}
+        cells: dict[GenerationCell, str] = {}  # and what each is evaluated on
         for index, plan in enumerate(self.content.generation):
             for cell in self._cells_of(plan):
                 check_divides(self, cell.autoencoder, cell.resolution, f"generation.{index}.resolution")
@@ -252,5 +265,8 @@ class Benchmark:
                         f"generation.{index}.patch_sizes",
                         f"{cell.patch_size} does not divide the {side} x {side} latents of {cell.autoencoder}",
                     )
-                cells.setdefault(cell)
+                if cell in cells and (plan.evaluated_on or plan.dataset) != cells[cell]:
+                    message = f"{cell} is evaluated on {cells[cell]} by another block: one cell has one data set"
+                    raise error_in(self, f"generation.{index}.evaluated_on", message)
+                cells[cell] = plan.evaluated_on or plan.dataset
         return list(cells)

@@ -18,7 +18,7 @@ def error_in(benchmark: Benchmark, field: str, message: str) -> ConfigError:
 
 
 def _error_in_entry(benchmark: Benchmark, kind: str, name: str, field: str, message: str) -> ConfigError:
-    return ConfigError(f"{benchmark.config.path(kind, name)}:\n  {field}: {message}")
+    return ConfigError(f"{benchmark.config.file(kind, name)}:\n  {field}: {message}")
 
 
 def _named(benchmark: Benchmark, field: str, kind: str, name: str) -> Entry:
@@ -42,7 +42,9 @@ def check_entries(benchmark: Benchmark) -> None:
         _check_recipe(benchmark, f"{plan.diffusion}.recipe", entry.recipe, "diffusion")
         if message := entry.unfit(benchmark.recipe(entry.recipe)):
             raise _error_in_entry(benchmark, "diffusion", plan.diffusion, "recipe", message)
-        _named(benchmark, f"generation.{index}.dataset", "datasets", plan.dataset)
+        for field in ("dataset", "evaluated_on"):
+            if name := getattr(plan, field):
+                _named(benchmark, f"generation.{index}.{field}", "datasets", name)
         known = [*content.autoencoders, *content.ablations]
         for field in ("autoencoders", "without"):
             for name in getattr(plan, field) or []:

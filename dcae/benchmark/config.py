@@ -12,6 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from dcae.benchmark.entries import ADAPTERS, Entry
 
+# Of the entry that another one extends: what is said about it, and its place in the paper's tables.
+NOT_INHERITED = ("name", "extends", "description", "source", "paper_name", "choices")
 REPOSITORY_CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
@@ -96,9 +98,19 @@ class Config:
                 found.setdefault(path.stem, []).append(path)
         return found
 
-    def path(self, kind: str, name: str) -> Path:
-        """The file of an entry that was found."""
-        return self.files(kind)[name][0]
+    def file(self, kind: str, name: str) -> Path:
+        """The one file of an entry; raises ``ConfigError`` if there is none (with the nearest names) or two."""
+        files = self.files(kind)
+        if name not in files:
+            near = difflib.get_close_matches(name, files, n=3) or sorted(files)
+            raise ConfigError(
+                f"no entry {name!r} in {', '.join(str(folder / kind) for folder in self.folders)}; "
+                f"did you mean {' or '.join(near)}?"
+            )
+        if len(files[name]) > 1:
+            places = " and ".join(map(str, files[name]))
+            raise ConfigError(f"two entries of the name {name!r}: {places}; rename one")
+        return files[name][0]
 
     def entry(self, kind: str, name: str) -> Entry:
         """The entry ``config/<kind>/<name>.yaml``.
@@ -107,23 +119,98 @@ class Config:
             ConfigError: unknown name (with the nearest known ones), two files of that name, or a wrong field.
         """
         if (kind, name) not in self._entries:
-            files = self.files(kind)
-            if name not in files:
-                near = difflib.get_close_matches(name, files, n=3) or sorted(files)
-                raise ConfigError(
-                    f"no entry {name!r} in {', '.join(str(folder / kind) for folder in self.folders)}; "
-                    f"did you mean {' or '.join(near)}?"
-                )
-            if len(files[name]) > 1:
-                places = " and ".join(map(str, files[name]))
-                raise ConfigError(f"two entries of the name {name!r}: {places}; rename one")
-            self._entries[kind, name] = read_entry(kind, files[name][0])
+            self._entries[kind, name] = read_entry(kind, self.file(kind, name), self)
         return self._entries[kind, name]
 
 
-def read_entry(kind: str, path: Path) -> Entry:
-    """The entry in one file, named after the file."""
-    content = read_yaml(path)
+def read_entry(kind: str, path: Path, config: Config | None = None) -> Entry:
+    """The entry in one file, named after the file.
+
+    Args:
+        config: where an entry that it extends is looked up; by default around the file and in the repository
+
+    Raises:
+        ConfigError: naming the file, the field and what is allowed.
+    """
+    content, path = read_yaml(path), Path(path)
     if "name" in content:
         raise ConfigError(f"{path}:\n  name: an entry is named by its file; remove this field")
-    return validate(ADAPTERS[kind], {**content, "name": Path(path).stem}, path, _allowed_fields(kind, content))
+    return make_entry(kind, {**content, "name": path.stem}, path, config or Config(path.resolve().parent.parent))
+
+
+def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Config) -> Entry:
+    """The entry that some content stands for.
+
+    With ``extends: <name of another entry of this kind>`` it says only what differs: mappings are merged, phases by
+    their names, anything else is replaced, and ``null`` takes a field or a phase away. What describes the other entry
+    is not inherited, and of its choices only those whose fields have the same values here.
+
+    Args:
+        place: the file that the content stands in, or words for it, for errors.
+        config: where the other entry is looked up.
+
+    Raises:
+        ConfigError: naming the place, the field and what is allowed.
+    """
+    below = _extended(kind, content, place, config)
+    base = config.entry(kind, str(content["extends"])) if below else None
+    whole: dict[str, Any] = {}
+    for each in (*reversed(below), content):
+        whole = _merged({name: whole[name] for name in whole if name not in NOT_INHERITED}, each, place)
+    entry = validate(ADAPTERS[kind], whole, place, _allowed_fields(kind, whole))
+    if base is None:
+        return entry
+    inherited = {choice: reason for choice, reason in base.choices.items() if _same_values(entry, base, choice)}
+    return entry.model_copy(update={"choices": inherited | entry.choices})
+
+
+# --- entries that say only how they differ from another ---
+
+
+def _extended(kind: str, content: dict[str, Any], place: Path | str, config: Config) -> list[dict[str, Any]]:
+    """The contents that some content extends: the nearest first, then what that one extends."""
+    found, names = [], []
+    while "extends" in content:
+        name = str(content["extends"])
+        if name in names:
+            circle = " -> ".join([*names, name])
+            raise ConfigError(f"{place}:\n  extends: entries extend each other in a circle: {circle}")
+        names.append(name)
+        try:
+            content = read_yaml(config.file(kind, name))
+        except ConfigError as error:
+            raise ConfigError(f"{place}:\n  extends: {error}") from None
+        found.append(content)
+    return found
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any], place: Path | str) -> dict[str, Any]:
+    if not below:
+        return above
+    result = dict(below)
+    for field, value in above.items():
+        if value is None:
+            result.pop(field, None)
+        elif isinstance(value, dict) and isinstance(below.get(field), dict):
+            result[field] = _merged(below[field], value, place)
+        elif field == "phases" and isinstance(value, dict):
+            result[field] = _merged_phases(below.get(field, []), value, place)
+        else:
+            result[field] = value
+    return result
+
+
+def _merged_phases(below: list[dict[str, Any]], above: dict[str, Any], place: Path | str) -> list[dict[str, Any]]:
+    """Phases with what a mapping of their names changes, or without those that it sets to null."""
+    names = [phase["name"] for phase in below]
+    unknown = sorted(set(above) - set(names))
+    if unknown:
+        raise ConfigError(f"{place}:\n  phases: {', '.join(unknown)}: no such phase in the recipe it extends: {names}")
+    kept = [phase for phase in below if above.get(phase["name"], {}) is not None]
+    return [_merged(phase, above.get(phase["name"], {}), place) for phase in kept]
+
+
+def _same_values(entry: Entry, base: Entry, choice: str) -> bool:
+    """True if a choice of the base names fields of the entry, and each has the value that it has in the base."""
+    here, there = entry.fields(choice), base.fields(choice)
+    return bool(here) and all(name in there and there[name] == value for name, value in here.items())

@@ -90,20 +90,31 @@ def latents_digest(benchmark: Benchmark, dataset: str, resolution: int, autoenco
     return digest(autoencoder_digest(benchmark, autoencoder), benchmark.dataset(dataset), resolution, benchmark.seed)
 
 
+def captions_digest(benchmark: Benchmark, dataset: str, diffusion: str) -> str:
+    """Of a data set's captions as a diffusion model's text encoder embeds them."""
+    return digest(benchmark.dataset(dataset), benchmark.diffusion(diffusion).text_encoder.model_dump(mode="json"))
+
+
 def denoiser_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
-    """Of the training of a diffusion model on these latents."""
+    """Of the training of a diffusion model on these latents, which a training knows by their content besides.
+
+    Where the images lie does not count: latents that are encoded again come out the same, and nothing is trained again.
+    """
     diffusion = benchmark.diffusion(cell.diffusion)
     architecture = _without(diffusion, "recipe", *HOW_IT_IS_SAMPLED)
     recipe = _without(benchmark.recipe(diffusion.recipe), "checkpoint_every")
-    latents = latents_digest(benchmark, cell.dataset, cell.resolution, cell.autoencoder)
-    return digest(architecture, recipe, latents, cell.patch_size, benchmark.seed)
+    images = _without(benchmark.dataset(cell.dataset), *WHERE_IT_LIES)
+    autoencoder = autoencoder_digest(benchmark, cell.autoencoder)
+    return digest(architecture, recipe, autoencoder, images, cell.resolution, cell.patch_size, benchmark.seed)
 
 
 def generation_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
     """Of a generation record; the weights and the reference are input files."""
     latents = latents_digest(benchmark, cell.dataset, cell.resolution, cell.autoencoder)
     protocol = _protocol(benchmark, "generation")
-    return digest(benchmark.diffusion(cell.diffusion), latents, cell.patch_size, protocol, benchmark.seed)
+    compared_with = benchmark.dataset(benchmark.evaluation_dataset(cell))
+    diffusion = benchmark.diffusion(cell.diffusion)
+    return digest(diffusion, latents, cell.patch_size, compared_with, protocol, benchmark.seed)
 
 
 def efficiency_digest(benchmark: Benchmark, cell: GenerationCell) -> str:

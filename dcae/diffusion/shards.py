@@ -61,7 +61,7 @@ def check_identity(folder: Path, what: str, actual: dict[str, Any], expected: di
 
 
 def open_shards(
-    folder: Path, index: dict[str, Any], names: Sequence[str], shapes: Sequence[Sequence[int]]
+    folder: Path, index: dict[str, Any], names: Sequence[str], shapes: Sequence[Sequence[int]] | None = None
 ) -> list[Shard]:
     """Every shard of an index, as ``open_shard``."""
     lengths = shard_lengths(index["count"], index["shard_size"])

@@ -138,9 +138,13 @@ class DenoiserTraining:
 
 def fingerprint(latents: Path) -> str:
     """Digest of the latents themselves and of how they are normalised, whatever code and configuration made them."""
-    index = json.loads((latents / "index.json").read_text())
-    how = {name: index[name] for name in ("shape", "classes", "latent_scale", "latent_shift")}
-    return digest({**how, "shards": list(index["shards"].values())})
+    return _content(latents, "shape", "classes", "latent_scale", "latent_shift")
+
+
+def _content(folder: Path, *fields: str) -> str:
+    """Digest of a folder's shards, and of what else its index says that decides how they are read."""
+    index = json.loads((folder / "index.json").read_text())
+    return digest({**{name: index[name] for name in fields}, "shards": list(index["shards"].values())})
 
 
 def train_denoiser(
@@ -155,6 +159,8 @@ def train_denoiser(
     code_digest: str,
     expected_latents: dict[str, Any] | None = None,
     on_the_fly: Callable[[torch.device], Latents] | None = None,
+    captions: Path | None = None,
+    expected_captions: dict[str, Any] | None = None,
     time_limit_minutes: float | None = None,
     log_with: LogWith = "tensorboard",
 ) -> None:
@@ -171,27 +177,35 @@ def train_denoiser(
         config_digest, code_digest: of the configuration and of the code that decide the result.
         expected_latents: identity that the latents must have, or that tells apart what encodes them on the fly.
         on_the_fly: makes images and autoencoder, given the device to encode on.
+        captions: folder that ``encode_captions`` wrote, of the same images, for an entry that is conditioned on them.
+        expected_captions: identity that the captions must have.
         time_limit_minutes: save and stop shortly before so many minutes have passed.
         log_with: where curves are shown; decides nothing.
 
     Raises:
-        ValueError: the latents are of another identity or damaged, or patch size or batch size do not fit.
+        ValueError: latents or captions are of another identity, damaged, missing or not wanted, or patch size or batch
+            size do not fit.
         Unfinished: stopped by a signal or the time limit; the same call goes on.
         TrainingDiverged, NoProgress, StateLocked: see there.
     """
-    cached = LatentDataset(latents, expected_latents) if recipe.latents == "cached" else None
+    if (captions is None) != (entry.conditioning != "caption"):
+        given = "missing: embed them with `dcae captions`" if captions is None else "given: leave them out"
+        raise ValueError(f"{entry.name}: conditioning is {entry.conditioning}, but captions are {given}")
+    embedded = CaptionDataset(captions, expected_captions) if captions else None
+    cached = LatentDataset(latents, expected_latents, embedded) if recipe.latents == "cached" else None
+    data = fingerprint(Path(latents)) if cached else digest(expected_latents)
     identity = {
         "configuration": config_digest,
         "code": code_digest,
-        "data": fingerprint(Path(latents)) if cached else digest(expected_latents),
+        "data": digest(data, _content(Path(captions), "shape")) if captions else data,
         "patch_size": str(patch_size),
         "seed": str(seed),
     }
 
     def build(accelerator: Accelerator) -> engine.Task:
         data = cached or on_the_fly(accelerator.device)
-        if cached:
-            cached.verify()
+        for folder in filter(None, (cached, embedded)):
+            folder.verify()
         channels, side, _ = data.shape
         with seeded(seed, "denoiser"):
             denoiser = build_denoiser(entry, channels, side, patch_size, data.classes)

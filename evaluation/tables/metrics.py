@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which values Tables 1, 2 and 3 show, what their columns are called, and which direction is better."""
+"""Which values Tables 1 to 5 show, what their columns are called, and which direction is better."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Metric:
     """A value of the records as a table shows it.
 
     ``decimals`` are those of the paper; ``scale`` turns the record's unit into the printed one; ``ratio``: shown beside
-    its ratio to the row f8 p2; ``published``: the paper's tables print it.
+    its ratio to the row f8 p2; ``published``: the paper's tables print it, as ``paper_name`` if that is another name.
     """
 
     kind: str
@@ -22,6 +22,12 @@ class Metric:
     scale: float = 1.0
     published: bool = True
     ratio: bool = False
+    paper_name: str | None = None
+
+    @property
+    def published_name(self) -> str:
+        """What ``config/published`` calls it."""
+        return self.paper_name or self.name
 
     @property
     def arrow(self) -> str:
@@ -48,5 +54,16 @@ EFFICIENCY = (
     Metric("efficiency", "gmacs", "GMACs", None, 2, published=False),
 )
 CLIP_SCORE = Metric("generation", "clip_score_with_guidance", "CLIP score w/ CFG", "higher", 2, published=False)
+# The paper does not say with which guidance scale it samples, but that of a text-to-image model is never 1.
+TEXT_TO_IMAGE = (
+    Metric("generation", "fid_with_guidance", "FID w/ CFG", "lower", 2, paper_name="fid"),
+    Metric("generation", "clip_score_with_guidance", "CLIP score w/ CFG", "higher", 2, paper_name="clip_score"),
+)
 
-METRICS = {1: FID, 2: RECONSTRUCTION, 3: (*EFFICIENCY, *FID, CLIP_SCORE)}
+METRICS = {
+    1: FID,
+    2: RECONSTRUCTION,
+    3: (*EFFICIENCY, *FID, CLIP_SCORE),
+    4: (*EFFICIENCY, *FID),
+    5: (*EFFICIENCY, *TEXT_TO_IMAGE),
+}

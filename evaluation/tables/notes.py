@@ -14,8 +14,10 @@ TITLES = {
     1: "Patch size of the diffusion model versus spatial compression of the autoencoder",
     2: "Reconstruction",
     3: "Class-conditional generation: speed and quality of diffusion models on the autoencoders' latents",
+    4: "Generation at high resolution, unconditional or class-conditional",
+    5: "Text-to-image generation",
 }
-COMPARED = {1: "of equal diffusion model and tokens", 2: "of equal latent shape", 3: "of equal diffusion model"}
+COMPARED = {1: "of equal diffusion model and tokens", 2: "of equal latent shape"}
 PAPER_SPEED = (
     "The paper's speeds: one step, fp16; training on H100 with PyTorch, inference on H100 with TensorRT, latency on "
     "RTX 3090 with TensorRT at batch 2, memory of training at batch 256. Compare the ratios, not the absolute numbers."
@@ -31,9 +33,10 @@ def caption(table: int, rows: list[Row], benchmark: str) -> str:
     parts.append('Measured values ± one standard error; columns "paper": as printed there.')
     if any(metric.ratio for metric in METRICS[table]):
         parts.append("In brackets: ratio to the row f8 p2 of the same diffusion model.")
+    compared = COMPARED.get(table, "of equal data and diffusion model")
     parts.append(
-        f"Bold: the best of the rows {COMPARED[table]} under one heading, if it differs from the next best by more "
-        "than two standard errors of the difference (of independent errors, which is cautious for equal images)."
+        f"Bold: the best of the rows {compared} under one heading, if it differs from the next best by more than two "
+        "standard errors of the difference (of independent errors, which is cautious for equal images)."
     )
     return " ".join([*parts, *about_random_features(METRICS[table], rows)])
 
@@ -60,7 +63,7 @@ def notes(table: int, rows: list[Row], published: Published) -> list[str]:
         *stand_ins(rows),
         *_printed_elsewhere(table, rows, published),
         *_image_counts(table, rows),
-        *(_speed(rows) if table == 3 else []),
+        *(_speed(rows) if "efficiency" in {metric.kind for metric in METRICS[table]} else []),
         *_remarks_on_paper(table, rows, published),
     ]
 

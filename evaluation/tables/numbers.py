@@ -15,7 +15,7 @@ from evaluation.tables.metrics import Metric
 from evaluation.tables.rows import RE_EVALUATED, REPRODUCED, Row
 
 # Where the paper prints the FID of a row of Table 1: in that table, or else in Table 3 (the row f32 p1 of DiT-XL).
-PRINTED_IN = {1: (1, 3), 2: (2,), 3: (3,)}
+PRINTED_IN = {1: (1, 3), 2: (2,), 3: (3,), 4: (4,), 5: (5,)}
 # Standard errors of a difference from which two values count as different.
 DISTINGUISHABLE = 2.0
 
@@ -76,7 +76,7 @@ def measured_numbers(
 
 def paper_value(row: Row, metric: Metric, published: Published, table: int) -> PublishedValue | None:
     """The paper's number beside a measured one."""
-    found = (row.published(published, place, metric.name) for place in PRINTED_IN[table])
+    found = (row.published(published, place, metric.published_name) for place in PRINTED_IN[table])
     return next(filter(None, found), None)
 
 
@@ -86,7 +86,7 @@ def paper_number(row: Row, metric: Metric, published: Published, table: int) -> 
     if value is None:
         return NOTHING
     base = published.find(
-        value.table, metric.name, dataset=value.dataset, resolution=value.resolution,
+        value.table, metric.published_name, dataset=value.dataset, resolution=value.resolution,
         autoencoder="SD-VAE-f8", diffusion=value.diffusion, patch_size=2,
     )  # fmt: skip
     ratio = value.value / base.value if metric.ratio and base else None
@@ -101,9 +101,8 @@ def _comparable(table: int, row: Row, kind: str) -> tuple:
     beside = {
         1: row.cell.get("tokens"),
         2: (row.cell.get("spatial_compression"), row.cell.get("latent_channels")),
-        3: row.device,
     }
-    return row.heading, row.setting, beside[table], row.records[kind].protocol_fingerprint
+    return row.heading, row.setting, beside.get(table, row.device), row.records[kind].protocol_fingerprint
 
 
 def _distinguishable(best: Number, other: Number) -> bool:

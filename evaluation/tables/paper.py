@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables 1, 2 and 3 of the paper, rebuilt from records: a pure function of the records and the published numbers.
+"""Tables 1 to 5 of the paper, rebuilt from records: a pure function of the records and the published numbers.
 
 Beside each measured column stands the published one. Published, re-evaluated and reproduced numbers are never mixed:
 the first have columns of their own, the others headings of their own. Numbers from random feature networks have
@@ -88,7 +88,7 @@ def build_table(
     published: Published | None = None,
     planned: Iterable[dict[str, Any]] = (),
 ) -> Table:
-    """Table 1, 2 or 3; arguments and errors as of ``build_tables``."""
+    """One of Tables 1 to 5; arguments and errors as of ``build_tables``."""
     records = list(records)
     published = published if published is not None else read_published()
     kinds = tuple(dict.fromkeys(metric.kind for metric in METRICS[number]))
@@ -122,7 +122,7 @@ def build_tables(
     published: Published | None = None,
     planned: Iterable[dict[str, Any]] = (),
 ) -> dict[str, Table]:
-    """Tables 1, 2 and 3 from whatever records there are.
+    """Tables 1 to 5 from whatever records there are.
 
     Args:
         records: of any kind, in the order of the benchmark; their ``cell`` says what ``evaluation.tables.rows`` needs.
@@ -131,7 +131,7 @@ def build_tables(
         planned: cells of the benchmark in the form of a record's ``cell``; without a record they read "not run".
 
     Returns:
-        ``{"table1": ..., "table2": ..., "table3": ...}``
+        ``{"table1": ..., …, "table5": ...}``
 
     Raises:
         ValueError: if two records were made of one cell.

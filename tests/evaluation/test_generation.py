@@ -2,6 +2,7 @@
 """Generation metrics on an untrained denoiser: what is paired with what, and what does not change the numbers."""
 
 import json
+from dataclasses import replace
 
 import open_clip
 import pytest
@@ -14,8 +15,9 @@ from dcae.benchmark import Config
 from dcae.benchmark.entries import DiffusionEntry, NetworkWeights, NoiseSchedule, Protocol, ScenesEntry
 from dcae.data import open_dataset
 from dcae.diffusion import LatentDataset, build_denoiser, encode_dataset
-from evaluation.generation import ImageSource, class_captions, evaluate_generation, guidance_scales
+from evaluation.generation import class_captions, evaluate_generation, guidance_scales
 from evaluation.reference import ReferenceError, write_reference
+from evaluation.sample_set import ImageSource
 from evaluation.statistics import frechet_distance_of_features
 
 ENTRY = DiffusionEntry(
@@ -87,14 +89,13 @@ def parts(dataset, latents, protocol, tmp_path):
         denoiser.output.weight.normal_(0, 0.5)  # fresh weights hardly look at the label
         denoiser.label_embedding.weight.mul_(5)
     return {
-        "denoiser": denoiser,
-        "entry": ENTRY,
-        "noise_schedule": SCHEDULE,
-        "autoencoder": load("blur"),
-        "latents": latents,
+        "source": ImageSource(denoiser.eval(), ENTRY, SCHEDULE, load("blur"), latents.shape, latents.classes, seed=0),
+        "class_names": latents.class_names,
         "dataset": dataset,
         "protocol": protocol,
         "reference": reference,
+        "folder": tmp_path / "features",
+        "identity": {"test": "generation"},
     }
 
 
@@ -114,13 +115,14 @@ def test_values_with_and_without_guidance(parts):
         assert images.dtype == torch.uint8
 
 
-def test_batch_size_and_earlier_random_numbers_do_not_matter(parts):
+def test_batch_size_and_earlier_random_numbers_do_not_matter(parts, tmp_path):
     first = evaluate_generation(**parts, batch_size=3)
     torch.manual_seed(123)
-    second = evaluate_generation(**parts, batch_size=16)
+    second = evaluate_generation(**{**parts, "folder": tmp_path / "second"}, batch_size=16)
     for name, value in first.values.items():
         assert value.value == pytest.approx(second.values[name].value, rel=1e-3)  # a grey level may flip
-    other_seed = evaluate_generation(**parts, seed=1)
+    other = {"source": replace(parts["source"], seed=1), "folder": tmp_path / "other"}
+    other_seed = evaluate_generation(**{**parts, **other})
     assert other_seed.values["fid_without_guidance"].value != pytest.approx(
         first.values["fid_without_guidance"].value, rel=1e-3
     )
@@ -128,10 +130,7 @@ def test_batch_size_and_earlier_random_numbers_do_not_matter(parts):
 
 def test_fid_is_that_of_all_samples_against_the_reference(parts, protocol, dataset):
     result = evaluate_generation(**parts)
-    source = ImageSource(
-        parts["denoiser"].eval(), ENTRY, SCHEDULE, parts["autoencoder"], parts["latents"].shape, 12, seed=0
-    )
-    images, labels = source.images(range(IMAGES), 3.0)
+    images, labels = parts["source"].images(range(IMAGES), 3.0)
     real = torch.stack([dataset[k].image for k in range(12)])
     features = FewFeatures(protocol, "cpu")
     expected = frechet_distance_of_features(features(images), features(real))
@@ -150,9 +149,8 @@ def test_each_sample_is_scored_against_the_caption_of_its_label(parts, monkeypat
 
     monkeypatch.setattr(evaluation.generation, "_load_clip_score", lambda protocol, device: Listener())
     evaluate_generation(**parts)
-    source = ImageSource(parts["denoiser"], ENTRY, SCHEDULE, parts["autoencoder"], parts["latents"].shape, 12, seed=0)
-    labels = source.images(range(IMAGES), 1.0)[1].tolist()
-    captions = class_captions(parts["latents"].class_names)
+    labels = parts["source"].images(range(IMAGES), 1.0)[1].tolist()
+    captions = class_captions(parts["class_names"])
     assert len(set(labels)) > 2
     assert seen == [captions[label] for label in labels] * 2  # both settings have the same labels
 
@@ -177,6 +175,6 @@ def test_a_reference_of_other_images_is_refused(parts, dataset):
 
 def test_samples_that_are_not_finite_are_errors(parts):
     with torch.no_grad():
-        parts["denoiser"].output.weight.fill_(float("nan"))
+        parts["source"].denoiser.output.weight.fill_(float("nan"))
     with pytest.raises(ValueError, match="tiny: decoded samples hold NaN"):
         evaluate_generation(**parts)

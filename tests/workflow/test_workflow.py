@@ -10,12 +10,12 @@ import time
 
 import yaml
 
-from tests.workflow.conftest import Clone, tables_of
+from tests.workflow.conftest import TINY, Clone, tables_of
 
 
 def test_a_run_makes_every_result(finished):
     results = finished.folder / "results" / "tiny"
-    for name in ("table1", "table2", "table3"):
+    for name in ("table1", "table2", "table3", "table4", "table5"):
         for ending in ("csv", "md", "tex", "html"):
             assert (results / "tables" / f"{name}.{ending}").stat().st_size > 0
     for name in ("figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "reconstruction_samples"):
@@ -52,6 +52,30 @@ def test_latents_on_the_fly_are_not_encoded_before(clone):
     plan = clone.snakemake("--dry-run").stdout
     assert "train_denoiser" in plan
     assert "encode_latents" not in plan and "--latents" not in plan
+
+
+def test_captions_are_embedded_once_for_training_and_once_for_what_samples_are_compared_with(clone):
+    clone.edit(TINY, "diffusion: uvit-tiny", "diffusion: pixart-tiny")
+    clone.edit("config/recipes/tiny-uvit.yaml", "objective: epsilon", "objective: epsilon-learned-range")
+    plan = clone.snakemake("--dry-run", "--printshellcmds").stdout
+    assert plan.count("rule encode_captions:") == 1  # samples are compared with training images here, too
+    folder = "--captions results/tiny/captions/scenes-tiny-train/pixart-tiny"
+    assert sum(folder in line for line in plan.splitlines() if " train denoiser " in line) == 1
+    assert sum(folder in line for line in plan.splitlines() if " generate " in line) == 1
+    clone.edit(TINY, "dataset: scenes-tiny,", "dataset: scenes-tiny, evaluated_on: scenes,")
+    plan = clone.snakemake("--dry-run", "--printshellcmds").stdout
+    assert plan.count("rule encode_captions:") == 2
+    evaluation = next(line for line in plan.splitlines() if " generate " in line)
+    assert "--captions results/tiny/captions/scenes-train/pixart-tiny" in evaluation
+    assert "--reference results/tiny/reference/generation/scenes-64.safetensors" in evaluation
+
+
+def test_a_released_diffusion_model_is_not_trained(clone):
+    entry = "config/diffusion/uvit-tiny.yaml"
+    clone.edit(entry, "recipe: tiny-uvit", "recipe: tiny-uvit\npretrained: {id: somewhere/uvit}")
+    plan = clone.snakemake("--dry-run", "--printshellcmds").stdout
+    assert "rule evaluate_generation:" in plan
+    assert "rule train_denoiser:" not in plan and "--denoiser" not in plan and "rule encode_latents:" not in plan
 
 
 def test_a_better_description_makes_nothing_stale(finished):

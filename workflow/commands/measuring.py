@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record, digests
+from dcae.benchmark import Benchmark, ConfigError, GenerationCell, ReconstructionCell, Record, digests
 from workflow.commands import options
-from workflow.commands.training import latents_identity, latents_on_the_fly
+from workflow.commands.training import captions_identity
 from workflow.provenance import device_description, input_hashes, provenance
 from workflow.steps import code_of
+
+if TYPE_CHECKING:
+    from evaluation.sample_set import ImageSource
 
 ReferenceFile = Annotated[Path, typer.Option("--reference", help="reference features, from dcae reference")]
 ImagesFile = Annotated[Path, typer.Option("--images", help="PNG of samples to write")]
@@ -96,6 +99,60 @@ def evaluate(
     ).write(record)
 
 
+def _image_source(
+    benchmark: Benchmark,
+    cell: GenerationCell,
+    denoiser: Path | None,
+    weights: Path | None,
+    captions: Path | None,
+    classes: int,
+    device: str,
+) -> ImageSource:
+    """Diffusion model and autoencoder of a cell on a device: trained here, or released.
+
+    Raises:
+        ConfigError: a trained diffusion model is given for an entry with released weights, or none for another, or it
+            was trained by another configuration than the benchmark's.
+    """
+    from dcae.autoencoders import load
+    from dcae.diffusion import CaptionDataset, load_denoiser, load_released
+    from evaluation.sample_set import ImageSource
+
+    entry = benchmark.diffusion(cell.diffusion)
+    if (denoiser is None) != benchmark.is_released(cell.diffusion):
+        said = "give --denoiser, from dcae train denoiser" if denoiser is None else "leave --denoiser out"
+        raise ConfigError(f"diffusion entry {entry.name}: pretrained is {entry.pretrained}, so {said}")
+    autoencoder = load(benchmark.autoencoder(cell.autoencoder), weights=weights, config=benchmark.config, device=device)
+    side = cell.resolution // autoencoder.spatial_compression
+    shape = {"latent_channels": autoencoder.latent_channels, "latent_size": side, "patch_size": cell.patch_size}
+    if denoiser is None:
+        model = load_released(entry, **shape, classes=classes).to(device)
+    else:
+        model = load_denoiser(denoiser, entry=entry, device=device, **shape, classes=classes)
+        trained_by = model.metadata.get("identity", {}).get("configuration")
+        wanted = digests.denoiser_digest(benchmark, cell)
+        if trained_by != wanted:
+            raise ConfigError(
+                f"{denoiser}: trained by configuration {trained_by}, the benchmark's entries say {wanted}: "
+                f"train {entry.name} p{cell.patch_size} on {cell.autoencoder} again"
+            )
+    embedded = None
+    if captions:
+        split = benchmark.protocol("generation").generation_reference
+        compared_with = benchmark.evaluation_dataset(cell)
+        embedded = CaptionDataset(captions, captions_identity(benchmark, compared_with, split, entry.name))
+    return ImageSource(
+        model.eval(),
+        entry,
+        benchmark.recipe(entry.recipe).noise_schedule,
+        autoencoder,
+        (autoencoder.latent_channels, side, side),
+        classes,
+        benchmark.seed,
+        embedded,
+    )
+
+
 def generate(
     benchmark_file: options.BenchmarkFile,
     diffusion: options.DiffusionName,
@@ -103,52 +160,61 @@ def generate(
     autoencoder: options.AutoencoderName,
     dataset: options.DatasetName,
     resolution: options.Resolution,
-    denoiser: Annotated[Path, typer.Option(help="folder of a trained diffusion model")],
     reference: ReferenceFile,
+    features: Annotated[Path, typer.Option(help="folder that keeps the samples' features and what is done so far")],
     record: options.RecordFile,
     images: ImagesFile,
-    latents: options.Latents = None,
+    denoiser: Annotated[
+        Path | None, typer.Option(help="folder of a trained diffusion model; none for released weights")
+    ] = None,
     weights: options.Weights = None,
+    captions: options.Captions = None,
+    all_images: Annotated[Path | None, typer.Option(help="folder for every sample as a PNG; default: none")] = None,
 ) -> None:
-    """Sample with and without classifier-free guidance, decode, and measure FID and CLIP score as a stream."""
+    """Sample with and without classifier-free guidance, decode, and measure FID and CLIP score as a stream.
+
+    Goes on where a stopped run was; several processes share the samples if torchrun or srun starts them.
+    """
     started = time.monotonic()
-    from dcae.autoencoders import load
     from dcae.data import open_dataset
-    from dcae.diffusion import LatentDataset, load_denoiser
     from evaluation import evaluate_generation, fingerprint, save_generation_samples
 
+    process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)
     cell = GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size)
     entry = benchmark.diffusion(diffusion)
     protocol = benchmark.protocol("generation")
-    device = options.device()
-    on_the_fly = latents_on_the_fly(benchmark, cell, weights, latents)
-    identity = latents_identity(benchmark, dataset, resolution, autoencoder, weights)
-    trained_on = on_the_fly(device) if on_the_fly else LatentDataset(latents, identity)
+    compared_with = benchmark.evaluation_dataset(cell)
+    conditional = entry.conditioning == "class"
+    class_names = open_dataset(benchmark.dataset(dataset), "train", resolution).classes if conditional else []
+    inputs = input_hashes(denoiser, weights, captions)
+    identity = {
+        "config": digests.generation_digest(benchmark, cell),
+        "code": code_of("generate", benchmark, {dataset, compared_with}, autoencoder, diffusion),
+        "inputs": inputs,
+    }
     result = evaluate_generation(
-        denoiser=load_denoiser(
-            denoiser,
-            entry=entry,
-            device=device,
-            latent_channels=trained_on.shape[0],
-            latent_size=trained_on.shape[1],
-            patch_size=patch_size,
-            classes=trained_on.classes,
-        ),
-        entry=entry,
-        noise_schedule=benchmark.recipe(entry.recipe).noise_schedule,
-        autoencoder=load(benchmark.autoencoder(autoencoder), weights=weights, config=benchmark.config, device=device),
-        latents=trained_on,
-        dataset=open_dataset(benchmark.dataset(dataset), protocol.generation_reference, resolution),
+        source=_image_source(benchmark, cell, denoiser, weights, captions, len(class_names), device),
+        class_names=class_names,
+        dataset=open_dataset(benchmark.dataset(compared_with), protocol.generation_reference, resolution),
         protocol=protocol,
         reference=reference,
-        seed=benchmark.seed,
+        folder=features,
+        identity=identity,
+        batch_size=16 if device == "cpu" else 64,
         device=device,
+        all_images=all_images,
+        process=process,
+        processes=processes,
+        progress=lambda setting, done, total: print(f"{setting.replace('_', ' ')}  {done}/{total} samples", flush=True),
     )
+    if result is None:
+        print(f"process {process + 1}/{processes} has done its share; the last one writes the record", flush=True)
+        return
     save_generation_samples(result, images)
     Record(
         kind="generation",
-        number_class="reproduced",
+        number_class="reproduced" if denoiser or benchmark.final_training(autoencoder) else "re-evaluated",
         cell=vars(cell),
         values=result.values,
         protocol={
@@ -161,9 +227,9 @@ def generate(
         protocol_fingerprint=fingerprint(protocol),
         device=device_description(device),
         provenance=provenance(
-            config_digest=digests.generation_digest(benchmark, cell),
-            code_digest=code_of("generate", benchmark, [dataset], autoencoder, diffusion),
-            inputs=input_hashes(denoiser, latents, weights, reference),
+            config_digest=identity["config"],
+            code_digest=identity["code"],
+            inputs=inputs | input_hashes(reference),
             seed=benchmark.seed,
             started=started,
         ),

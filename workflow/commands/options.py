@@ -21,6 +21,9 @@ Weights = Annotated[Path | None, typer.Option("--weights", help="folder of a tra
 Latents = Annotated[
     Path | None, typer.Option("--latents", help="folder of latents, from dcae encode; none if encoded on the fly")
 ]
+Captions = Annotated[
+    Path | None, typer.Option("--captions", help="folder of captions, from dcae captions, for a model with them")
+]
 Output = Annotated[Path, typer.Option("--output", help="folder to write")]
 State = Annotated[Path, typer.Option("--state", help="folder for checkpoints, kept between attempts")]
 LogWith = Annotated[

@@ -84,7 +84,7 @@ def read_records(benchmark: Benchmark, results: Path) -> list[Record]:
 
 
 def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path("results")) -> None:
-    """Write Tables 1, 2 and 3 from the records that are there, the published numbers beside them. Trains nothing."""
+    """Write Tables 1 to 5 from the records that are there, the published numbers beside them. Trains nothing."""
     from evaluation import build_tables, check_controls, write_tables
 
     benchmark = Benchmark.load(benchmark_file)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -117,8 +117,52 @@ def encode(
     )
 
 
+def captions_identity(benchmark: Benchmark, dataset: str, split: str, diffusion: str) -> dict[str, str]:
+    """What made a folder of embedded captions, as ``latents_identity``."""
+    encoder = benchmark.diffusion(diffusion).text_encoder
+    return {
+        "dataset": dataset,
+        "split": split,
+        "text_encoder": encoder.pretrained.id if encoder.pretrained else f"random weights of seed {encoder.seed}",
+        "tokens": str(encoder.tokens),
+        "config": digests.captions_digest(benchmark, dataset, diffusion),
+        "code": code_of("captions", benchmark, [dataset]),
+    }
+
+
+def captions(
+    benchmark_file: options.BenchmarkFile,
+    diffusion: options.DiffusionName,
+    dataset: options.DatasetName,
+    split: Annotated[Literal["train", "validation"], typer.Option(help="whose captions")],
+    output: options.Output,
+) -> None:
+    """Embed a data set's captions once, with a diffusion model's text encoder; shared and resumed as dcae encode."""
+    from dcae.data import open_dataset
+    from dcae.diffusion import T5TextEncoder, encode_captions
+
+    process, processes, device = options.share_of_work()
+    benchmark = Benchmark.load(benchmark_file)
+    entry = benchmark.diffusion(diffusion)
+    if entry.conditioning != "caption":
+        raise ConfigError(f"diffusion entry {diffusion}: conditioning is {entry.conditioning}, so it has no captions")
+    encode_captions(
+        T5TextEncoder(entry.text_encoder, device),
+        open_dataset(benchmark.dataset(dataset), split, resolution=64),  # captions are those of any resolution
+        folder=output,
+        identity=captions_identity(benchmark, dataset, split, diffusion),
+        process=process,
+        processes=processes,
+        progress=lambda done, total: print(f"captions of {dataset}  {done}/{total}", flush=True),
+    )
+
+
 def latents_on_the_fly(
-    benchmark: Benchmark, cell: GenerationCell, weights: Path | None, latents: Path | None
+    benchmark: Benchmark,
+    cell: GenerationCell,
+    weights: Path | None,
+    latents: Path | None,
+    captions: Path | None,
 ) -> Callable[[Any], EncodedOnTheFly] | None:
     """What makes a cell's latents on a device if its recipe says on-the-fly; ``None`` if they are cached.
 
@@ -135,13 +179,13 @@ def latents_on_the_fly(
     def build(device: Any) -> EncodedOnTheFly:
         from dcae.autoencoders import load
         from dcae.data import open_dataset
-        from dcae.diffusion import EncodedOnTheFly
+        from dcae.diffusion import CaptionDataset, EncodedOnTheFly
 
         autoencoder = load(
             benchmark.autoencoder(cell.autoencoder), weights=weights, config=benchmark.config, device=device
         )
         images = open_dataset(benchmark.dataset(cell.dataset), "train", cell.resolution, recipe.crop)
-        return EncodedOnTheFly(autoencoder, images)
+        return EncodedOnTheFly(autoencoder, images, CaptionDataset(captions) if captions else None)
 
     return build
 
@@ -156,6 +200,7 @@ def train_denoiser(
     output: options.Output,
     state: options.State,
     latents: options.Latents = None,
+    captions: options.Captions = None,
     weights: options.Weights = None,
     time_limit: options.TimeLimit = None,
     log_with: options.LogWith = "tensorboard",
@@ -171,7 +216,7 @@ def train_denoiser(
     recipe = benchmark.recipe(entry.recipe)
     options.device()
     identity = latents_identity(benchmark, dataset, resolution, autoencoder, weights)
-    on_the_fly = latents_on_the_fly(benchmark, cell, weights, latents)
+    on_the_fly = latents_on_the_fly(benchmark, cell, weights, latents, captions)
     if on_the_fly:
         images = open_dataset(benchmark.dataset(dataset), "train", resolution, recipe.crop)
         identity |= {"images": images.fingerprint}
@@ -187,6 +232,8 @@ def train_denoiser(
         code_digest=code_of_denoiser(benchmark, cell),
         expected_latents=identity,
         on_the_fly=on_the_fly,
+        captions=captions,
+        expected_captions=captions_identity(benchmark, dataset, "train", diffusion) if captions else None,
         time_limit_minutes=time_limit,
         log_with=log_with,
     )

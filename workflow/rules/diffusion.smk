@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Latents, training of diffusion models, generation and efficiency.
+# Latents and captions, training of diffusion models, generation and efficiency.
 
 
 rule encode_latents:
@@ -28,10 +28,33 @@ rule encode_latents:
         " 2>&1 | tee -i {log}"
 
 
+rule encode_captions:
+    output:
+        "results/{benchmark}/captions/{dataset}-{split}/{diffusion}/index.json",
+    log:
+        "results/{benchmark}/logs/captions/{dataset}-{split}-{diffusion}.log",
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=720,
+    params:
+        file=jobs.file,
+        launch=jobs.launcher,
+        folder=lambda wildcards, output: dirname(output[0]),
+        config=jobs.captions_config,
+        code=jobs.captions_code,
+    message:
+        "captions of {wildcards.dataset}, {wildcards.split}, by the text encoder of {wildcards.diffusion}"
+    shell:
+        "{params.launch} captions {params.file} --diffusion {wildcards.diffusion} --dataset {wildcards.dataset}"
+        " --split {wildcards.split} --output {params.folder} 2>&1 | tee -i {log}"
+
+
 rule train_denoiser:
     input:
         weights=jobs.final_weights,
         latents=jobs.latents,
+        captions=jobs.captions,
     output:
         config="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/config.json",
         weights="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/model.safetensors",
@@ -46,6 +69,7 @@ rule train_denoiser:
         launch=jobs.launcher,
         weights=jobs.weights_option,
         latents=jobs.latents_option,
+        captions=jobs.captions_option,
         folder=lambda wildcards, output: dirname(output.config),
         config=jobs.denoiser_config,
         code=jobs.denoiser_code,
@@ -54,16 +78,17 @@ rule train_denoiser:
     shell:
         "{params.launch} train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
-        " --resolution {wildcards.resolution} {params.latents} --output {params.folder} --state {params.folder}.state"
+        " --resolution {wildcards.resolution} {params.latents} {params.captions} --output {params.folder}"
+        " --state {params.folder}.state"
         " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
 
 
 rule evaluate_generation:
     input:
-        denoiser="results/{benchmark}/diffusion/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}/model.safetensors",
-        latents=jobs.latents,
+        denoiser=jobs.denoiser,
         weights=jobs.final_weights,
-        reference="results/{benchmark}/reference/generation/{dataset}-{resolution}.safetensors",
+        captions=jobs.evaluation_captions,
+        reference=jobs.generation_reference,
     output:
         record="results/{benchmark}/records/generation/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}.json",
         images="results/{benchmark}/samples/generation/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}.png",
@@ -75,18 +100,20 @@ rule evaluate_generation:
         runtime=720,
     params:
         file=jobs.file,
+        launch=jobs.launcher,
         weights=jobs.weights_option,
-        denoiser=lambda wildcards, input: dirname(input.denoiser),
-        latents=jobs.latents_option,
+        denoiser=jobs.denoiser_option,
+        captions=jobs.evaluation_captions_option,
+        features="results/{benchmark}/generated/{dataset}-{resolution}/{autoencoder}/{diffusion}-p{patch_size}",
         config=jobs.generation_config,
         code=jobs.generation_code,
     message:
         "samples of {wildcards.diffusion}, patch size {wildcards.patch_size}, decoded by {wildcards.autoencoder}"
     shell:
-        "dcae generate {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
+        "{params.launch} generate {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
-        " --resolution {wildcards.resolution} --denoiser {params.denoiser} {params.latents}"
-        " --reference {input.reference} --record {output.record} --images {output.images} 2>&1 | tee -i {log}"
+        " --resolution {wildcards.resolution} {params.denoiser} {params.captions} --reference {input.reference}"
+        " --features {params.features} --record {output.record} --images {output.images} 2>&1 | tee -i {log}"
 
 
 rule profile_efficiency:

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every entry has: a name, a description, and a digest of what decides a result.
+"""What every entry has: a name, a description, its choices, and a digest of what decides a result.
 
 An entry's name is its file name. Fields listed in ``DESCRIPTIVE`` explain an entry and never decide a result; they are
 left out of its digest, so that correcting a description makes nothing stale.
+
+``choices`` marks the values that no source gives and this project chose: path of a field to the reason. A path goes
+down with dots (``config.block_out_channels``), to a phase by its name (``phases.low-resolution-full.steps``), and to
+all phases with a star (``phases.*.steps``); a star alone stands for the entry as a whole.
 """
 
 from __future__ import annotations
@@ -11,9 +15,10 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-DESCRIPTIVE = frozenset({"name", "description", "paper_name", "source", "licence", "choices"})
+EVERYTHING = "*"
+DESCRIPTIVE = frozenset({"name", "description", "paper_name", "source", "licence", "extends", "choices"})
 
 
 class Entry(BaseModel):
@@ -25,11 +30,56 @@ class Entry(BaseModel):
     description: str = ""
     source: str | None = Field(None, description="paper, upstream file or model card")
     licence: str | None = None
-    choices: list[str] = Field([], description="fields whose values the paper leaves open and this project chose")
+    extends: str | None = Field(None, description="the entry of which this one says only the differences")
+    choices: dict[str, str] = Field({}, description="paths of fields that the paper leaves open: why they are as here")
+
+    @model_validator(mode="after")
+    def _choices_name_fields(self):
+        unknown = [path for path in self.choices if not self.fields(path)]
+        if unknown:
+            raise ValueError(
+                f"choices: {', '.join(unknown)}: no such field here; expected paths like steps, "
+                "config.layers_per_block, phases.*.steps, phases.<name of a phase>.steps, or * for the whole entry"
+            )
+        return self
+
+    def fields(self, path: str) -> dict[str, Any]:
+        """The fields that a path of ``choices`` names: the path of each, without stars, and its value."""
+        if path == EVERYTHING:
+            return {EVERYTHING: None}
+        found: dict[str, Any] = {"": self}
+        for part in path.split("."):
+            found = {f"{before}.{key}": value for before, each in found.items() for key, value in _inside(each, part)}
+        return {key.removeprefix("."): value for key, value in found.items()}
+
+    def chosen(self) -> list[tuple[str, Any, str]]:
+        """Path, value and reason of every field that ``choices`` marks, in the order of the file, stars resolved.
+
+        Values are as a YAML file has them; that of the path ``*`` is ``None``. A path without a star goes before one
+        with a star that names the same field.
+        """
+        plain = TypeAdapter(Any)
+        return [
+            (name, plain.dump_python(value, mode="json", by_alias=True, exclude_unset=True), reason)
+            for path, reason in self.choices.items()
+            for name, value in self.fields(path).items()
+            if name == path or name not in self.choices
+        ]
 
     def decisive(self) -> dict[str, Any]:
         """Every field that decides a result, with its defaults; fields that are ``None`` are left out."""
         return self.model_dump(mode="json", exclude=set(DESCRIPTIVE), exclude_none=True)
+
+
+def _inside(value: Any, part: str) -> list[tuple[str, Any]]:
+    """Name and value of what one part of a path, perhaps a star, names within a value."""
+    if isinstance(value, BaseModel):
+        inside = {field.alias or name: getattr(value, name) for name, field in type(value).model_fields.items()}
+    elif isinstance(value, list) and all(isinstance(each, Settings) and hasattr(each, "name") for each in value):
+        inside = {each.name: each for each in value}
+    else:
+        inside = value if isinstance(value, dict) else {}
+    return [(name, inside[name]) for name in (inside if part == EVERYTHING else [part]) if name in inside]
 
 
 def digest(*entries: Entry | dict[str, Any] | str | int) -> str:

@@ -41,12 +41,41 @@ def records():
 # --- what stands where ---
 
 
+def of_paper(table: int, diffusion: str, dataset: str, resolution: int, name: str, patch_size: int):
+    """Records of one row that the paper prints: of its data, resolution and models."""
+    cell = synthetic.generation_cell(diffusion.lower(), diffusion, name, patch_size)
+    place = {"dataset": dataset, "dataset_paper_name": dataset, "published_dataset": dataset, "resolution": resolution}
+    return synthetic.generation(cell | place | {"published_resolution": resolution, "tables": [table]})
+
+
+def test_table_5_stands_beside_the_paper_s_fid_and_clip_score():
+    names = ("sd-vae-f8-demo", 2), ("dc-ae-f32-demo", 1)
+    table = build_table(5, [each for name in names for each in of_paper(5, "PixArt-α", "MJHQ", 512, *name)])
+    data = frame(table)
+    assert list(data["FID w/ CFG, paper"]) == [6.3, 6.1]
+    assert list(data["CLIP score w/ CFG, paper"]) == [26.36, 26.41]
+    assert list(data["CLIP score w/ CFG [random features]"]) == [22.0, 22.0]
+    assert list(data["Training (images/s), paper"]) == [43, 173]
+    assert [section.heading for section in table.sections] == [REPRODUCED]  # nothing is left that was not run
+
+
+def test_both_data_sets_of_table_4_have_the_speed_that_the_paper_prints_once():
+    records = of_paper(4, "DiT-S", "FFHQ", 1024, "dc-ae-f32-demo", 1)
+    records += of_paper(4, "DiT-S", "MJHQ", 1024, "dc-ae-f32-demo", 1)
+    measured = frame(build_table(4, records)).query("`Number class` == 'reproduced'")
+    assert list(measured["Training (images/s), paper"]) == [475, 475]
+    assert list(measured["FID w/o CFG, paper"]) == [13.65, 34.35]
+    assert measured["FID w/ CFG, paper"].to_list()[1] == 27.20
+    assert measured["FID w/ CFG, paper"].isna().to_list() == [True, False]  # FFHQ is unconditional
+
+
 def test_every_cell_has_its_row(records):
     tables = build_tables(records)
     counts = {name: sum(len(section.rows) for section in table.sections) for name, table in tables.items()}
     reconstructions = sum(record.kind == "reconstruction" for record in records)
     generations = sum(record.kind == "generation" for record in records)
-    assert counts == {"table1": generations, "table2": reconstructions, "table3": generations}
+    not_run = {"table4": 4 + 4 + 2, "table5": 2}  # the paper's rows, of which there are no records
+    assert counts == {"table1": generations, "table2": reconstructions, "table3": generations, **not_run}
 
 
 def test_the_paper_s_value_stands_right_of_the_measured_one(records):
@@ -294,7 +323,7 @@ def test_broken_controls_are_loud_and_above(records):
 
 def test_files_are_equal_to_the_byte_and_left_alone_if_unchanged(records, tmp_path):
     paths = write_tables(build_tables(records, "demo"), tmp_path)
-    assert sorted(path.name for path in paths) == sorted(f"table{i}.{end}" for i in (1, 2, 3) for end in FORMATS)
+    assert sorted(path.name for path in paths) == sorted(f"table{i}.{end}" for i in range(1, 6) for end in FORMATS)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
     write_tables(build_tables(list(records), "demo"), tmp_path)
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths} == before

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sample sets are the same however the work is cut: batches, processes, and where a stopped run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dcae.benchmark.entries import ADAPTERS, NoiseSchedule, TextEncoder
+from dcae.data.dataset import ImageDataset
+from dcae.diffusion import CaptionDataset, T5TextEncoder, build_denoiser, encode_captions
+from evaluation.sample_set import SHOWN, ImageSource, Measures, write_sample_set
+
+COUNT, SHARD = 11, 4
+SCHEDULE = NoiseSchedule(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+TEXT = {"config": {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}, "tokens": 8}
+ENTRIES = {
+    "u-vit": {"sampler": "dpm-solver++"},
+    "dit": {"sampler": "ddpm"},
+    "pixart": {
+        "sampler": "dpm-solver++-multistep", "conditioning": "caption", "caption_channels": 16,
+        "interpolation_scale": 1, "text_encoder": TEXT,
+    },
+}  # fmt: skip
+# Between batch sizes matrix products differ by rounding; an image is rounded to 255 grey levels after that.
+GREY_LEVELS = 1
+
+
+class Squash(nn.Module):
+    """In place of an autoencoder: latents become images of their own size within [-1, 1]."""
+
+    latent_scale, latent_shift = 1.0, 0.0
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return torch.tanh(latents / latents.std(dim=(1, 2, 3), keepdim=True))
+
+
+class Captioned(ImageDataset):
+    """Captions without images."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def caption(self, index: int) -> str:
+        return f"picture number {index}"
+
+
+def source_of(kind: str, folder: Path) -> ImageSource:
+    """A denoiser with large random weights on 8 x 8 latents."""
+    fields = {"depth": 2, "width": 32, "heads": 2, "sampling_steps": 3, "guidance_scale": 2.0, "recipe": "none"}
+    entry = ADAPTERS["diffusion"].validate_python({"name": f"tiny-{kind}", "kind": kind, **fields, **ENTRIES[kind]})
+    classes = 3 if kind != "pixart" else 0
+    torch.manual_seed(0)
+    denoiser = build_denoiser(entry, 3, 8, 2, classes).eval()
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.normal_(0, 0.2)
+    captions = None
+    if kind == "pixart":
+        encode_captions(T5TextEncoder(TextEncoder(**TEXT)), Captioned(), folder / "captions", {"test": "captions"})
+        captions = CaptionDataset(folder / "captions")
+    return ImageSource(denoiser, entry, SCHEDULE, Squash(), (3, 8, 8), classes, seed=3, captions=captions)
+
+
+MEASURES = Measures(
+    features=lambda images: images.flatten(1).float(),
+    clip_score=lambda images, texts: torch.tensor([float(len(text)) for text in texts], dtype=torch.float64),
+    text_of=lambda label: "x" * (label + 1),
+)
+
+
+def write(source: ImageSource, folder: Path, **arguments):
+    return write_sample_set(source, MEASURES, 2.0, COUNT, folder, {"test": "set"}, shard_size=SHARD, **arguments)
+
+
+@pytest.fixture(params=ENTRIES)
+def source(request, tmp_path) -> ImageSource:
+    return source_of(request.param, tmp_path)
+
+
+def test_batch_size_changes_conditions_by_nothing_and_images_by_rounding(source, tmp_path):
+    whole, single = (write(source, tmp_path / str(size), batch_size=size) for size in (16, 1))
+    assert torch.equal(whole.clip_scores, single.clip_scores)  # the label or caption of each
+    assert len(whole.features) == COUNT
+    assert (whole.features - single.features).abs().max() <= GREY_LEVELS
+    assert whole.features.std() > 5, "samples that are all alike would show nothing"
+
+
+def test_two_processes_make_the_set_of_one_to_the_bit(source, tmp_path):
+    alone = write(source, tmp_path / "alone", batch_size=SHARD)
+    folder = tmp_path / "together"
+    assert write(source, folder, batch_size=SHARD, process=1, processes=2) is None
+    together = write(source, folder, batch_size=SHARD, process=0, processes=2)
+    for name in ("features", "clip_scores", "first"):
+        assert torch.equal(getattr(alone, name), getattr(together, name))
+
+
+def test_a_stopped_run_goes_on_with_the_shards_that_are_missing(tmp_path, monkeypatch):
+    source = source_of("u-vit", tmp_path)
+    whole = write(source, tmp_path / "whole", batch_size=2)
+    original, made = ImageSource.images, []
+
+    def stop_at_the_last_shard(self, indices, guidance_scale):
+        if indices[0] >= 2 * SHARD:
+            raise KeyboardInterrupt
+        return original(self, indices, guidance_scale)
+
+    def note(self, indices, guidance_scale):
+        made.append(indices[0])
+        return original(self, indices, guidance_scale)
+
+    folder = tmp_path / "stopped"
+    monkeypatch.setattr(ImageSource, "images", stop_at_the_last_shard)
+    with pytest.raises(KeyboardInterrupt):
+        write(source, folder, batch_size=2)
+    monkeypatch.setattr(ImageSource, "images", note)
+    resumed = write(source, folder, batch_size=2)
+    assert made == [8, 10]
+    assert torch.equal(resumed.features, whole.features)
+    assert torch.equal(resumed.first, whole.first)
+
+
+def test_a_set_of_another_identity_is_made_anew(tmp_path):
+    source = source_of("u-vit", tmp_path)
+    first = write(source, tmp_path / "set")
+    other = write_sample_set(source, MEASURES, 1.0, COUNT, tmp_path / "set", {"test": "other"}, shard_size=SHARD)
+    assert not torch.equal(first.features, other.features)
+    assert len(list((tmp_path / "set").glob("shard-*"))) == 3
+
+
+def test_every_image_is_kept_on_request_and_the_first_ones_always(tmp_path):
+    source = source_of("u-vit", tmp_path)
+    result = write(source, tmp_path / "set", all_images=tmp_path / "images")
+    files = sorted((tmp_path / "images").iterdir())
+    assert [file.name for file in files] == [f"{index:06d}.png" for index in range(COUNT)]
+    pixels = np.stack([np.asarray(Image.open(file)) for file in files]).transpose(0, 3, 1, 2)
+    assert np.array_equal(pixels.reshape(COUNT, -1), result.features.numpy())
+    assert np.array_equal(pixels[: min(SHOWN, SHARD)], result.first.numpy())
