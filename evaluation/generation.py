@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,17 @@ def evaluate_generation(
         ReferenceError: the reference is missing or does not fit.
         ValueError: the parts do not go together, or samples are not finite.
     """
+    if source.captions is not None:
+        source.captions.check_number(len(dataset), "samples are compared with a data set")
     real = read_reference(reference, dataset, protocol.generation_reference_images, protocol)
     measures = _measures(source, class_names, dataset, protocol, device)
-    sets: dict[str, SampleSet | None] = {}
-    for setting, guidance_scale in guidance_scales(source.entry, source.classes).items():
-        sets[setting] = write_sample_set(
+    scales = guidance_scales(source.entry, source.classes)
+
+    def write(setting: str) -> SampleSet | None:
+        return write_sample_set(
             source,
             measures,
-            guidance_scale,
+            scales[setting],
             protocol.generation_images,
             Path(folder) / setting,
             identity,
@@ -103,8 +107,12 @@ def evaluate_generation(
             all_images=all_images / setting if all_images else None,
             process=process,
             processes=processes,
-            progress=None if progress is None else lambda done, total, setting=setting: progress(setting, done, total),
+            progress=progress and partial(progress, setting),
         )
+
+    sets = {setting: write(setting) for setting in scales}
+    # A set that others were still at when this process went on to the next one may be complete by now.
+    sets = {setting: done or write(setting) for setting, done in sets.items()}
     if None in sets.values():
         return None
     values: dict[str, Value] = {}

@@ -102,7 +102,7 @@ def denoiser_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
     """
     diffusion = benchmark.diffusion(cell.diffusion)
     architecture = _without(diffusion, "recipe", *HOW_IT_IS_SAMPLED)
-    recipe = _without(benchmark.recipe(diffusion.recipe), "checkpoint_every")
+    recipe = _without(benchmark.recipe(diffusion.recipe), "checkpoint_every", "gradient_checkpointing")
     images = _without(benchmark.dataset(cell.dataset), *WHERE_IT_LIES)
     autoencoder = autoencoder_digest(benchmark, cell.autoencoder)
     return digest(architecture, recipe, autoencoder, images, cell.resolution, cell.patch_size, benchmark.seed)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dcae.data import ImageDataset
 from dcae.diffusion.captions import CaptionDataset
+from dcae.diffusion.embeddings import check_labels
 from dcae.diffusion.encoding import encode_pixels, posterior_of
 from dcae.diffusion.posterior import drawn, posterior_noise
 
@@ -54,10 +55,12 @@ class EncodedOnTheFly:
         return len(self.images)
 
     def condition(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        """As ``LatentDataset.condition``."""
+        """As ``LatentDataset.condition``; raises ``ValueError`` for a label outside the classes."""
         if self.captions is not None:
             return self.captions.batch(indices)
-        return (torch.tensor([self.images.label(index) for index in indices]),)
+        labels = torch.tensor([self.images.label(index) for index in indices])
+        check_labels(labels, max(self.classes, 1))
+        return (labels,)
 
     def read(self, indices: Sequence[int], draws: Sequence[int], seed: int) -> tuple[Tensor, ...]:
         """Pixels uint8 [B, 3, R, R] of images, each for the draw of that number, and the noise of posteriors if any."""

@@ -90,6 +90,7 @@ class DenoiserTraining:
     ):
         self.recipe, self.data, self.seed, self.accelerator = recipe, latents, seed, accelerator
         self.denoiser = denoiser.to(accelerator.device)
+        self.denoiser.activation_checkpointing = recipe.gradient_checkpointing
         self.average = MovingAverage(self.denoiser, recipe.ema) if recipe.ema else None
         self.losses = engine.prepare(Objective(self.denoiser, recipe), accelerator, recipe.compile)
         self.updater = Updater(self.losses, recipe.optimiser, recipe.gradient_clip, accelerator)

@@ -108,10 +108,38 @@ def test_the_authors_print_the_same(name, channels, size, millions, gmacs):
     assert count_macs(denoiser, *inputs) / 1e9 == pytest.approx(gmacs, rel=2e-3)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("dit-s", 32.9), ("dit-b", 130.3), ("dit-l", 457.8), ("dit-xl", 674.8)])
-def test_dit_sizes_at_256_pixels_are_the_published_ones(name, millions):
+@pytest.mark.parametrize(
+    ("name", "millions", "gmacs"),
+    [
+        ("dit-s", 32.9, 6.06),
+        ("dit-s-unconditional", 32.5, 6.06),
+        ("dit-b", 130.3, 23.0),
+        ("dit-l", 457.8, 80.7),
+        ("dit-xl", 674.8, 118.6),
+    ],
+)
+def test_dit_sizes_at_256_pixels_are_the_published_ones(name, millions, gmacs):
     denoiser = build(name, 4, 32, 2, 1000)
-    assert round(sum(parameter.numel() for parameter in denoiser.parameters()) / 1e6, 1) == millions
+    assert round(count_parameters(denoiser) / 1e6, 1) == millions
+    with torch.device("meta"):
+        inputs = torch.randn(1, 4, 32, 32), torch.ones(1), torch.zeros(1, dtype=torch.long)
+    assert count_macs(denoiser, *inputs) / 1e9 == pytest.approx(gmacs, abs=0.05)  # printed with one digit, S with two
+
+
+@pytest.mark.parametrize(("name", "each"), [("dit-demo", 1), ("uvit-demo", 1), ("pixart-demo", 2)])
+def test_attention_goes_through_the_fused_kernel(name, each, monkeypatch):
+    """Once in each block, and once more to the captions of PixArt-α."""
+    denoiser, calls = build_denoiser(CONFIG.entry("diffusion", name), 4, 4, 2, 5), []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(*inputs, **options):
+        calls.append(inputs)
+        return fused(*inputs, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    denoiser(torch.randn(1, 4, 4, 4), torch.ones(1), captions(1, 6, 64) if each == 2 else torch.tensor([0]))
+    blocks = [module for module in denoiser.modules() if type(module).__name__.endswith("Block")]
+    assert len(calls) == each * len(blocks)
 
 
 def test_the_final_convolution_is_the_entrys_option():

@@ -35,7 +35,7 @@ class MixtureDenoiser(nn.Module):
         self.calls = []
 
     def forward(self, latents, timesteps, labels):
-        self.calls.append((len(latents), int(timesteps[0])))
+        self.calls.append((latents, float(timesteps[0])))
         remaining = self.remaining[timesteps - self.first_timestep].to(latents.dtype)[:, None, None, None]
         centre = torch.tensor([-1.0, 1.0, 0.0], dtype=latents.dtype)[labels][:, None, None, None]
         spread = 0.3
@@ -51,8 +51,10 @@ class MixtureDenoiser(nn.Module):
 
 
 def guided(denoiser, latents, timestep, label, scale):
+    timesteps = torch.tensor([timestep], dtype=torch.float64 if isinstance(timestep, float) else torch.long)
+
     def output(label):
-        return denoiser(latents, torch.tensor([timestep]), torch.tensor([label]))
+        return denoiser(latents, timesteps, torch.tensor([label]))
 
     conditional, unconditional = output(label), output(denoiser.null_label)
     result = conditional.clone()
@@ -117,16 +119,29 @@ def dpm_solver_in_float64(denoiser, steps: int, generator, scale: float) -> torc
     return x
 
 
+def assert_equal_over_all_steps(denoiser, entry, schedule, scale: float, evaluations: int, reference) -> None:
+    """What the network is given at every evaluation, and the samples, are those of a reference for one sample."""
+    latents, _ = sample(denoiser, entry, schedule, range(3), SHAPE, 0, scale, classes=2)
+    ours = denoiser.calls
+    assert [len(given) for given, _ in ours] == [3 if scale == 1 else 6] * evaluations, "both passes are one batch"
+    for index, generator in enumerate(sample_generators(0, range(3))):
+        denoiser.calls = []
+        expected = reference(denoiser, entry.sampling_steps, generator, scale)
+        theirs = denoiser.calls[::2]  # the references take one pass after the other
+        assert len(theirs) == len(ours)
+        for (given, time), (expected_given, expected_time) in zip(ours, theirs, strict=True):
+            assert time == pytest.approx(expected_time, abs=1e-12)
+            assert torch.allclose(given[index], expected_given[0], atol=1e-5, rtol=0)
+        # All in float64; a wrong argument of a scheduler makes 5e-3 or more.
+        assert torch.allclose(latents[index], expected[0], atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("steps", [250, 20])
 @pytest.mark.parametrize("scale", [1.0, 1.5])
 def test_ddpm_is_that_of_the_paper(steps, scale):
     denoiser = MixtureDenoiser(LINEAR, 0, learned_variance=True)
     entry = DIT.model_copy(update={"sampling_steps": steps})
-    latents, _ = sample(denoiser, entry, LINEAR, range(3), SHAPE, 0, scale, classes=2)
-    for index, generator in enumerate(sample_generators(0, range(3))):
-        expected = ddpm_in_float64(denoiser, steps, generator, scale)
-        # Both in float64; a wrong argument of the scheduler makes 5e-3 or more.
-        assert torch.allclose(latents[index], expected[0], atol=1e-5, rtol=0)
+    assert_equal_over_all_steps(denoiser, entry, LINEAR, scale, steps, ddpm_in_float64)
 
 
 @pytest.mark.parametrize("steps", [30, 50, 10, 4])
@@ -134,11 +149,7 @@ def test_ddpm_is_that_of_the_paper(steps, scale):
 def test_dpm_solver_is_that_of_the_paper(steps, scale):
     denoiser = MixtureDenoiser(SCALED_LINEAR, 1, learned_variance=False)
     entry = UVIT.model_copy(update={"sampling_steps": steps})
-    latents, _ = sample(denoiser, entry, SCALED_LINEAR, range(3), SHAPE, 0, scale, classes=2)
-    for index, generator in enumerate(sample_generators(0, range(3))):
-        expected = dpm_solver_in_float64(denoiser, steps, generator, scale)
-        # As above.
-        assert torch.allclose(latents[index], expected[0], atol=1e-5, rtol=0)
+    assert_equal_over_all_steps(denoiser, entry, SCALED_LINEAR, scale, steps, dpm_solver_in_float64)
 
 
 def multistep_in_float64(denoiser, steps: int, generator, scale: float) -> torch.Tensor:
@@ -166,11 +177,7 @@ def multistep_in_float64(denoiser, steps: int, generator, scale: float) -> torch
 def test_multistep_dpm_solver_is_that_of_the_paper(steps, scale):
     denoiser = MixtureDenoiser(LINEAR, 0, learned_variance=True)
     entry = MULTISTEP.model_copy(update={"sampling_steps": steps})
-    latents, _ = sample(denoiser, entry, LINEAR, range(3), SHAPE, 0, scale, classes=2)
-    for index, generator in enumerate(sample_generators(0, range(3))):
-        expected = multistep_in_float64(denoiser, steps, generator, scale)
-        # As above; between steps diffusers keeps latents in float32.
-        assert torch.allclose(latents[index], expected[0], atol=1e-5, rtol=0)
+    assert_equal_over_all_steps(denoiser, entry, LINEAR, scale, steps, multistep_in_float64)
 
 
 class Flow(nn.Module):
@@ -185,10 +192,10 @@ class Flow(nn.Module):
     def __init__(self):
         super().__init__()
         self.place = nn.Parameter(torch.zeros((), dtype=torch.float64))
-        self.times = []
+        self.calls = []
 
     def forward(self, latents, times, labels):
-        self.times.append(float(times[0]))
+        self.calls.append((latents, float(times[0])))
         t = times[:, None, None, None]
         mean = torch.tensor(self.means, dtype=latents.dtype)[labels][:, None, None, None]
         variance = (0.5 * t) ** 2 + (1 - t) ** 2
@@ -210,12 +217,88 @@ def heun_in_float64(denoiser, points: int, generator, scale: float) -> torch.Ten
 @pytest.mark.parametrize("points", [250, 20, 2])
 @pytest.mark.parametrize("scale", [1.0, 1.2])
 def test_heun_is_that_of_the_textbook(points, scale):
-    denoiser = Flow()
     entry = USIT.model_copy(update={"ode_solver": "heun2", "sampling_steps": points})
-    latents, _ = sample(denoiser, entry, None, range(3), SHAPE, 0, scale, classes=2)
-    assert len(denoiser.times) == 2 * (points - 1) and denoiser.times[0] == 0 and denoiser.times[-1] == 1
+    assert_equal_over_all_steps(Flow(), entry, None, scale, 2 * (points - 1), heun_in_float64)
+
+
+def dopri5_in_float64(denoiser, generator, scale: float) -> tuple[torch.Tensor, int]:
+    """Dormand & Prince's method of order 5, with Shampine's error and midpoint; one sample, and the rejected steps.
+
+    Step sizes are Hairer's (Solving Ordinary Differential Equations I, section II.4), not shrunk after a step that is
+    good enough. The last step goes beyond time 1, where the sample lies on a polynomial of degree 4.
+    """
+    label = int(torch.randint(2, (1,), generator=generator))
+    x, time = torch.randn(1, *SHAPE, generator=generator).double(), 0.0
+    nodes = [0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1]
+    weights = [
+        [],
+        [1 / 5],
+        [3 / 40, 9 / 40],
+        [44 / 45, -56 / 15, 32 / 9],
+        [19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729],
+        [9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656],
+        [35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84],
+    ]
+    fourth_order = [1951 / 21600, 0, 22642 / 50085, 451 / 720, -12231 / 42400, 649 / 6300, 1 / 60]
+    midpoint = [
+        6025192743 / 30085553152, 0, 51252292925 / 65400821598, -2691868925 / 45128329728,
+        187940372067 / 1594534317056, -1776094331 / 19743644256, 11237099 / 235043384,
+    ]  # fmt: skip
+
+    def velocity(at, latents):
+        return guided(denoiser, latents, at, label, scale)
+
+    def size(values, beside):
+        return float((values / (1e-6 + 1e-3 * beside)).square().mean().sqrt())
+
+    def along(slopes, factors):
+        return sum(factor * slope for factor, slope in zip(factors, slopes, strict=True))
+
+    first = velocity(0.0, x)
+    step = 0.01 * size(x, x.abs()) / size(first, x.abs())
+    curvature = size(velocity(step, x + step * first) - first, x.abs()) / step
+    step = min(100 * step, (0.01 / max(size(first, x.abs()), curvature)) ** (1 / 5))
+    rejected = 0
+    while True:
+        slopes = [first]
+        for node, factors in zip(nodes[1:], weights[1:], strict=True):
+            after = x + step * along(slopes, factors)
+            slopes.append(velocity(time + node * step, after))
+        error = size(step * (along(slopes[:6], weights[6]) - along(slopes, fourth_order)), x.abs().maximum(after.abs()))
+        factor = min(10.0, max(0.9 * error ** (-1 / 5), 1.0 if error < 1 else 0.2))
+        if error > 1:
+            rejected += 1
+        elif time + step >= 1:
+            break
+        else:
+            x, time, first = after, time + step, slopes[-1]
+        step *= factor
+    middle = x + step / 2 * along(slopes, midpoint)
+    # The polynomial of degree 4 with the values x, middle and after and the slopes at both ends.
+    start, end = step * slopes[0], step * slopes[-1]
+    powers = torch.tensor([[1.0, 1, 1, 1], [1 / 2, 1 / 4, 1 / 8, 1 / 16], [1, 0, 0, 0], [1, 2, 3, 4]]).double()
+    values = torch.stack([after - x, middle - x, start, end]).flatten(1)
+    coefficients = torch.linalg.solve(powers, values).unflatten(1, x.shape)
+    part = (1 - time) / step
+    return x + sum(part**power * each for power, each in enumerate(coefficients, start=1)), rejected
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.2])
+def test_dopri5_is_that_of_the_textbook(scale):
+    entry, denoiser, refused = USIT.model_copy(update={"ode_solver": "dopri5"}), Flow(), 0
     for index, generator in enumerate(sample_generators(0, range(3))):
-        assert torch.allclose(latents[index], heun_in_float64(denoiser, points, generator, scale)[0], atol=1e-5, rtol=0)
+        denoiser.calls = []
+        latents, _ = sample(denoiser, entry, None, [index], SHAPE, 0, scale, classes=2)
+        ours, denoiser.calls = denoiser.calls, []
+        expected, rejected = dopri5_in_float64(denoiser, generator, scale)
+        refused += rejected
+        theirs = denoiser.calls[::2]
+        assert len(ours) == len(theirs) and {len(given) for given, _ in ours} == {1 if scale == 1 else 2}
+        for (given, time), (expected_given, expected_time) in zip(ours, theirs, strict=True):
+            assert time == pytest.approx(expected_time, abs=1e-5)
+            assert torch.allclose(given[0], expected_given[0], atol=1e-5, rtol=0)
+        assert torch.allclose(latents, expected, atol=1e-5, rtol=0)
+    assert refused or scale != 1, "some steps were too long and taken again"
 
 
 # Errors of 250 points are of order 1 / 250 squared. dopri5 adds up errors of 1e-3 for each of its 15 steps.
@@ -257,7 +340,7 @@ def test_networks_see_timesteps_in_their_own_count():
         denoiser = MixtureDenoiser(schedule, first, learned_variance=entry is DIT)
         few = entry.model_copy(update={"sampling_steps": 3})
         sample(denoiser, few, schedule, [0], SHAPE, 0, 1.0, classes=2)
-        assert denoiser.calls[0] == (1, expected)
+        assert denoiser.calls[0][1] == expected
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,10 @@ def test_initialisation_is_the_original():
         # Truncated at a hundred deviations, so in effect a normal distribution.
         assert abs(weight.std() / 0.02 - 1) < 0.03
     assert u_vit.mid_block.attn.qkv.bias is None
+    linear = [layer for layer in u_vit.modules() if isinstance(layer, torch.nn.Linear) and layer.bias is not None]
+    assert len(linear) == 3 * 3 + 1 + 1 and all(torch.count_nonzero(layer.bias) == 0 for layer in linear)
+    norms = [layer for layer in u_vit.modules() if isinstance(layer, torch.nn.LayerNorm)]
+    assert all((layer.weight == 1).all() and (layer.bias == 0).all() and layer.eps == 1e-5 for layer in norms)
     assert abs(u_vit.label_embedding.weight.std() - 1) < 0.01
     limit = 1 / math.sqrt(4 * 2 * 2)
     assert 0.9 * limit < u_vit.patch_embedding.proj.weight.abs().max() <= limit

@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import open_clip
 import pytest
@@ -14,10 +15,10 @@ from dcae.autoencoders import load
 from dcae.benchmark import Config
 from dcae.benchmark.entries import DiffusionEntry, NetworkWeights, NoiseSchedule, Protocol, ScenesEntry
 from dcae.data import open_dataset
-from dcae.diffusion import LatentDataset, build_denoiser, encode_dataset
+from dcae.diffusion import CaptionDataset, LatentDataset, build_denoiser, encode_captions, encode_dataset
 from evaluation.generation import class_captions, evaluate_generation, guidance_scales
 from evaluation.reference import ReferenceError, write_reference
-from evaluation.sample_set import ImageSource
+from evaluation.sample_set import ImageSource, write_sample_set
 from evaluation.statistics import frechet_distance_of_features
 
 ENTRY = DiffusionEntry(
@@ -126,6 +127,40 @@ def test_batch_size_and_earlier_random_numbers_do_not_matter(parts, tmp_path):
     assert other_seed.values["fid_without_guidance"].value != pytest.approx(
         first.values["fid_without_guidance"].value, rel=1e-3
     )
+
+
+def test_whoever_ends_last_has_the_values_even_if_it_did_not_complete_every_set(parts, tmp_path, monkeypatch):
+    """One of two processes completes the first set, the other one the second."""
+    alone = evaluate_generation(**parts)
+    monkeypatch.setattr(evaluation.generation, "write_sample_set", partial(write_sample_set, shard_size=4))
+    together = {**parts, "folder": tmp_path / "together"}
+    unguided = ImageSource.images
+    others: list = []
+
+    def the_other_one_in_between(self, indices, guidance_scale):
+        if guidance_scale != 1 and not others:
+            others.append(None)  # between the two sets of process 0
+            monkeypatch.setattr(ImageSource, "images", unguided)
+            others[0] = evaluate_generation(**together, process=1, processes=2)
+        return unguided(self, indices, guidance_scale)
+
+    monkeypatch.setattr(ImageSource, "images", the_other_one_in_between)
+    last = evaluate_generation(**together, process=0, processes=2)
+    assert others == [None]
+    for name, value in alone.values.items():
+        assert last.values[name].value == pytest.approx(value.value, rel=1e-3)  # a grey level may flip
+    for name, images in alone.samples.items():
+        assert (images[:4].float() - last.samples[name].float()).abs().max() <= 1
+
+
+def test_captions_of_other_images_than_samples_are_compared_with_are_refused(parts, tmp_path):
+    fewer = open_dataset(ScenesEntry(name="s", kind="scenes", train_images=7, validation_images=1), "train", 64)
+    encode_captions(
+        lambda captions: (torch.zeros(len(captions), 2, 3), torch.ones(len(captions), 2)), fewer, tmp_path / "c", {}
+    )
+    source = replace(parts["source"], captions=CaptionDataset(tmp_path / "c"))
+    with pytest.raises(ValueError, match="holds 7 captions, but samples are compared with a data set of 12"):
+        evaluate_generation(**{**parts, "source": source})
 
 
 def test_fid_is_that_of_all_samples_against_the_reference(parts, protocol, dataset):

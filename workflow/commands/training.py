@@ -118,8 +118,15 @@ def encode(
 
 
 def captions_identity(benchmark: Benchmark, dataset: str, split: str, diffusion: str) -> dict[str, str]:
-    """What made a folder of embedded captions, as ``latents_identity``."""
-    encoder = benchmark.diffusion(diffusion).text_encoder
+    """What made a folder of embedded captions, as ``latents_identity``.
+
+    Raises:
+        ConfigError: the diffusion model is not conditioned on captions.
+    """
+    entry = benchmark.diffusion(diffusion)
+    if entry.conditioning != "caption":
+        raise ConfigError(f"diffusion entry {diffusion}: conditioning is {entry.conditioning}, so it takes no captions")
+    encoder = entry.text_encoder
     return {
         "dataset": dataset,
         "split": split,
@@ -143,14 +150,12 @@ def captions(
 
     process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)
-    entry = benchmark.diffusion(diffusion)
-    if entry.conditioning != "caption":
-        raise ConfigError(f"diffusion entry {diffusion}: conditioning is {entry.conditioning}, so it has no captions")
+    identity = captions_identity(benchmark, dataset, split, diffusion)
     encode_captions(
-        T5TextEncoder(entry.text_encoder, device),
+        T5TextEncoder(benchmark.diffusion(diffusion).text_encoder, device),
         open_dataset(benchmark.dataset(dataset), split, resolution=64),  # captions are those of any resolution
         folder=output,
-        identity=captions_identity(benchmark, dataset, split, diffusion),
+        identity=identity,
         process=process,
         processes=processes,
         progress=lambda done, total: print(f"captions of {dataset}  {done}/{total}", flush=True),

@@ -139,6 +139,7 @@ class DiffusionRecipe(Entry, TrainingFields):
         "cached", description="encoded once before the training, or images encoded at every step"
     )
     crop: Literal["centre", "random"] = Field("centre", description="of images that are encoded on the fly")
+    gradient_checkpointing: bool = Field(False, description="recompute the blocks' activations in the backward pass")
 
     @model_validator(mode="after")
     def _noise_has_a_schedule(self):
