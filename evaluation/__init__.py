@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "kernel_distance": ["clip_mmd", "kernel_inception_distance"],
         "model_card": ["card_text"],
         "pixels": ["psnr", "ssim"],
-        "precision_recall": ["precision_recall"],
+        "neighbours": ["precision_recall"],
         "reconstruction": ["evaluate_reconstruction", "save_reconstruction_samples", "write_rows"],
         "reference": ["ReferenceError", "read_reference", "write_reference"],
         "statistics": ["frechet_distance", "frechet_distance_of_features"],

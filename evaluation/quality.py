@@ -14,7 +14,7 @@ from dcae.benchmark.record import Value
 from evaluation.extrapolation import FEWEST, frechet_infinity
 from evaluation.jackknife import Jackknife, jackknife_frechet, mean_and_standard_error
 from evaluation.kernel_distance import clip_mmd, kernel_inception_distance
-from evaluation.precision_recall import NEIGHBOURS, precision_recall
+from evaluation.neighbours import NEIGHBOURS, precision_recall
 from evaluation.reference import Reference
 from evaluation.statistics import Moments
 
