@@ -56,8 +56,10 @@ def test_every_weight_file_of_a_protocol_is_in_the_catalogue():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_protocol_whose_weights_are_missing_is_an_error_before_any_image(name, monkeypatch, tmp_path):
     """Not a value less, nor random weights in their place."""
-    missing = CATALOGUE.parent / "weights.yaml"
-    monkeypatch.setattr("dcae.weights.CATALOGUE", missing)
+    empty = tmp_path / "config" / "weights.yaml"  # weights_dir lies beside its folder
+    empty.parent.mkdir()
+    empty.write_text(CATALOGUE.read_text())
+    monkeypatch.setattr(find, "__defaults__", (empty,))
     for make in (Extractor, OnePass):
         with pytest.raises(WeightsError, match=r"missing weights .* get https://.* and put it at"):
             make([protocol(name)])
