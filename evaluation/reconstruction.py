@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dcae.benchmark.entries import Protocol
 from dcae.benchmark.record import Value
 from dcae.data import ImageDataset
-from dcae.diffusion.shards import INDEX, open_shard, read_index, shard_lengths, write_shards
+from dcae.diffusion.shards import INDEX, open_shards, read_index, write_shards
 from evaluation.jackknife import mean_and_standard_error
 from evaluation.one_pass import (
     PIXEL_METRICS,
@@ -145,9 +145,7 @@ def _whole_table(
     index = read_index(state, "the images")
     if {key: index.get(key) for key in plan} != json.loads(json.dumps(plan)):
         return None  # what lies there is of another plan, whose place the other processes' shards are about to take
-    lengths = shard_lengths(count, size)
-    files = zip(index["shards"], lengths, strict=True)
-    return joined([open_shard(state / name, length, list(plan["columns"])) for name, length in files])
+    return joined(open_shards(state, index, list(plan["columns"])))
 
 
 def _tell(done: int, total: int) -> None:

@@ -80,7 +80,8 @@ class ImageSource:
 class Measures:
     """What is kept of a batch of images: their features, and how well each fits the text that it was made for.
 
-    ``features`` gives the features of each feature set by its name. ``clip_score`` and ``text_of`` (from a label, or the index of a caption, to a text) go together.
+    ``features`` gives those of each feature set by its name. ``clip_score`` and ``text_of`` (from a label, or the index
+    of a caption, to a text) go together.
     """
 
     features: Callable[[Tensor], dict[str, Tensor]]
