@@ -21,12 +21,16 @@ class WeightsError(RuntimeError):
 
 
 class WeightFile(BaseModel):
-    """One file of the catalogue. ``sha256`` may be a prefix of at least eight digits where no more is published."""
+    """One file of the catalogue.
+
+    ``sha256`` may be a prefix of at least eight digits where no more is published, and ``None`` where the catalogue
+    does not know any: a user has to enter it, and until then the file is refused.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str = Field(pattern=r"^[^/\\]+$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{8,64}$")
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{8,64}$")
     used_for: str
     source: str
     licence: str
@@ -59,6 +63,11 @@ def find(name: str, catalogue: Path = CATALOGUE) -> Path:
             f"or set weights_dir in {catalogue} to the folder that holds {wanted.file}"
         )
     actual = sha256(path)
+    if wanted.sha256 is None:
+        raise WeightsError(
+            f"{path} has sha256 {actual}, and {catalogue} does not say what it should be: compare it with the one "
+            f"shown at {wanted.source} and enter it as sha256 of {name}"
+        )
     if not actual.startswith(wanted.sha256):
         raise WeightsError(
             f"{path} has sha256 {actual}, expected {wanted.sha256}: a partial download or another file; "

@@ -115,11 +115,17 @@ def load_inception(weights: NetworkWeights, device: str | torch.device = "cpu") 
 
 
 class InceptionFeatures(nn.Module):
-    """Features for FID, of images as a protocol resizes them."""
+    """Features for FID, of images as a protocol resizes them.
 
-    def __init__(self, protocol: Protocol, device: str | torch.device = "cpu"):
+    Args:
+        protocol: its network, weights and resize.
+        device: where the network runs.
+        network: one that is loaded already, to share it between protocols.
+    """
+
+    def __init__(self, protocol: Protocol, device: str | torch.device = "cpu", network: nn.Sequential | None = None):
         super().__init__()
-        self.network = load_inception(protocol.inception, device)
+        self.network = network or load_inception(protocol.inception, device)
         self.resize = RESIZES[protocol.inception_resize]
 
     @torch.inference_mode()
@@ -143,7 +149,6 @@ def weights_identity(weights: NetworkWeights) -> str:
     return f"random:{weights.seed}" if weights.random else f"sha256:{sha256(find(weights.weights))}"
 
 
-def features_fingerprint(protocol: Protocol) -> str:
-    """16 hex digits that change with anything in a protocol that decides Inception features."""
-    inception = protocol.inception
-    return digest(inception.network, weights_identity(inception), protocol.inception_resize, protocol.crop)
+def features_fingerprint(weights: NetworkWeights, resize: str, crop: str) -> str:
+    """16 hex digits that change with anything that decides the features of real images."""
+    return digest(weights.network, weights_identity(weights), resize, crop)

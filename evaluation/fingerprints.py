@@ -15,5 +15,4 @@ def fingerprint(protocol: Protocol | EfficiencyProtocol) -> str:
     """
     if isinstance(protocol, EfficiencyProtocol):
         return digest(protocol)
-    networks = [protocol.inception, protocol.lpips, *([protocol.clip] if protocol.clip else [])]
-    return digest(protocol, *map(weights_identity, networks))
+    return digest(protocol, *map(weights_identity, protocol.networks))

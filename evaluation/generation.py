@@ -7,7 +7,7 @@ Samples are made, decoded and measured as a stream (module ``sample_set``); what
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,21 @@ from torch import Tensor
 from dcae.benchmark.entries import DiffusionEntry, Protocol
 from dcae.benchmark.record import Value
 from dcae.data import ImageDataset
-from evaluation.features import InceptionFeatures
+from evaluation.extraction import Extractor, feature_sets
+from evaluation.jackknife import mean_and_standard_error
+from evaluation.quality import distances
 from evaluation.reference import read_reference
 from evaluation.sample_set import ImageSource, Measures, SampleSet, write_sample_set
 from evaluation.samples import write_grid
-from evaluation.statistics import (
-    Moments,
-    frechet_distance_of_features,
-    jackknife_frechet,
-    mean_and_standard_error,
-)
 
 
 @dataclass(frozen=True)
 class Generation:
     """What was measured, and the first samples of each setting: column k has the same condition and noise in each."""
 
-    values: dict[str, Value]  # fid_without_guidance, fid_with_guidance, clip_score_without_guidance, ...
+    values: dict[str, Value]  # fid_without_guidance, kid_without_guidance, clip_score_without_guidance, ...
     samples: dict[str, Tensor]  # without_guidance, with_guidance: uint8 [K, 3, R, R]
+    excluded: dict[str, str] = field(default_factory=dict)  # values that could not be had: reason
 
 
 def guidance_scales(entry: DiffusionEntry, classes: int) -> dict[str, float]:
@@ -91,6 +88,7 @@ def evaluate_generation(
     """
     if source.captions is not None:
         source.captions.check_number(len(dataset), "samples are compared with a data set")
+    source = replace(source, quantisation=protocol.quantisation)
     real = read_reference(reference, dataset, protocol.generation_reference_images, protocol)
     measures = _measures(source, class_names, dataset, protocol, device)
     scales = guidance_scales(source.entry, source.classes)
@@ -116,11 +114,16 @@ def evaluate_generation(
     if None in sets.values():
         return None
     values: dict[str, Value] = {}
+    excluded: dict[str, str] = {}
     for setting, samples in sets.items():
-        values[f"fid_{setting}"] = _fid(samples.features, real, protocol)
+        made = {role: samples.features[each.name] for role, each in feature_sets(protocol).items()}
+        quality = distances(made, real, protocol, paired=False, device=device)
+        quality = quality.renamed(lambda name, setting=setting: f"{name}_{setting}")
+        values |= quality.values
+        excluded |= quality.excluded
         if samples.clip_scores is not None:
             values[f"clip_score_{setting}"] = _clip_score(samples.clip_scores, protocol)
-    return Generation(values, {setting: samples.first for setting, samples in sets.items()})
+    return Generation(values, {setting: samples.first for setting, samples in sets.items()}, excluded)
 
 
 def _measures(
@@ -130,8 +133,8 @@ def _measures(
     protocol: Protocol,
     device: str | torch.device,
 ) -> Measures:
-    """Inception features, and the CLIP score where samples are made for a caption or a class."""
-    features = InceptionFeatures(protocol, device)
+    """The features of the protocol, and the CLIP score where samples are made for a caption or a class."""
+    features = Extractor([protocol], device)
     if source.captions is not None:
         text_of = dataset.caption
     elif source.entry.classes(source.classes):
@@ -147,15 +150,6 @@ def _load_clip_score(protocol: Protocol, device: str | torch.device):
     from evaluation.clip_score import ClipScore  # slow to import, and only protocols with a clip network need it
 
     return ClipScore(protocol.clip, device)
-
-
-def _fid(features: Tensor, real: Tensor | Moments, protocol: Protocol) -> Value:
-    return Value(
-        value=frechet_distance_of_features(features, real),
-        n=len(features),
-        standard_error=jackknife_frechet(features, real) if len(features) > 2 else None,
-        random_features=protocol.inception.random,
-    )
 
 
 def _clip_score(scores: Tensor, protocol: Protocol) -> Value:

@@ -7,6 +7,7 @@ Every metric of this project looks at uint8 images [B, 3, H, W] in RGB, as they 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,13 +21,15 @@ def to_network(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] to the nearest grey level, uint8; values outside are clamped.
+def to_uint8(images: Tensor, quantisation: Literal["round", "truncate"] = "round") -> Tensor:
+    """Images in [-1, 1] as grey levels, uint8; values outside are clamped, never wrapped around.
 
-    The rule of the DC-AE code for reconstructions, 255 (x / 2 + 1 / 2) + 1 / 2 truncated, and of ADM's sampling code,
-    127.5 x + 128 truncated, are the same.
+    ``round`` takes the nearest level: the rule of the DC-AE code for reconstructions, 255 (x / 2 + 1 / 2) + 1 / 2
+    truncated, and of DiT's and EDM's sampling code, 127.5 x + 128 truncated. ``truncate`` takes the level below, as ADM
+    (guided-diffusion, image_sample.py) and LDM (sample_diffusion.py) do: on average half a level darker.
     """
-    return (127.5 * images.float() + 128).clamp(0, 255).to(torch.uint8)
+    offset = {"round": 128, "truncate": 127.5}[quantisation]
+    return (127.5 * images.float() + offset).clamp(0, 255).to(torch.uint8)
 
 
 def psnr(images: Tensor, references: Tensor) -> Tensor:

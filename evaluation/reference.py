@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reference features: Inception features of real images, computed once and shared by every cell they belong to.
+"""Reference features: features of real images, computed once and shared by every cell they belong to.
 
-One safetensors file per data set, split, resolution and protocol: ``features`` float32 [N, 2048], or, for more than
-65,536 images, their ``mean`` and ``scatter`` in float64. It carries what it was made of, and a file that was made of
-anything else is refused: the wrong reference is the commonest error in published rFIDs.
+One safetensors file per data set, split and resolution holds, for each feature set of the benchmark's protocols,
+``<set>/features`` float32 [N, d]; for more than 65,536 images, their ``mean`` and ``scatter`` in float64, and the
+features of 10,000 of them. It carries what it was made of, and a file that was made of anything else is refused: the
+wrong reference is the commonest error in published rFIDs.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,25 +22,75 @@ from torch.utils.data import DataLoader, Subset
 
 from dcae.benchmark.entries import Protocol
 from dcae.data import ImageDataset, Sample
-from evaluation.features import InceptionFeatures, features_fingerprint
+from evaluation.extraction import Extractor, distinct, feature_sets
 from evaluation.statistics import BLOCK, Moments
 
-# Of larger sets only mean and scatter are kept: features of ImageNet's training images would take 10 GB.
+# Of larger sets only mean and scatter are kept: features of ImageNet's training images would take 10 GB. KID, precision
+# and recall are then taken of evenly spaced images, as many as ADM's reference batches hold for that.
 MOST_FEATURES = 65_536
+KEPT_OF_MORE = 10_000
+TENSORS = ("features", "mean", "scatter")
 
 
 class ReferenceError(ValueError):
     """Reference features that are missing, damaged, or of other images or another protocol."""
 
 
-def batches(dataset: ImageDataset, images: int, batch_size: int, workers: int = 0) -> Iterator[Tensor]:
-    """The first ``images`` images of a data set in order (all, if it has fewer), as uint8 batches [B, 3, R, R]."""
-    first = Subset(dataset, range(min(images, len(dataset))))
-    yield from DataLoader(first, batch_size=batch_size, num_workers=workers, collate_fn=_images_of)
+@dataclass(frozen=True)
+class Reference:
+    """Features of real images in one feature set."""
+
+    features: Tensor  # float32 [N, d]; of a large set, those of evenly spaced images
+    moments: Moments | None  # of a large set
+
+    @property
+    def whole(self) -> Tensor | Moments:
+        """What a Fréchet distance is taken to: all features, or the moments of all."""
+        return self.features if self.moments is None else self.moments
+
+
+def batches(dataset: ImageDataset, images: int, batch_size: int, workers: int = 0, start: int = 0) -> Iterator[Tensor]:
+    """Images ``start`` … ``images - 1`` of a data set in order (up to its end), as uint8 batches [B, 3, R, R]."""
+    chosen = Subset(dataset, range(start, min(images, len(dataset))))
+    yield from DataLoader(chosen, batch_size=batch_size, num_workers=workers, collate_fn=_images_of)
 
 
 def _images_of(samples: list[Sample]) -> Tensor:
     return torch.stack([sample.image for sample in samples])
+
+
+class _Collector:
+    """All features of one set, or the moments and some features of a large one."""
+
+    def __init__(self, images: int):
+        self.images = images
+        self.large = images > MOST_FEATURES
+        self.kept: list[Tensor] = []
+        self.block: list[Tensor] = []
+        self.moments: Moments | None = None
+        self.seen = 0
+
+    def add(self, features: Tensor) -> None:
+        step = -(-self.images // KEPT_OF_MORE) if self.large else 1
+        first = -self.seen % step
+        self.kept.append(features[first::step])
+        self.seen += len(features)
+        self.block.append(features)
+        if self.large and sum(map(len, self.block)) >= BLOCK:
+            self._merge()  # each block costs an addition of d x d numbers
+
+    def _merge(self) -> None:
+        part = Moments.of(torch.cat(self.block))
+        self.moments = part if self.moments is None else self.moments.merged(part)
+        self.block = []
+
+    def tensors(self) -> dict[str, Tensor]:
+        found = {"features": torch.cat(self.kept)}
+        if self.large:
+            if self.block:
+                self._merge()
+            found |= {"mean": self.moments.mean, "scatter": self.moments.scatter}
+        return found
 
 
 def write_reference(
@@ -49,59 +101,56 @@ def write_reference(
     batch_size: int = 32,
     workers: int = 0,
     device: str | torch.device = "cpu",
+    further: Sequence[Protocol] = (),
 ) -> None:
     """Write the features of the first ``images`` images of a data set; half a file is never seen.
 
     Args:
         dataset: of one split at one resolution.
         images: how many; all, if the data set has fewer.
-        protocol: its Inception network, weights and resize.
+        protocol: its feature networks, weights and resize.
         path: safetensors file to write.
         batch_size: changes features by float32 rounding only.
         workers: processes that load images.
-        device: where the network runs.
+        device: where the networks run.
+        further: more protocols, whose features come from the same pass over the images.
+
+    Raises:
+        ReferenceError: there are no images.
     """
-    network = InceptionFeatures(protocol, device)
+    protocols = (protocol, *further)
     images = min(images, len(dataset))
-    features = (network(batch).cpu() for batch in batches(dataset, images, batch_size, workers))
-    tensors = _all_features(features) if images <= MOST_FEATURES else _moments(features)
+    if images < 1:
+        raise ReferenceError(f"{path}: a reference needs images, and the data set has none")
+    extractor = Extractor(protocols, device)
+    collectors = {name: _Collector(images) for name in distinct(protocols)}
+    for batch in batches(dataset, images, batch_size, workers):
+        for name, features in extractor(batch).items():
+            collectors[name].add(features)
+    tensors = {f"{name}/{key}": value for name, each in collectors.items() for key, value in each.tensors().items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata=_identity(dataset, images, protocol))
+    save_file(tensors, temporary, metadata=_identity(dataset, images, protocols))
     os.replace(temporary, path)
 
 
-def _all_features(batches_of_features: Iterator[Tensor]) -> dict[str, Tensor]:
-    return {"features": torch.cat(list(batches_of_features))}
-
-
-def _moments(batches_of_features: Iterator[Tensor]) -> dict[str, Tensor]:
-    """Mean and scatter, in blocks: each block costs an addition of 2048 x 2048 numbers."""
-    moments, block = None, []
-    for features in batches_of_features:
-        block.append(features)
-        if sum(map(len, block)) >= BLOCK:
-            moments, block = _merged(moments, block), []
-    moments = _merged(moments, block) if block else moments
-    return {"mean": moments.mean, "scatter": moments.scatter}
-
-
-def _merged(moments: Moments | None, block: list[Tensor]) -> Moments:
-    part = Moments.of(torch.cat(block))
-    return part if moments is None else moments.merged(part)
-
-
-def read_reference(path: Path, dataset: ImageDataset, images: int, protocol: Protocol) -> Tensor | Moments:
-    """The features [N, 2048] that ``write_reference`` wrote for the same arguments, or their moments if they are many.
+def read_reference(path: Path, dataset: ImageDataset, images: int, protocol: Protocol) -> dict[str, Reference]:
+    """What ``write_reference`` wrote for the same arguments: ``inception``, and ``dinov2`` and ``cmmd`` if asked for.
 
     Raises:
         ReferenceError: naming the file and each field in which it differs from what is asked for.
     """
-    expected = _identity(dataset, min(images, len(dataset)), protocol)
+    images = min(images, len(dataset))
+    expected = _identity(dataset, images, [protocol])
+    sets = feature_sets(protocol)
     try:
         with safe_open(path, "pt") as file:
-            found, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            found, keys = file.metadata() or {}, set(file.keys())
+            tensors = {
+                role: {key: file.get_tensor(name) for key in TENSORS if (name := f"{each.name}/{key}") in keys}
+                for role, each in sets.items()
+            }
     except FileNotFoundError:
         raise ReferenceError(f"{path}: no such file; write it with `dcae reference`") from None
     except SafetensorError as error:
@@ -111,14 +160,18 @@ def read_reference(path: Path, dataset: ImageDataset, images: int, protocol: Pro
     ]
     if differences:
         raise ReferenceError(f"{path} does not fit, write it again with `dcae reference`: {'; '.join(differences)}")
-    return tensors["features"] if "features" in tensors else Moments(int(found["images"]), **tensors)
+    return {role: _reference(images, **each) for role, each in tensors.items()}
 
 
-def _identity(dataset: ImageDataset, images: int, protocol: Protocol) -> dict[str, str]:
+def _reference(images: int, features: Tensor, mean: Tensor | None = None, scatter: Tensor | None = None) -> Reference:
+    return Reference(features, None if mean is None else Moments(images, mean, scatter))
+
+
+def _identity(dataset: ImageDataset, images: int, protocols: Sequence[Protocol]) -> dict[str, str]:
     """Everything that decides reference features, as safetensors metadata."""
     return {
         "dataset": dataset.fingerprint,
         "resolution": str(dataset.resolution),
         "images": str(images),
-        "features": features_fingerprint(protocol),
+        **{f"features of {name}": each.fingerprint for name, each in distinct(protocols).items()},
     }

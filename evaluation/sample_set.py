@@ -2,9 +2,9 @@
 """The sample set of a diffusion model: made once, measured as a stream, and kept as features.
 
 Sample k is a function of (seed, k) alone, so any number of processes make any part of the set in any order, and a run
-that was stopped goes on with the shards that are missing (``dcae.diffusion.shards``). A folder holds ``features``
-float32 [n, 2048] and, where there is something to compare with, ``clip_scores`` float64 [n]; images are kept only if
-that is asked for, but for the first few, which are shown.
+that was stopped goes on with the shards that are missing (``dcae.diffusion.shards``). A folder holds the features of
+each feature set, float32 [n, d], and, where there is something to compare with, ``clip_scores`` float64 [n]; images are
+kept only if that is asked for, but for the first few, which are shown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -26,8 +26,9 @@ from dcae.diffusion import CaptionDataset, sample
 from dcae.diffusion.shards import INDEX, Shard, open_shards, read_index, write_shards
 from evaluation.pixels import to_uint8
 
-FORMAT = 1
+FORMAT = 2
 SHOWN = 8
+CLIP_SCORES = "clip_scores"
 FIRST_SAMPLES = "first-samples.safetensors"
 
 
@@ -47,6 +48,7 @@ class ImageSource:
     classes: int
     seed: int
     captions: CaptionDataset | None = None
+    quantisation: Literal["round", "truncate"] = "round"
 
     @torch.inference_mode()
     def images(self, indices: Sequence[int], guidance_scale: float) -> tuple[Tensor, Tensor]:
@@ -71,24 +73,25 @@ class ImageSource:
         images = self.autoencoder.decode(denormalise(self.autoencoder, latents))
         if not images.isfinite().all():
             raise ValueError(f"{self.entry.name}: decoded samples hold NaN or infinity: did its training diverge?")
-        return to_uint8(images), labels
+        return to_uint8(images, self.quantisation), labels
 
 
 @dataclass(frozen=True)
 class Measures:
     """What is kept of a batch of images: their features, and how well each fits the text that it was made for.
 
-    ``clip_score`` and ``text_of`` (from a label, or the index of a caption, to a text) go together.
+    ``features`` gives those of each feature set by its name. ``clip_score`` and ``text_of`` (from a label, or the index
+    of a caption, to a text) go together.
     """
 
-    features: Callable[[Tensor], Tensor]
+    features: Callable[[Tensor], dict[str, Tensor]]
     clip_score: Callable[[Tensor, Sequence[str]], Tensor] | None = None
     text_of: Callable[[int], str] | None = None
 
     def __call__(self, images: Tensor, labels: Tensor) -> Shard:
-        kept = {"features": self.features(images).cpu()}
+        kept = {name: features.cpu() for name, features in self.features(images).items()}
         if self.clip_score:
-            kept["clip_scores"] = self.clip_score(images, [self.text_of(label) for label in labels.tolist()])
+            kept[CLIP_SCORES] = self.clip_score(images, [self.text_of(label) for label in labels.tolist()])
         return kept
 
 
@@ -96,7 +99,7 @@ class Measures:
 class SampleSet:
     """The measured set of one guidance scale."""
 
-    features: Tensor  # float32 [N, 2048]
+    features: dict[str, Tensor]  # by the name of the feature set, float32 [N, d]
     clip_scores: Tensor | None  # float64 [N]
     first: Tensor  # uint8 [K, 3, R, R], of the first shard
 
@@ -169,7 +172,8 @@ def _read(folder: Path, plan: dict[str, Any]) -> SampleSet | None:
         return None
     shards = open_shards(folder, index, index["measures"])
     whole = {name: torch.cat([shard[name] for shard in shards]) for name in index["measures"]}
-    return SampleSet(whole["features"], whole.get("clip_scores"), load_file(folder / FIRST_SAMPLES)["images"])
+    clip_scores = whole.pop(CLIP_SCORES, None)
+    return SampleSet(whole, clip_scores, load_file(folder / FIRST_SAMPLES)["images"])
 
 
 def _write_first(images: Tensor, folder: Path) -> None:

@@ -86,10 +86,11 @@ def device_description(device: str) -> dict[str, Any]:
     """Name and size of the device that a step ran on."""
     import torch
 
-    description: dict[str, Any] = {"type": device, "processor": _processor(), "cores": os.cpu_count()}
+    kind = torch.device(device).type
+    description: dict[str, Any] = {"type": kind, "processor": _processor(), "cores": os.cpu_count()}
     description["threads"] = torch.get_num_threads()
-    if device == "cuda":
-        properties = torch.cuda.get_device_properties(0)
+    if kind == "cuda":
+        properties = torch.cuda.get_device_properties(device)
         description |= {"name": properties.name, "memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
     else:
         description["name"] = description["processor"]

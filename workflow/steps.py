@@ -16,6 +16,7 @@ MODULES = {
     "encode": ("dcae.diffusion.latents", "dcae.autoencoders.loading", "dcae.data.loading"),
     "captions": ("dcae.diffusion.caption_encoding", "dcae.diffusion.text", "dcae.data.loading"),
     "reference": ("evaluation.reference", "dcae.data.loading"),
+    "measure": ("evaluation.one_pass", "dcae.autoencoders.loading", "dcae.data.loading"),  # a part of evaluate
     "evaluate": ("evaluation.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
     "generate": ("evaluation.generation", "dcae.autoencoders.loading", "dcae.data.loading", "dcae.diffusion.loading"),
     "profile": ("evaluation.efficiency", "dcae.diffusion.building"),

@@ -24,6 +24,7 @@ class ReconstructionPlan(Settings):
     """Every autoencoder is measured on every data set at every resolution named here."""
 
     protocol: str
+    further_protocols: list[str] = Field([], description="measured in the same pass, beside the main protocol")
     datasets: dict[str, dict[PositiveInt, PublishedTwin | None]] = Field(
         description="data set: resolution: the published cell beside it, or null"
     )
@@ -175,6 +176,11 @@ class Benchmark:
             "efficiency": self.content.efficiency_protocol,
         }
         return self.config.entry("protocols", names[kind])
+
+    def further_protocols(self, kind: str) -> list:
+        """Protocols that ``reconstruction`` cells are measured by besides their main one; none of other kinds."""
+        names = self.content.reconstruction.further_protocols if kind == "reconstruction" else []
+        return [self.config.entry("protocols", name) for name in names]
 
     def group(self, autoencoder: str) -> str:
         """Under which heading of the file an autoencoder stands."""

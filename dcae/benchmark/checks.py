@@ -37,6 +37,7 @@ def check_entries(benchmark: Benchmark) -> None:
     for name in content.reconstruction.datasets:
         _named(benchmark, "reconstruction.datasets", "datasets", name)
     _check_protocol(benchmark, "reconstruction.protocol", content.reconstruction.protocol, "quality")
+    _check_further_protocols(benchmark)
     for index, plan in enumerate(content.generation):
         entry = _named(benchmark, f"generation.{index}.diffusion", "diffusion", plan.diffusion)
         _check_recipe(benchmark, f"{plan.diffusion}.recipe", entry.recipe, "diffusion")
@@ -65,6 +66,22 @@ def _check_protocol(benchmark: Benchmark, field: str, name: str, kind: str) -> N
     entry = _named(benchmark, field, "protocols", name)
     if entry.kind != kind:
         raise error_in(benchmark, field, f"{name!r} is a protocol of kind {entry.kind}, expected {kind}")
+
+
+def _check_further_protocols(benchmark: Benchmark) -> None:
+    """Those of one pass see the same images, and their names tell their values apart."""
+    field = "reconstruction.further_protocols"
+    names = [benchmark.content.reconstruction.protocol, *benchmark.content.reconstruction.further_protocols]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise error_in(benchmark, field, f"named more than once, or the main protocol already: {', '.join(repeated)}")
+    for name in names[1:]:
+        _check_protocol(benchmark, field, name, "quality")
+        main, other = benchmark.protocol("reconstruction"), benchmark.config.entry("protocols", name)
+        for shared in ("crop", "reconstruction_images"):
+            ours, theirs = getattr(main, shared), getattr(other, shared)
+            if ours != theirs:
+                message = f"{name!r} has {shared} {theirs}, {main.name!r} has {ours}: one pass has one set of images"
+                raise error_in(benchmark, field, message)
 
 
 def _check_recipe(benchmark: Benchmark, field: str, name: str, kind: str) -> None:

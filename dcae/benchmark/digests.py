@@ -29,9 +29,9 @@ def _weight_files(*networks: NetworkWeights | None) -> dict[str, str]:
     return {name: files[name]["sha256"] if name in files else "unknown" for name in names}
 
 
-def _protocol(benchmark: Benchmark, purpose: str) -> list[Any]:
-    protocol = benchmark.protocol(purpose)
-    return [protocol.decisive(), _weight_files(protocol.inception, protocol.lpips, protocol.clip)]
+def _protocols(benchmark: Benchmark, purpose: str) -> list[Any]:
+    protocols = [benchmark.protocol(purpose), *benchmark.further_protocols(purpose)]
+    return [[protocol.decisive(), _weight_files(*protocol.networks)] for protocol in protocols]
 
 
 def training_digest(benchmark: Benchmark, training: Training) -> str:
@@ -71,7 +71,7 @@ def autoencoder_digest(benchmark: Benchmark, name: str) -> str:
 
 def reference_digest(benchmark: Benchmark, dataset: str, resolution: int, purpose: str) -> str:
     """Of the features of real images."""
-    return digest(benchmark.dataset(dataset), resolution, _protocol(benchmark, purpose))
+    return digest(benchmark.dataset(dataset), resolution, _protocols(benchmark, purpose))
 
 
 def reconstruction_digest(benchmark: Benchmark, cell: ReconstructionCell) -> str:
@@ -80,7 +80,7 @@ def reconstruction_digest(benchmark: Benchmark, cell: ReconstructionCell) -> str
         autoencoder_digest(benchmark, cell.autoencoder),
         benchmark.dataset(cell.dataset),
         cell.resolution,
-        _protocol(benchmark, "reconstruction"),
+        _protocols(benchmark, "reconstruction"),
         benchmark.seed,
     )
 
@@ -111,10 +111,10 @@ def denoiser_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
 def generation_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
     """Of a generation record; the weights and the reference are input files."""
     latents = latents_digest(benchmark, cell.dataset, cell.resolution, cell.autoencoder)
-    protocol = _protocol(benchmark, "generation")
+    protocols = _protocols(benchmark, "generation")
     compared_with = benchmark.dataset(benchmark.evaluation_dataset(cell))
     diffusion = benchmark.diffusion(cell.diffusion)
-    return digest(diffusion, latents, cell.patch_size, compared_with, protocol, benchmark.seed)
+    return digest(diffusion, latents, cell.patch_size, compared_with, protocols, benchmark.seed)
 
 
 def efficiency_digest(benchmark: Benchmark, cell: GenerationCell) -> str:

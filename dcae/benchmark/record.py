@@ -23,7 +23,11 @@ Number = Annotated[float, PlainSerializer(_json_number, when_used="json")]
 
 
 class Value(BaseModel):
-    """A measured number, from how many samples it came, and its standard error where one can be had."""
+    """A measured number, from how many samples it came, and its standard error where one can be had.
+
+    ``leave_group_out``: of distances between sets, the value without the images i with i mod G = g, for g = 0 … G - 1.
+    Two values over the same images are compared by these (delete-a-group jackknife).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,6 +36,18 @@ class Value(BaseModel):
     standard_error: Number | None = None
     unit: str = ""
     random_features: bool = False
+    leave_group_out: list[Number] | None = None
+
+
+class Measured(BaseModel):
+    """What one protocol gives of a cell; ``excluded``: what it asks for and could not be had, with the reason."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: dict[str, Any]
+    protocol_fingerprint: str
+    values: dict[str, Value]
+    excluded: dict[str, str] = {}
 
 
 class Provenance(BaseModel):
@@ -55,7 +71,11 @@ class Provenance(BaseModel):
 
 
 class Record(BaseModel):
-    """One cell's result. ``number_class``: re-evaluated = released weights, reproduced = trained here."""
+    """One cell's result. ``number_class``: re-evaluated = released weights, reproduced = trained here.
+
+    ``values`` are those of ``protocol``. What other protocols gave in the same pass stands under their names in
+    ``further``, so that no value is taken for one of another protocol.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,6 +86,8 @@ class Record(BaseModel):
     values: dict[str, Value]
     protocol: dict[str, Any]
     protocol_fingerprint: str
+    excluded: dict[str, str] = {}
+    further: dict[str, Measured] = {}
     device: dict[str, Any]
     provenance: Provenance
 

@@ -57,7 +57,9 @@ def check_identity(folder: Path, what: str, actual: dict[str, Any], expected: di
         if actual.get(field) != expected.get(field)
     ]
     if differences:
-        raise ValueError(f"{folder}: these {what} were made by something else: {'; '.join(differences)}; encode again")
+        raise ValueError(
+            f"{folder}: these {what} were made by something else: {'; '.join(differences)}; make them again"
+        )
 
 
 def open_shards(
@@ -78,12 +80,12 @@ def open_shard(path: Path, count: int, names: Sequence[str], shapes: Sequence[Se
         with safe_open(path, "pt") as file:
             shard = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: no whole shard ({error}); delete it and encode again") from error
+        raise ValueError(f"{path}: no whole shard ({error}); delete it and make it again") from error
     actual = [tuple(tensor.shape) for tensor in shard.values()]
     expected = [(count, *shape) for shape in shapes or [each[1:] for each in actual]]
     if actual != expected:
         held, wanted = (", ".join(map(_described, names, each)) for each in (actual, expected))
-        raise ValueError(f"{path}: holds {held}, expected {wanted}; delete it and encode again")
+        raise ValueError(f"{path}: holds {held}, expected {wanted}; delete it and make it again")
     return shard
 
 
@@ -170,4 +172,4 @@ def verify(folder: Path, index: dict[str, Any]) -> None:
     """Read every shard and raise ``ValueError`` for one whose sha256 is not that of the index."""
     for name, expected in index["shards"].items():
         if sha256(folder / name) != expected:
-            raise ValueError(f"{folder / name}: damaged (sha256 differs); delete it and encode again")
+            raise ValueError(f"{folder / name}: damaged (sha256 differs); delete it and make it again")

@@ -193,3 +193,43 @@ def test_mistakes_in_a_recipe_name_its_file(tmp_path):
     (tmp_path / "autoencoders" / "other.yaml").write_text(yaml.safe_dump(entry))
     message = message_of(changed(tmp_path, ablations=["other"]))
     assert "other-recipe.yaml" in message and "phases.1.resolution" in message and "96" in message
+
+
+# --- further protocols ----------------------------------------------------------------------------------------------
+
+
+def with_protocols(tmp_path: Path, further: list[str], **changes) -> Path:
+    """The demo with further protocols, one of which is ``other``: its own with these changes."""
+    folder = tmp_path / "protocols"
+    folder.mkdir()
+    (folder / "other.yaml").write_text(yaml.safe_dump({**entry_text("protocols", "random-features"), **changes}))
+    reconstruction = yaml.safe_load(DEMO.read_text())["reconstruction"]
+    return changed(tmp_path, reconstruction={**reconstruction, "further_protocols": further})
+
+
+def test_further_protocols_decide_the_digest_of_reconstruction_alone(tmp_path):
+    benchmark = Benchmark.load(with_protocols(tmp_path, ["other"], inception_resize="clean"))
+    plain = Benchmark.load(DEMO)
+    assert [each.name for each in benchmark.further_protocols("reconstruction")] == ["other"]
+    cell, generated = plain.cells.reconstruction[0], plain.cells.generation[0]
+    assert digests.reconstruction_digest(benchmark, cell) != digests.reconstruction_digest(plain, cell)
+    assert digests.generation_digest(benchmark, generated) == digests.generation_digest(plain, generated)
+    for purpose, same in (("reconstruction", False), ("generation", True)):
+        found = [digests.reference_digest(each, "scenes", 64, purpose) for each in (benchmark, plain)]
+        assert (found[0] == found[1]) == same
+
+
+@pytest.mark.parametrize(
+    ("further", "changes", "message"),
+    [
+        (["other"], {"reconstruction_images": 7}, "reconstruction_images 7, 'random-features' has 36"),
+        (["random-features"], {}, "the main protocol already"),
+        (["other", "other"], {}, "named more than once"),
+        (["demo-efficiency"], {}, "kind efficiency"),
+        (["no-such"], {}, "no entry 'no-such'"),
+    ],
+)
+def test_further_protocols_that_do_not_fit_are_errors(tmp_path, further, changes, message):
+    with pytest.raises(ConfigError, match=r"reconstruction\.further_protocols") as caught:
+        Benchmark.load(with_protocols(tmp_path, further, **changes))
+    assert message in str(caught.value)

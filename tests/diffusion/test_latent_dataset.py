@@ -87,7 +87,7 @@ def test_latents_made_by_something_else_are_refused_naming_both(folder):
 def test_a_shard_cut_short_is_refused_naming_it(folder):
     damaged = shard(folder, 1)
     damaged.write_bytes(damaged.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard .* delete it and encode again"):
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard .* delete it and make it again"):
         LatentDataset(folder)
     damaged.unlink()
     with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard"):

@@ -12,7 +12,8 @@ import evaluation.features
 from dcae.benchmark import Config
 from dcae.benchmark.entries import NetworkWeights, Protocol
 from dcae.weights import WeightsError
-from evaluation.features import RESIZES, InceptionFeatures, features_fingerprint, load_inception, weights_identity
+from evaluation.extraction import feature_sets
+from evaluation.features import RESIZES, InceptionFeatures, load_inception, weights_identity
 from evaluation.fingerprints import fingerprint
 
 
@@ -133,9 +134,11 @@ def test_fingerprint_changes_with_what_decides_values_only(protocol):
 
 
 def test_features_do_not_depend_on_other_metrics(protocol):
-    base = features_fingerprint(protocol)
-    assert features_fingerprint(protocol.model_copy(update={"clip": None, "generation_images": 9})) == base
-    assert features_fingerprint(protocol.model_copy(update={"inception_resize": "clean"})) != base
+    def of(**changes) -> str:
+        return feature_sets(protocol.model_copy(update=changes))["inception"].fingerprint
+
+    assert of(clip=None, generation_images=9, quantisation="truncate") == of()
+    assert of(inception_resize="clean") != of()
 
 
 def test_fingerprint_changes_with_the_content_of_a_weight_file(protocol, monkeypatch, tmp_path):
@@ -146,7 +149,7 @@ def test_fingerprint_changes_with_the_content_of_a_weight_file(protocol, monkeyp
     found = []
     for content in (b"one", b"another"):
         path.write_bytes(content)
-        found += [fingerprint(named), features_fingerprint(named)]
+        found += [fingerprint(named), feature_sets(named)["inception"].fingerprint]
         assert weights_identity(weights).startswith("sha256:")
     assert len(set(found)) == 4
 

@@ -63,12 +63,14 @@ def test_blur_is_worse_than_the_identity_and_one_colour_is_worst(metric, sign, r
 
 def test_values_say_where_they_come_from(results):
     values = results["blur"].values
-    assert list(values) == ["rfid", "psnr", "ssim", "lpips"]
-    assert [name for name, value in values.items() if value.random_features] == ["rfid", "lpips"]
+    assert list(values) == ["rfid", "psnr", "ssim", "lpips", "kid", "precision", "recall"]
+    assert [name for name, value in values.items() if not value.random_features] == ["psnr", "ssim"]
     assert {value.n for value in values.values()} == {IMAGES}
     assert values["psnr"].unit == "dB"
-    for value in values.values():
-        assert 0 < value.standard_error < abs(value.value)
+    for name in ("rfid", "psnr", "ssim", "lpips"):
+        assert 0 < values[name].standard_error < abs(values[name].value)
+    assert len(values["rfid"].leave_group_out) == IMAGES
+    assert results["blur"].excluded == {"rfid_infinity": "needs at least 5000 images, there are 6"}
 
 
 def test_numbers_are_means_over_images(results):

@@ -3,7 +3,10 @@
 
 import pytest
 import torch
+from safetensors import safe_open
+from torch.utils.data import Subset
 
+import evaluation.extraction
 import evaluation.reference
 from dcae.benchmark import Config
 from dcae.benchmark.entries import Protocol, ScenesEntry
@@ -15,7 +18,7 @@ from evaluation.statistics import Moments
 class FewFeatures:
     """In place of the Inception network: 48 mean colours."""
 
-    def __init__(self, protocol: Protocol, device: str):
+    def __init__(self, protocol: Protocol, device: str, network: None = None):
         pass
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -24,7 +27,8 @@ class FewFeatures:
 
 @pytest.fixture(autouse=True)
 def few_features(monkeypatch):
-    monkeypatch.setattr(evaluation.reference, "InceptionFeatures", FewFeatures)
+    monkeypatch.setattr(evaluation.extraction, "load_inception", lambda weights, device: None)
+    monkeypatch.setattr(evaluation.extraction, "InceptionFeatures", FewFeatures)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +52,8 @@ def test_batches_are_the_first_images_in_order():
 def test_features_come_back_as_written(tmp_path, protocol):
     path = tmp_path / "folder" / "reference.safetensors"
     write_reference(scenes(), 5, protocol, path, batch_size=2)
-    features = read_reference(path, scenes(), 5, protocol)
-    expected = FewFeatures(protocol, "cpu")(torch.cat(list(batches(scenes(), 5, batch_size=5))))
+    features = read_reference(path, scenes(), 5, protocol)["inception"].whole
+    expected = FewFeatures(protocol, "cpu", None)(torch.cat(list(batches(scenes(), 5, batch_size=5))))
     assert torch.equal(features, expected)
     assert [each.name for each in path.parent.iterdir()] == ["reference.safetensors"]  # no temporary file
 
@@ -58,10 +62,14 @@ def test_of_many_images_only_the_moments_are_kept(tmp_path, protocol, monkeypatc
     everything, few = tmp_path / "features.safetensors", tmp_path / "moments.safetensors"
     write_reference(scenes(), 7, protocol, everything, batch_size=2)
     monkeypatch.setattr(evaluation.reference, "MOST_FEATURES", 6)
+    monkeypatch.setattr(evaluation.reference, "KEPT_OF_MORE", 3)
     monkeypatch.setattr(evaluation.reference, "BLOCK", 3)  # blocks of 4 and 3 images
     write_reference(scenes(), 7, protocol, few, batch_size=2)
-    expected = Moments.of(read_reference(everything, scenes(), 7, protocol))
-    found = read_reference(few, scenes(), 7, protocol)
+    features = read_reference(everything, scenes(), 7, protocol)["inception"].whole
+    expected = Moments.of(features)
+    reference = read_reference(few, scenes(), 7, protocol)["inception"]
+    found = reference.whole
+    assert torch.equal(reference.features, features[[0, 3, 6]])  # evenly spaced, for KID, precision and recall
     assert found.count == 7
     torch.testing.assert_close(found.mean, expected.mean, rtol=1e-12, atol=0)
     torch.testing.assert_close(found.scatter, expected.scatter, rtol=1e-10, atol=1e-8)
@@ -71,7 +79,25 @@ def test_a_protocol_that_differs_elsewhere_shares_the_reference(tmp_path, protoc
     path = tmp_path / "reference.safetensors"
     write_reference(scenes(), 5, protocol, path)
     other = protocol.model_copy(update={"clip": None, "generation_images": 3, "name": "other"})
-    assert len(read_reference(path, scenes(), 5, other)) == 5
+    assert len(read_reference(path, scenes(), 5, other)["inception"].features) == 5
+
+
+def test_protocols_of_other_resizes_have_their_own_features_in_one_file(tmp_path, protocol):
+    path = tmp_path / "reference.safetensors"
+    clean = protocol.model_copy(update={"inception_resize": "clean", "name": "clean"})
+    write_reference(scenes(), 5, protocol, path, further=[clean])
+    with safe_open(path, "pt") as file:
+        assert len(file.keys()) == 2
+    for each in (protocol, clean):
+        assert len(read_reference(path, scenes(), 5, each)["inception"].features) == 5
+    third = protocol.model_copy(update={"inception_resize": "tensorflow1"})
+    with pytest.raises(ReferenceError, match="tensorflow1 is None"):
+        read_reference(path, scenes(), 5, third)
+
+
+def test_a_reference_without_images_is_refused(tmp_path, protocol):
+    with pytest.raises(ReferenceError, match="has none"):
+        write_reference(Subset(scenes(), []), 5, protocol, tmp_path / "reference.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def source_of(kind: str, folder: Path) -> ImageSource:
 
 
 MEASURES = Measures(
-    features=lambda images: images.flatten(1).float(),
+    features=lambda images: {"pixels": images.flatten(1).float()},
     clip_score=lambda images, texts: torch.tensor([float(len(text)) for text in texts], dtype=torch.float64),
     text_of=lambda label: "x" * (label + 1),
 )
@@ -86,9 +86,9 @@ def source(request, tmp_path) -> ImageSource:
 def test_batch_size_changes_conditions_by_nothing_and_images_by_rounding(source, tmp_path):
     whole, single = (write(source, tmp_path / str(size), batch_size=size) for size in (16, 1))
     assert torch.equal(whole.clip_scores, single.clip_scores)  # the label or caption of each
-    assert len(whole.features) == COUNT
-    assert (whole.features - single.features).abs().max() <= GREY_LEVELS
-    assert whole.features.std() > 5, "samples that are all alike would show nothing"
+    assert len(whole.features["pixels"]) == COUNT
+    assert (whole.features["pixels"] - single.features["pixels"]).abs().max() <= GREY_LEVELS
+    assert whole.features["pixels"].std() > 5, "samples that are all alike would show nothing"
 
 
 def test_two_processes_make_the_set_of_one_to_the_bit(source, tmp_path):
@@ -96,7 +96,8 @@ def test_two_processes_make_the_set_of_one_to_the_bit(source, tmp_path):
     folder = tmp_path / "together"
     assert write(source, folder, batch_size=SHARD, process=1, processes=2) is None
     together = write(source, folder, batch_size=SHARD, process=0, processes=2)
-    for name in ("features", "clip_scores", "first"):
+    assert torch.equal(alone.features["pixels"], together.features["pixels"])
+    for name in ("clip_scores", "first"):
         assert torch.equal(getattr(alone, name), getattr(together, name))
 
 
@@ -121,7 +122,7 @@ def test_a_stopped_run_goes_on_with_the_shards_that_are_missing(tmp_path, monkey
     monkeypatch.setattr(ImageSource, "images", note)
     resumed = write(source, folder, batch_size=2)
     assert made == [8, 10]
-    assert torch.equal(resumed.features, whole.features)
+    assert torch.equal(resumed.features["pixels"], whole.features["pixels"])
     assert torch.equal(resumed.first, whole.first)
 
 
@@ -129,7 +130,7 @@ def test_a_set_of_another_identity_is_made_anew(tmp_path):
     source = source_of("u-vit", tmp_path)
     first = write(source, tmp_path / "set")
     other = write_sample_set(source, MEASURES, 1.0, COUNT, tmp_path / "set", {"test": "other"}, shard_size=SHARD)
-    assert not torch.equal(first.features, other.features)
+    assert not torch.equal(first.features["pixels"], other.features["pixels"])
     assert len(list((tmp_path / "set").glob("shard-*"))) == 3
 
 
@@ -139,5 +140,5 @@ def test_every_image_is_kept_on_request_and_the_first_ones_always(tmp_path):
     files = sorted((tmp_path / "images").iterdir())
     assert [file.name for file in files] == [f"{index:06d}.png" for index in range(COUNT)]
     pixels = np.stack([np.asarray(Image.open(file)) for file in files]).transpose(0, 3, 1, 2)
-    assert np.array_equal(pixels.reshape(COUNT, -1), result.features.numpy())
+    assert np.array_equal(pixels.reshape(COUNT, -1), result.features["pixels"].numpy())
     assert np.array_equal(pixels[: min(SHOWN, SHARD)], result.first.numpy())

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fréchet distances against scipy and the formula of the field; error bars against analysis and simulation."""
+"""Fréchet distances against scipy and the formula of the field."""
 
 import itertools
 import math
-import time
 
 import numpy as np
 import pytest
@@ -12,13 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.statistics import (
-    Moments,
-    frechet_distance,
-    frechet_distance_of_features,
-    jackknife_frechet,
-    mean_and_standard_error,
-)
+from evaluation.statistics import Moments, frechet_distance, frechet_distance_of_features
 
 
 def features(n: int, d: int, seed: int, scale: float = 1.0, shift: float = 0.0, decay: float = 1.0) -> torch.Tensor:
@@ -109,8 +102,6 @@ def test_bad_features_are_errors():
         frechet_distance_of_features(torch.zeros(1, 4), torch.zeros(5, 4))
     with pytest.raises(ValueError, match="N, M >= 2"):
         frechet_distance_of_features(torch.zeros(5, 3), torch.zeros(5, 4))
-    with pytest.raises(ValueError, match="paired"):
-        jackknife_frechet(torch.randn(5, 3), torch.randn(6, 3), paired=True)
 
 
 # --- moments --------------------------------------------------------------------------------------------------------
@@ -147,79 +138,3 @@ def test_float32_features_are_summed_in_float64():
 def test_one_sample_has_no_covariance():
     with pytest.raises(ValueError, match="at least 2"):
         _ = Moments.of(torch.zeros(1, 2)).covariance
-
-
-# --- error bars -----------------------------------------------------------------------------------------------------
-
-
-def jackknife_by_hand(a: torch.Tensor, b: torch.Tensor, paired: bool) -> float:
-    """Delete-one jackknife, as in any textbook."""
-    n = len(a)
-    rest = [[j for j in range(n) if j != i] for i in range(n)]
-    left_out = torch.tensor([frechet_distance_of_features(a[r], b[r] if paired else b) for r in rest])
-    return float(((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()).sqrt())
-
-
-@pytest.mark.parametrize("paired", [True, False])
-@pytest.mark.parametrize("d", [5, 60])  # by moments, and by Gram matrices
-def test_jackknife_is_the_textbook_one(paired, d):
-    a = features(20, d, 0)
-    b = features(20, d, 1) + 0.5 * a
-    assert jackknife_frechet(a, b, paired=paired) == pytest.approx(jackknife_by_hand(a, b, paired), rel=1e-6)
-
-
-def test_the_moments_of_a_large_reference_suffice():
-    a, b = features(200, 5, 0), features(300, 5, 1, scale=1.5)
-    reference = Moments.of(b)
-    assert frechet_distance_of_features(a, reference) == pytest.approx(frechet_distance_of_features(a, b), rel=1e-12)
-    assert jackknife_frechet(a, reference) == pytest.approx(jackknife_frechet(a, b), rel=1e-12)
-    with pytest.raises(ValueError, match="paired"):
-        jackknife_frechet(a, reference, paired=True)
-
-
-def test_jackknife_of_a_mean_shift_is_the_analytic_error():
-    """In one dimension with equal spreads the distance is the squared difference of means, up to O(1/n)."""
-    n, shift = 4000, 5.0
-    x = features(n, 1, 0, decay=0.0)
-    reference = torch.linspace(-1, 1, 1000, dtype=torch.float64)[:, None]
-    reference = reference / reference.std() - shift
-    # Delta method: d(distance) = 2 (difference of means) d(mean) + 2 (s - 1) ds, and s is 1.
-    analytic = 2 * float(x.mean() + shift) * float(x.std()) / math.sqrt(n)
-    assert jackknife_frechet(x, reference) == pytest.approx(analytic, rel=0.25)  # 64 groups: 9 % of spread, 2.8 sigma
-
-
-def test_jackknife_tells_the_spread_over_repetitions():
-    reference = features(400, 4, 999, scale=1.5)
-    sets = [features(200, 4, seed) for seed in range(60)]
-    spread = torch.tensor([frechet_distance_of_features(x, reference) for x in sets]).std()
-    errors = torch.tensor([jackknife_frechet(x, reference) for x in sets[:12]]).mean()
-    assert float(errors / spread) == pytest.approx(1, abs=0.35)  # the spread of 60 is known to 9 %, the errors to 10 %
-
-
-def test_unequal_groups_weigh_by_their_size():
-    x, reference = features(130, 3, 0), features(300, 3, 1, scale=2)
-    equal = jackknife_frechet(x[:128], reference)
-    unequal = jackknife_frechet(x, reference)  # 64 groups of 2, two of them with 3
-    assert unequal == pytest.approx(equal, rel=0.15)
-
-
-def test_distance_and_jackknife_of_a_demo_cell_are_fast():
-    a = torch.randn(64, 2048, generator=torch.Generator().manual_seed(0)).relu()
-    b = a + 0.1 * torch.randn(64, 2048, generator=torch.Generator().manual_seed(1))
-    jackknife_frechet(a[:8], b[:8], paired=True)
-    start = time.process_time()
-    frechet_distance_of_features(a, b)
-    jackknife_frechet(a, b, paired=True)
-    assert time.process_time() - start < 0.6  # CPU seconds; 0.1 on an idle core
-
-
-def test_mean_and_standard_error():
-    mean, error = mean_and_standard_error([1.0, 2.0, 3.0, 4.0])
-    assert mean == 2.5
-    assert error == pytest.approx(np.std([1, 2, 3, 4], ddof=1) / 2)
-    assert mean_and_standard_error([3.0]) == (3.0, None)
-    assert mean_and_standard_error([3.0, math.inf]) == (math.inf, None)
-    with pytest.raises(ValueError, match="at least one"):
-        mean_and_standard_error([])
-    with pytest.raises(ValueError, match="NaN"):
-        mean_and_standard_error([1.0, math.nan])

@@ -99,7 +99,7 @@ def changed_steps(clone: Clone, name: str) -> set[str]:
 
 
 def test_a_metric_trains_nothing(finished):
-    assert changed_steps(finished, "evaluation/pixels.py") == {"evaluate", "generate"}
+    assert changed_steps(finished, "evaluation/pixels.py") == {"measure", "evaluate", "generate"}
     assert set(finished.stale_rules()) == {"evaluate_reconstruction", "evaluate_generation"}
 
 

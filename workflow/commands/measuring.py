@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dcae.benchmark import Benchmark, ConfigError, GenerationCell, ReconstructionCell, Record, digests
+from dcae.benchmark.entries import ProtocolEntry
+from dcae.benchmark.record import Measured
 from workflow.commands import options
 from workflow.commands.training import captions_identity
 from workflow.provenance import device_description, input_hashes, provenance
@@ -28,6 +30,10 @@ def _number_class(benchmark: Benchmark, autoencoder: str) -> str:
     return "reproduced" if benchmark.final_training(autoencoder) else "re-evaluated"
 
 
+def _described(protocol: ProtocolEntry) -> dict[str, Any]:
+    return {"name": protocol.name, **protocol.decisive()}
+
+
 def reference(
     benchmark_file: options.BenchmarkFile,
     purpose: Annotated[Literal["reconstruction", "generation"], typer.Option(help="which cells it serves")],
@@ -44,7 +50,8 @@ def reference(
     split = "validation" if purpose == "reconstruction" else protocol.generation_reference
     count = protocol.reconstruction_images if purpose == "reconstruction" else protocol.generation_reference_images
     images = open_dataset(benchmark.dataset(dataset), split, resolution)
-    write_reference(images, count, protocol, output, device=options.device())
+    further = benchmark.further_protocols(purpose)
+    write_reference(images, count, protocol, output, device=options.device(), further=further)
 
 
 def evaluate(
@@ -56,9 +63,16 @@ def evaluate(
     record: options.RecordFile,
     images: ImagesFile,
     rows: Annotated[Path, typer.Option(help="parquet of per-image values to write")],
+    state: Annotated[Path | None, typer.Option(help="folder for features and rows, kept between attempts")] = None,
+    shard: options.Shard = None,
     weights: options.Weights = None,
 ) -> None:
-    """Reconstruct a validation set and measure rFID, PSNR, SSIM and LPIPS in one pass."""
+    """Reconstruct a validation set and measure it by every protocol of the benchmark in one pass.
+
+    With --state, the same command goes on where a killed one stopped, and several processes share the images: those
+    that torchrun or srun started, or commands that differ in --shard alone, on one machine or many. The one that ends
+    last writes the record.
+    """
     started = time.monotonic()
     from dcae.autoencoders import load
     from dcae.data import open_dataset
@@ -67,9 +81,11 @@ def evaluate(
     benchmark = Benchmark.load(benchmark_file)
     cell = ReconstructionCell(dataset, resolution, autoencoder)
     protocol = benchmark.protocol("reconstruction")
-    device = options.device()
+    further = benchmark.further_protocols("reconstruction")
+    process, processes, device = options.share_of_work(shard)
     entry = benchmark.autoencoder(autoencoder)
     model = load(entry, weights=weights, config=benchmark.config, device=device)
+    config_digest = digests.reconstruction_digest(benchmark, cell)
     result = evaluate_reconstruction(
         model,
         open_dataset(benchmark.dataset(dataset), "validation", resolution),
@@ -78,7 +94,19 @@ def evaluate(
         device=device,
         seed=benchmark.seed,
         padding=entry.padding,
+        further=further,
+        state=state,
+        identity={
+            "autoencoder": digests.autoencoder_digest(benchmark, autoencoder),
+            "weights": input_hashes(weights),
+            "code": code_of("measure", benchmark, [dataset], autoencoder),
+        },
+        process=process,
+        processes=processes,
     )
+    if result is None:
+        print(f"process {process + 1} of {processes} is done; the one that ends last writes {record}")
+        return
     save_reconstruction_samples(result, images)
     write_rows(result, rows)
     Record(
@@ -86,11 +114,21 @@ def evaluate(
         number_class=_number_class(benchmark, autoencoder),
         cell=vars(cell),
         values=result.values,
-        protocol={"name": protocol.name, **protocol.decisive()},
+        protocol=_described(protocol),
         protocol_fingerprint=fingerprint(protocol),
+        excluded=result.excluded,
+        further={
+            each.name: Measured(
+                protocol=_described(each),
+                protocol_fingerprint=fingerprint(each),
+                values=result.further[each.name].values,
+                excluded=result.further[each.name].excluded,
+            )
+            for each in further
+        },
         device=device_description(device),
         provenance=provenance(
-            config_digest=digests.reconstruction_digest(benchmark, cell),
+            config_digest=config_digest,
             code_digest=code_of("evaluate", benchmark, [dataset], autoencoder),
             inputs=input_hashes(weights, reference),
             seed=benchmark.seed,
@@ -218,13 +256,13 @@ def generate(
         cell=vars(cell),
         values=result.values,
         protocol={
-            "name": protocol.name,
-            **protocol.decisive(),
+            **_described(protocol),
             "sampler": entry.sampler,
             "sampling_steps": entry.sampling_steps,
             "guidance_scale": entry.guidance_scale,
         },
         protocol_fingerprint=fingerprint(protocol),
+        excluded=result.excluded,
         device=device_description(device),
         provenance=provenance(
             config_digest=identity["config"],
@@ -267,7 +305,7 @@ def profile(
         number_class="reproduced",
         cell=vars(cell),
         values=values,
-        protocol={"name": protocol.name, **protocol.decisive()},
+        protocol=_described(protocol),
         protocol_fingerprint=fingerprint(protocol),
         device=device_description(device),
         provenance=provenance(

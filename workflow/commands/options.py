@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +32,7 @@ LogWith = Annotated[
     typer.Option("--log-with", envvar="DCAE_LOG_WITH", help="where the curves of the training are shown"),
 ]
 TimeLimit = Annotated[float | None, typer.Option("--time-limit", help="minutes; stops and saves before, exit code 75")]
+Shard = Annotated[str | None, typer.Option("--shard", help="i/n: the i-th of n shares of the work; needs --state")]
 RecordFile = Annotated[Path, typer.Option("--record", help="record to write")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="folder of all results")]
 
@@ -49,8 +51,23 @@ def device() -> str:
     return chosen
 
 
-def share_of_work() -> tuple[int, int, str]:
-    """Number of this process, how many torchrun or srun started, and the device of this one."""
+class ShardError(ValueError):
+    """``--shard`` that names no share of the work."""
+
+
+def share_of_work(shard: str | None = None) -> tuple[int, int, str]:
+    """Number of this process, how many torchrun or srun started, and the device of this one.
+
+    ``shard``, as ``2/7``, takes the place of torchrun's and srun's numbers.
+
+    Raises:
+        ShardError: not a number from 1 to n, and n.
+    """
+    if shard:
+        found = re.fullmatch(r"(\d+)/(\d+)", shard)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ShardError(f"--shard {shard}: expected i/n with i from 1 to n, for example 2/7")
+        return int(found[1]) - 1, int(found[2]), device()
     join_slurm_step()
     chosen = device()
     if chosen == "cuda":

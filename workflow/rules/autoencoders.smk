@@ -65,12 +65,15 @@ rule evaluate_reconstruction:
         runtime=240,
     params:
         file=jobs.file,
+        launch=jobs.launcher,
         weights=jobs.weights_option,
+        state=lambda wildcards, output: output.rows.removesuffix(".parquet") + ".state",
         config=jobs.reconstruction_config,
         code=jobs.reconstruction_code,
     message:
         "reconstruction of {wildcards.dataset} at {wildcards.resolution} px by {wildcards.autoencoder}"
     shell:
-        "dcae evaluate {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
+        "{params.launch} evaluate {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --reference {input.reference}"
-        " --record {output.record} --images {output.images} --rows {output.rows} 2>&1 | tee -i {log}"
+        " --record {output.record} --images {output.images} --rows {output.rows} --state {params.state}"
+        " 2>&1 | tee -i {log}"
