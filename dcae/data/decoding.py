@@ -3,7 +3,7 @@
 
 - Grey and black-and-white images get three equal channels; palettes are looked up.
 - CMYK becomes RGB by Pillow's formula, without a colour profile, as in every loader built on it.
-- Transparent pixels follow the data set's rule (``transparency`` of its entry); an alpha channel without any is dropped.
+- Transparent pixels follow the data set's rule (``transparency`` of its entry). Without any, alpha is dropped.
 - More than 8 bits per channel and animations are refused: bits cut off, or the first picture taken, would be silent.
 - An orientation in EXIF data is not applied, and embedded colour profiles are not: published protocols do neither.
 """
