@@ -17,6 +17,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOT_DECISIVE = (
     "dcae.benchmark",
+    "dcae.data.storage.cache",
     "dcae.training.checkpoint",
     "dcae.training.processes",
     "dcae.training.progress",
@@ -36,7 +37,12 @@ ONLY_FOR_KIND = {
     "dcae.autoencoders.space_to_channel": "space-to-channel",
     "dcae.data.scenes": "scenes",
     "dcae.data.photographs": "photographs",
-    "dcae.data.folder": "folder",
+    "dcae.data.layouts.ffhq": "ffhq",
+    "dcae.data.layouts.imagenet": "imagenet",
+    "dcae.data.layouts.mapillary_vistas": "mapillary-vistas",
+    "dcae.data.layouts.mjhq": "mjhq-30k",
+    "dcae.data.layouts.sa_1b": "sa-1b",
+    "dcae.data.layouts.webdataset": "webdataset",
     "dcae.diffusion.dit": "dit",
     "dcae.diffusion.pixart": "pixart",
     "dcae.diffusion.u_vit": "u-vit",

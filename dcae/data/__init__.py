@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images to train on and to measure with: procedural scenes, bundled photographs, folders, and mixtures of them."""
+"""Images to train on and to measure with: procedural scenes, bundled photographs, data sets, and mixtures of them."""
 
 import lazy_loader as lazy
 
@@ -7,7 +7,9 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "crop": ["adm_crop"],
-        "dataset": ["DatasetError", "ImageDataset", "Sample"],
+        "dataset": ["ImageDataset", "Sample"],
+        "errors": ["DatasetError"],
+        "images": ["Folder", "Images"],
         "loading": ["open_dataset"],
         "mixture": ["Mixture"],
         "order": ["epoch_index"],

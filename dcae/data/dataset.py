@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dcae.data.errors import DatasetError
+
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-
-class DatasetError(ValueError):
-    """Images that are missing or cannot be read: names the file or folder and says what to do."""
+__all__ = ["SPLITS", "DatasetError", "ImageDataset", "Sample", "Split", "fingerprint", "generator"]
 
 
 class Sample(NamedTuple):

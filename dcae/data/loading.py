@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from dcae.benchmark.entries import DatasetEntry, FolderEntry, PhotographsEntry, ScenesEntry
+from dcae.benchmark.entries import DatasetEntry, ImageFilesEntry, PhotographsEntry, ScenesEntry
 from dcae.data.dataset import SPLITS, ImageDataset, Split
-from dcae.data.folder import Crop, Folder
+from dcae.data.image_sizes import without_smaller
+from dcae.data.images import Crop, Images
+from dcae.data.layouts import select
 from dcae.data.photographs import Photographs
 from dcae.data.scenes import Scenes
 
@@ -16,10 +16,10 @@ def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop 
     """The images of one split of a data set.
 
     Args:
-        entry: a file of ``config/datasets``. A relative ``path`` of a folder counts from the current directory.
+        entry: a file of ``config/datasets``. A relative ``path`` counts from the current directory.
         split: "train" or "validation".
         resolution: side in pixels.
-        crop: for folders only; scenes are drawn to fit, and photographs have crops of their own.
+        crop: for image files only; scenes are drawn to fit, and photographs have crops of their own.
 
     Raises:
         DatasetError: images are missing.
@@ -27,11 +27,16 @@ def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop 
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    match entry:
-        case ScenesEntry() | PhotographsEntry():
-            dataset = Scenes if isinstance(entry, ScenesEntry) else Photographs
-            images = entry.train_images if split == "train" else entry.validation_images
-            return dataset(entry.seed, split, images, resolution)
-        case FolderEntry():
-            sub_folder = entry.train if split == "train" else entry.validation
-            return Folder(Path(entry.path).expanduser() / sub_folder, resolution, crop)
+    if isinstance(entry, ScenesEntry | PhotographsEntry):
+        dataset = Scenes if isinstance(entry, ScenesEntry) else Photographs
+        images = entry.train_images if split == "train" else entry.validation_images
+        return dataset(entry.seed, split, images, resolution)
+    return _open_files(entry, split, resolution, crop)
+
+
+def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Crop) -> Images:
+    found = select(entry, split)
+    # Validation images are all measured, as the paper's protocol does.
+    discard = entry.smaller_images == "discard" and split == "train"
+    kept = without_smaller(found, resolution) if discard else found
+    return Images(kept, resolution, crop, transparency=entry.transparency, discarded=len(found) - len(kept))

@@ -54,7 +54,7 @@ def test_folder_entry_finds_its_split(tmp_path):
 
 def test_missing_imagenet_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DatasetError, match="data/imagenet/val: no such folder"):
+    with pytest.raises(DatasetError, match="data/imagenet: no ImageNet there"):
         open_dataset(Config().entry("datasets", "imagenet"), "validation", 256)
 
 

@@ -17,7 +17,20 @@ from dcae.benchmark.entries.autoencoders import (
     Tiling,
 )
 from dcae.benchmark.entries.base import DESCRIPTIVE, Entry, Settings, digest
-from dcae.benchmark.entries.datasets import DatasetEntry, FolderEntry, PhotographsEntry, ScenesEntry
+from dcae.benchmark.entries.datasets import (
+    DatasetEntry,
+    ExpectedImages,
+    FFHQEntry,
+    FolderEntry,
+    ImageFilesEntry,
+    ImageNetEntry,
+    MapillaryVistasEntry,
+    MJHQEntry,
+    PhotographsEntry,
+    SA1BEntry,
+    ScenesEntry,
+    WebDatasetEntry,
+)
 from dcae.benchmark.entries.diffusion import DiffusionEntry, TextEncoder
 from dcae.benchmark.entries.networks import NetworkWeights
 from dcae.benchmark.entries.protocols import EfficiencyProtocol, Protocol, ProtocolEntry
@@ -60,8 +73,14 @@ __all__ = [
     "DiffusionRecipe",
     "EfficiencyProtocol",
     "Entry",
+    "ExpectedImages",
+    "FFHQEntry",
     "FolderEntry",
+    "ImageFilesEntry",
+    "ImageNetEntry",
     "Losses",
+    "MJHQEntry",
+    "MapillaryVistasEntry",
     "NetworkWeights",
     "NoiseSchedule",
     "PatchGAN",
@@ -74,6 +93,7 @@ __all__ = [
     "ProtocolEntry",
     "PythonEntry",
     "RecipeEntry",
+    "SA1BEntry",
     "ScenesEntry",
     "Settings",
     "SpaceToChannelEntry",
@@ -81,5 +101,6 @@ __all__ = [
     "TextEncoder",
     "Tiling",
     "TrainingFields",
+    "WebDatasetEntry",
     "digest",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from dcae.benchmark.entries.base import Entry
+from dcae.benchmark.entries.base import Entry, Settings
 
 
 class ScenesEntry(Entry):
@@ -30,14 +30,93 @@ class PhotographsEntry(Entry):
     validation_images: PositiveInt
 
 
-class FolderEntry(Entry):
-    """Any folder of images: ``path/train`` and ``path/validation``, sub-folders being classes if there are any."""
+class ExpectedImages(Settings):
+    """How many images each split has; another number is an error."""
+
+    train: PositiveInt | None = None
+    validation: PositiveInt | None = None
+
+
+class ImageFilesEntry(Entry):
+    """What every data set of image files says, whatever its layout (``dcae/data/layouts``)."""
+
+    paper_name: str | None = None
+    path: str = Field(description="folder that holds the data set; a relative one counts from the current directory")
+    smaller_images: Literal["upsample", "discard"] = Field(
+        "upsample",
+        description="training images whose short side is less than the resolution: enlarged by the crop, or left out; "
+        "validation images are always enlarged, as the paper's protocol does",
+    )
+    transparency: Literal["refuse", "drop", "white", "black"] = Field(
+        "refuse",
+        description="transparent pixels: an error, the colours underneath them, or laid over white or black",
+    )
+    expected_images: ExpectedImages | None = None
+
+
+class FolderEntry(ImageFilesEntry):
+    """Any folder of images, or zip file of one: ``path/train`` and ``path/validation``, sub-folders being classes."""
 
     kind: Literal["folder"]
-    paper_name: str | None = None
-    path: str
     train: str = "train"
     validation: str = "validation"
 
 
-DatasetEntry = Annotated[ScenesEntry | PhotographsEntry | FolderEntry, Field(discriminator="kind")]
+class WebDatasetEntry(ImageFilesEntry):
+    """WebDataset shards of images, with labels (``.cls``) and captions (``.txt``) if there are any."""
+
+    kind: Literal["webdataset"]
+    train: str = Field("train-*.tar", description="pattern of the shards' names below path")
+    validation: str = Field("validation-*.tar", description="pattern of the shards' names below path")
+    classes: PositiveInt = Field(1, description="labels are 0 to classes - 1; 1: labels are not read")
+
+
+class ImageNetEntry(ImageFilesEntry):
+    """ImageNet-1k as folders of classes, as Kaggle has it, or as the official tar files."""
+
+    kind: Literal["imagenet"]
+    layout: Literal["folders", "kaggle", "archives"] | None = Field(None, description="found out if it is not given")
+
+
+class FFHQEntry(ImageFilesEntry):
+    """FFHQ at 1024 px in its official folders, with its official split."""
+
+    kind: Literal["ffhq"]
+
+
+class MapillaryVistasEntry(ImageFilesEntry):
+    """Mapillary Vistas 1.2 or 2.0, whose images are the same."""
+
+    kind: Literal["mapillary-vistas"]
+
+
+class MJHQEntry(ImageFilesEntry):
+    """MJHQ-30K: categories are classes, prompts are captions."""
+
+    kind: Literal["mjhq-30k"]
+    validation_per_category: PositiveInt | Literal["all"] = Field(
+        300, description="images held out of training: those with the least sha256 of their id"
+    )
+
+
+class SA1BEntry(ImageFilesEntry):
+    """SA-1B as its tar files."""
+
+    kind: Literal["sa-1b"]
+    validation_every: PositiveInt = Field(
+        1000, description="images whose id is a multiple of this are held out of training"
+    )
+
+
+DatasetEntry = Annotated[
+    ScenesEntry
+    | PhotographsEntry
+    | FolderEntry
+    | WebDatasetEntry
+    | ImageNetEntry
+    | FFHQEntry
+    | MapillaryVistasEntry
+    | MJHQEntry
+    | SA1BEntry,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Widths and heights of a data set's images, read once from their headers and kept."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from dcae.data.decoding import read_header
+from dcae.data.errors import DatasetError
+from dcae.data.selection import Selection
+from dcae.data.storage import cache
+
+BLOCK = 1000  # images that a process takes at a time
+FEW = 5 * BLOCK  # images for which processes of their own do not pay
+
+
+def image_sizes(selection: Selection, processes: int = 1) -> np.ndarray:
+    """Width and height of every image in pixels, int64 [N, 2].
+
+    Args:
+        selection: of image files; those of a million are read once, and then remembered.
+        processes: how many read, the first time.
+
+    Raises:
+        DatasetError: a file is no image.
+    """
+    key = f"image sizes of {selection.files.root}: {len(selection)} from {selection.names[0]} to {selection.names[-1]}"
+    state = [selection.files.state, int(selection.members.sum())]
+    table = cache.cached(key, state, lambda: _table(selection, processes))
+    return np.stack([table[side].to_numpy() for side in ("width", "height")], axis=1)
+
+
+def _table(selection: Selection, processes: int) -> pa.Table:
+    blocks = [range(start, min(start + BLOCK, len(selection))) for start in range(0, len(selection), BLOCK)]
+    if len(selection) <= FEW or processes == 1:
+        found = [_sizes_of(selection, block) for block in blocks]
+    else:
+        print(
+            f"{selection.files.root}: reading the sizes of {len(selection):,} images, once", file=sys.stderr, flush=True
+        )
+        # Not forked: the calling process may hold a GPU and threads.
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            found = list(pool.map(partial(_sizes_of, selection), blocks))
+    sizes = np.concatenate(found)
+    return pa.table({"width": sizes[:, 0], "height": sizes[:, 1]})
+
+
+def _sizes_of(selection: Selection, indices: range) -> np.ndarray:
+    headers = [read_header(selection.read(index), selection.where(index)) for index in indices]
+    return np.array([(header.width, header.height) for header in headers], np.int64)
+
+
+def smaller(sizes: np.ndarray, resolution: int) -> np.ndarray:
+    """Which images a crop at this resolution would enlarge, bool [N]."""
+    return sizes.min(axis=1) < resolution
+
+
+def without_smaller(selection: Selection, resolution: int, processes: int = 1) -> Selection:
+    """The images whose short side is at least the resolution.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    kept = np.flatnonzero(~smaller(image_sizes(selection, processes), resolution))
+    if not len(kept):
+        raise DatasetError(
+            f"{selection.files.root}: each of its {len(selection):,} images is smaller than {resolution} px, "
+            "and `smaller_images: discard` leaves none; take a lower resolution, or `upsample`"
+        )
+    return selection.take(kept)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SA-1B: ``sa_000000.tar`` and so on, each with ``sa_<id>.jpg`` and its masks; read in place, as many as there are.
+
+It was published without a split. Whether an image is for validation follows from its id alone, so that it does not
+depend on which of the archives are there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcae.benchmark.entries import SA1BEntry
+from dcae.data.errors import DatasetError
+from dcae.data.selection import Selection
+from dcae.data.storage import ArchiveFiles
+
+
+def select_sa_1b(entry: SA1BEntry, split: Literal["train", "validation"], refresh: bool = False) -> Selection:
+    """The images of a split, by id.
+
+    Raises:
+        DatasetError: no archives, no images, or an image that stands twice.
+    """
+    path = Path(entry.path).expanduser()
+    archives = sorted(path.glob("sa_*.tar"))
+    if not archives:
+        raise DatasetError(
+            f"{path.absolute()}: no SA-1B there; expected sa_000000.tar and so on; put them there, or correct `path`"
+        )
+    files = ArchiveFiles(archives, refresh=refresh)
+    ids = pc.struct_field(pc.extract_regex(files.names, r"(?:^|/)sa_(?P<id>\d+)\.jpg$"), "id")
+    members = np.flatnonzero(pc.is_valid(ids))
+    ids = ids.take(pa.array(members)).cast(pa.int64()).to_numpy()
+    order = np.argsort(ids, kind="stable")
+    members, ids = members[order], ids[order]
+    if (twice := np.flatnonzero(np.diff(ids) == 0)).size:
+        first, second = (files.where(int(members[twice[0] + k])) for k in (0, 1))
+        raise DatasetError(f"{first} and {second} are one image; remove one of the archives")
+    held_out = ids % entry.validation_every == 0
+    members = members[held_out == (split == "validation")]
+    return Selection(files, members, files.names.take(pa.array(members)), np.zeros(len(members), np.int64), ["sa-1b"])

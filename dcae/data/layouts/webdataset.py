@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WebDataset shards of images: tar files in which ``key.jpg``, ``key.cls`` and ``key.txt`` are one sample.
+
+A key ends at the first dot of the file name. ``.cls`` holds the label as a number, ``.txt`` the caption; other members
+are not read. Shards are taken in the order of their names, samples in the order of their keys.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcae.benchmark.entries import WebDatasetEntry
+from dcae.data.errors import DatasetError
+from dcae.data.selection import NONE, Selection
+from dcae.data.storage import ArchiveFiles, are_images, cache
+
+
+def select_webdataset(
+    entry: WebDatasetEntry, split: Literal["train", "validation"], refresh: bool = False
+) -> Selection:
+    """The samples of the shards of a split.
+
+    Raises:
+        DatasetError: no shards, two images with one key, or a sample without a label where there are classes.
+    """
+    path = Path(entry.path).expanduser()
+    pattern = entry.train if split == "train" else entry.validation
+    shards = sorted(path.glob(pattern))
+    if not shards:
+        raise DatasetError(f"{path.absolute() / pattern}: no such shards; put them there, or correct the entry")
+    files = ArchiveFiles(shards, refresh=refresh)
+    keys = _keys(files)
+    members = np.flatnonzero(are_images(files.names))
+    names: dict[str, int] = {}
+    for member in members.tolist():
+        if keys[member] in names:
+            raise DatasetError(f"{files.where(member)}: a second image of the same key; give it a key of its own")
+        names[keys[member]] = member
+    return Selection(
+        files,
+        members,
+        pa.array(names, pa.string()),
+        _labels(files, names, _of_ending(files, keys, ".cls"), entry.classes),
+        [str(number) for number in range(entry.classes)],
+        caption_members=_members_of(names, _of_ending(files, keys, ".txt")),
+    )
+
+
+def _keys(files: ArchiveFiles) -> list[str]:
+    """Shard and key of every member."""
+    keys = []
+    for name, shard in zip(files.names.to_pylist(), files.archive.tolist(), strict=True):
+        folder, slash, file = name.rpartition("/")
+        keys.append(f"{files.archives[shard].name}/{folder}{slash}{file.partition('.')[0]}")
+    return keys
+
+
+def _of_ending(files: ArchiveFiles, keys: list[str], ending: str) -> dict[str, int]:
+    return {keys[number]: number for number in np.flatnonzero(pc.ends_with(files.names, ending)).tolist()}
+
+
+def _members_of(names: dict[str, int], found: dict[str, int]) -> np.ndarray | None:
+    return np.array([found.get(key, NONE) for key in names], np.int64) if found else None
+
+
+def _labels(files: ArchiveFiles, names: dict[str, int], found: dict[str, int], classes: int) -> np.ndarray:
+    """Labels int64 [N]; without classes all are 0."""
+    if classes == 1:
+        return np.zeros(len(names), np.int64)
+    if without := [member for key, member in names.items() if key not in found]:
+        raise DatasetError(
+            f"{files.where(without[0])}: the entry says {classes} classes, but this sample has no .cls; "
+            "add it, or set `classes` to 1"
+        )
+
+    def read() -> pa.Table:
+        return pa.table({"label": [_label(files, found[key]) for key in names]})
+
+    key = f"labels of {'; '.join(str(archive.resolve()) for archive in files.archives)}"
+    return cache.cached(key, files.state, read)["label"].to_numpy()
+
+
+def _label(files: ArchiveFiles, member: int) -> int:
+    text = files.read(member).decode(errors="replace").strip()
+    if not text.isdecimal():
+        raise DatasetError(f"{files.where(member)}: {text!r} is no label; expected a number")
+    return int(text)

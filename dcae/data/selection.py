@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which files are the images of a split, in which order, and what is known about each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from dcae.data.errors import DatasetError
+from dcae.data.storage.files import Files
+
+NONE = -1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The images of one split, by index; the same for every layout that a data set comes in."""
+
+    files: Files
+    members: np.ndarray  # int64 [N], numbers in files
+    names: pa.StringArray  # [N], official names, which are alike in every layout
+    labels: np.ndarray  # int64 [N]
+    classes: list[str]
+    captions: pa.StringArray | None = None  # [N]
+    caption_members: np.ndarray | None = None  # int64 [N], files that hold the captions; NONE without one
+
+    def __post_init__(self):
+        if not len(self.members):
+            raise DatasetError(f"{self.files.root}: no images in it for this split")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            index = int(np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))[0])
+            raise DatasetError(
+                f"{self.where(index)}: label {self.labels[index]} is out of range, {len(self.classes)} classes "
+                f"go from 0 to {len(self.classes) - 1}; correct it, or `classes` in the entry"
+            )
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Bytes of each image's file, int64 [N]."""
+        return self.files.sizes[self.members]
+
+    def read(self, index: int) -> bytes:
+        return self.files.read(int(self.members[index]))
+
+    def where(self, index: int) -> str:
+        return self.files.where(int(self.members[index]))
+
+    def caption(self, index: int) -> str:
+        """Empty where there is none.
+
+        Raises:
+            DatasetError: its file is no text in UTF-8.
+        """
+        if self.captions is not None:
+            return self.captions[index].as_py()
+        member = NONE if self.caption_members is None else int(self.caption_members[index])
+        if member == NONE:
+            return ""
+        try:
+            return self.files.read(member).decode().strip()
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{self.files.where(member)}: is no text in UTF-8 ({error}); save it as such") from error
+
+    def take(self, indices: np.ndarray) -> Selection:
+        """Some of the images, in the order of ``indices``."""
+        return replace(
+            self,
+            members=self.members[indices],
+            names=self.names.take(pa.array(indices)),
+            labels=self.labels[indices],
+            captions=None if self.captions is None else self.captions.take(pa.array(indices)),
+            caption_members=None if self.caption_members is None else self.caption_members[indices],
+        )
+
+
+def check_unique(names: Sequence[str], root: str) -> None:
+    """Raise ``DatasetError`` if two images have one official name."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DatasetError(f"{root}: two images are named {name}; remove one of them")
+        seen.add(name)

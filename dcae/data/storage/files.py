@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files by number, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class Files:
+    """Files below one root, by number; any process may read any of them in any order.
+
+    Names are held by arrow, not as a list: worker processes share such memory, while reading objects of Python copies
+    it page by page.
+
+    Attributes:
+        root: what holds the files, for errors.
+        names: relative to the root, parts separated by "/", in the order of ``order``.
+        sizes: bytes of each file, int64 [N].
+        state: changes if any file may have changed.
+    """
+
+    root: str
+    names: pa.StringArray
+    sizes: np.ndarray
+    state: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, number: int) -> str:
+        return self.names[number].as_py()
+
+    def where(self, number: int) -> str:
+        """What an error calls a file."""
+        raise NotImplementedError
+
+    def read(self, number: int) -> bytes:
+        """Content of a file.
+
+        Raises:
+            DatasetError: it is gone or damaged.
+        """
+        raise NotImplementedError
+
+
+def order(name: str) -> tuple[str, str, str]:
+    """Files are sorted by this key: by class (first folder), then by folder, then by name, as torchvision does."""
+    first, separator, _ = name.partition("/")
+    parent, _, last = name.rpartition("/")
+    return (first if separator else "", parent, last)
+
+
+def are_images(names: pa.StringArray) -> pa.BooleanArray:
+    """Which names end as those of images do."""
+    endings = "|".join(ending[1:] for ending in IMAGE_ENDINGS)
+    return pc.match_substring_regex(names, rf"\.({endings})$", ignore_case=True)
+
+
+def state_of(names: pa.StringArray, sizes: np.ndarray, *more: str) -> str:
+    """Sha256 of names, sizes and what else tells that a file may have changed."""
+    digest = hashlib.sha256("\n".join([*names.to_pylist(), *more]).encode())
+    digest.update(np.ascontiguousarray(sizes, dtype="<i8").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files in a folder and its sub-folders, listed once and again only after a folder has changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from dcae.data.errors import DatasetError
+from dcae.data.storage import cache
+from dcae.data.storage.files import Files, order, state_of
+
+THREADS = 16  # listing waits for the file system, not for the processor
+TICK = 2.0  # seconds; the coarsest clock of a common file system
+
+
+class _Folder(NamedTuple):
+    """What one folder held directly, and when it was last changed before it was listed."""
+
+    path: str
+    changed: int  # nanoseconds
+    folders: list[str]
+    names: list[str]
+    sizes: list[int]
+
+
+class FolderFiles(Files):
+    """Every file below a folder whose name, and whose folders' names, do not begin with a dot.
+
+    A listing is kept (module ``cache``) for as long as no folder has changed, that is, as no file was added, removed or
+    renamed. A file that is rewritten in place is noticed with ``refresh``, as ``dcae data check`` does.
+
+    Args:
+        root: the folder.
+        refresh: list anew.
+
+    Raises:
+        DatasetError: the folder is missing, or a link below it leads out of it.
+    """
+
+    def __init__(self, root: Path | str, refresh: bool = False):
+        self.folder = Path(root)
+        self.root = str(self.folder)
+        if not self.folder.is_dir():
+            raise DatasetError(
+                f"{self.folder.absolute()}: no such folder; put the images there, or correct `path` in the entry"
+            )
+        key = f"folder {self.folder.resolve()}"
+        found = None if refresh else cache.load(key)
+        if found is None or not _unchanged(self.folder, found[0]):
+            found = _listed(self.folder)
+            # A folder that was changed just now may be changed again within the same tick of its clock.
+            if time.time() - max(found[0].values()) / 1e9 > TICK:
+                cache.store(key, *found)
+        changed, table = found
+        self.folders = list(changed)
+        self.names = table["name"].combine_chunks()
+        self.sizes = table["size"].to_numpy()
+        self.state = state_of(self.names, self.sizes)
+
+    def where(self, number: int) -> str:
+        return str(self.folder / self.name(number))
+
+    def read(self, number: int) -> bytes:
+        try:
+            return (self.folder / self.name(number)).read_bytes()
+        except OSError as error:
+            raise DatasetError(
+                f"{self.where(number)}: cannot be read ({error}); put the file back, or correct its permissions"
+            ) from error
+
+
+def _unchanged(root: Path, changed: dict[str, int]) -> bool:
+    def same(path: str) -> bool:
+        try:
+            return os.stat(root / path).st_mtime_ns == changed[path]
+        except OSError:
+            return False
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return all(pool.map(same, changed))
+
+
+def _listed(root: Path) -> tuple[dict[str, int], pa.Table]:
+    """Every folder with its time of change, and a table of the files."""
+    found = sorted(_walk(root))
+    files = sorted(
+        (order(name), name, size) for folder in found for name, size in zip(folder.names, folder.sizes, strict=True)
+    )
+    names = pa.array([name for _, name, _ in files], pa.string())
+    sizes = np.array([size for _, _, size in files], np.int64)
+    return {folder.path: folder.changed for folder in found}, pa.table({"name": names, "size": sizes})
+
+
+def _walk(root: Path) -> Iterator[_Folder]:
+    real = root.resolve()
+    level = [""]
+    with ThreadPoolExecutor(THREADS) as pool:
+        while level:
+            found = list(pool.map(lambda path: _scan(root, real, path), level))
+            yield from found
+            level = [path for folder in found for path in folder.folders]
+
+
+def _scan(root: Path, real: Path, path: str) -> _Folder:
+    changed = os.stat(root / path).st_mtime_ns  # before it is listed: what comes later shows as a change
+    folder = _Folder(path, changed, [], [], [])
+    with os.scandir(root / path) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = f"{path}/{entry.name}".lstrip("/")
+            _check_name(root, name)
+            if entry.is_symlink():
+                _check_link(Path(entry.path), real)
+            if entry.is_dir():
+                folder.folders.append(name)
+            elif entry.is_file():
+                folder.names.append(name)
+                folder.sizes.append(entry.stat().st_size)
+    return folder
+
+
+def _check_name(root: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DatasetError(f"{root}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from None
+
+
+def _check_link(link: Path, real: Path) -> None:
+    """A listing follows no link to folders, and none out of the root: what lies behind one changes unnoticed."""
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        raise DatasetError(f"{link}: a link to nothing ({error}); remove it, or put back what it leads to") from None
+    if not target.is_relative_to(real):
+        raise DatasetError(
+            f"{link}: a link to {target}, out of the data set's folder; put the files themselves there, "
+            "or give the folder that holds them as `path`"
+        )
+    if target.is_dir():
+        raise DatasetError(f"{link}: a link to another folder of the data set, whose images would count twice")

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A zip file of a folder is read as the folder."""
+
+import zipfile
+
+import pytest
+
+from dcae.benchmark.entries import (
+    FolderEntry,
+)
+from dcae.data import DatasetError, open_dataset
+from dcae.data.layouts import select
+from tests.data import replicas
+
+SPLITS = ("train", "validation")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_file_of_a_folder_is_that_folder(tmp_path, method):
+    members = {f"{split}/{k}/{name}.png": replicas.encoded(name, kind="PNG")
+               for split in SPLITS for k in ("cat", "dog") for name in "ba"}  # fmt: skip
+    members |= {"train/cat/a.txt": "Fuß".encode(), "train/cat/.hidden.png": b"", "__MACOSX/train/cat/._a.png": b""}
+    path = replicas.zipped(tmp_path / "mine.zip", members, method)
+    for name, data in members.items():
+        replicas.write(tmp_path / "mine" / name, data)
+    zipped, folder = (
+        open_dataset(FolderEntry(kind="folder", name="mine", path=str(each)), "train", 8)
+        for each in (path, tmp_path / "mine")
+    )
+    assert zipped.fingerprint == folder.fingerprint
+    assert zipped.files == folder.files == ["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"]
+    assert zipped.classes == folder.classes == ["cat", "dog"]
+    assert zipped[0].caption == folder[0].caption == "Fuß"
+    assert (zipped.batch(range(4)) == folder.batch(range(4))).all()
+
+
+def test_a_zip_file_without_the_folder_asked_for(tmp_path):
+    path = replicas.zipped(tmp_path / "mine.zip", {"train/a.png": replicas.encoded("a", kind="PNG")})
+    with pytest.raises(DatasetError, match=r"mine\.zip/validation: no images in it"):
+        select(FolderEntry(kind="folder", name="mine", path=str(path)), "validation")
+
+
+def test_a_caption_that_is_no_text_is_named(tmp_path):
+    replicas.write(tmp_path / "train" / "a.png", replicas.encoded("a", kind="PNG"))
+    replicas.write(tmp_path / "train" / "a.txt", b"\xff\xfe")
+    found = select(FolderEntry(kind="folder", name="mine", path=str(tmp_path)), "train")
+    with pytest.raises(DatasetError, match=r"a\.txt: is no text in UTF-8"):
+        found.caption(0)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listings of folders: remembered while nothing changed, and never by way of a link out of the folder."""
+
+import os
+
+import pytest
+
+from dcae.data import DatasetError
+from dcae.data.storage import FolderFiles, open_files, read_side_file
+from tests.data import replicas
+
+LONG_AGO = 1_600_000_000
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b/2.jpg", "b/1.jpg", "a/deep/3.jpg", "a/4.jpg", ".hidden/5.jpg", "a/.6.jpg", "7.txt"):
+        replicas.write(tmp_path / "images" / name, name)
+    age(tmp_path / "images")
+    return tmp_path / "images"
+
+
+def age(folder):
+    """Folders as they are when a job begins: changed long before."""
+    for parent, _, _ in os.walk(folder):
+        os.utime(parent, (LONG_AGO, LONG_AGO))
+
+
+def names(folder, **options):
+    return FolderFiles(folder, **options).names.to_pylist()
+
+
+def test_all_but_hidden_files_are_listed_in_order(folder):
+    files = FolderFiles(folder)
+    assert files.names.to_pylist() == ["7.txt", "a/4.jpg", "a/deep/3.jpg", "b/1.jpg", "b/2.jpg"]
+    assert [files.read(k).decode() for k in range(5)] == files.names.to_pylist()
+    assert files.sizes.tolist() == [len(name) for name in files.names.to_pylist()]
+    assert files.where(1) == str(folder / "a/4.jpg")
+
+
+def test_a_listing_is_remembered(folder, monkeypatch):
+    first = FolderFiles(folder)
+    assert not list(folder.glob("*.arrow")), "nothing is written beside the user's files"
+    monkeypatch.setattr(os, "scandir", lambda _: pytest.fail("listed again"))
+    again = FolderFiles(folder)
+    assert again.names.equals(first.names) and again.state == first.state
+
+
+@pytest.mark.parametrize("where", [".", "b", "a/deep"])
+def test_a_new_file_anywhere_is_noticed(folder, where):
+    names(folder)
+    replicas.write(folder / where / "new.jpg", "new")
+    assert len(names(folder)) == 6
+
+
+def test_files_and_folders_that_are_gone_or_renamed_are_noticed(folder):
+    names(folder)
+    (folder / "a/deep/3.jpg").unlink()
+    assert "a/deep/3.jpg" not in names(folder)
+    age(folder)
+    names(folder)
+    (folder / "b").rename(folder / "c")
+    assert "c/1.jpg" in names(folder)
+
+
+def test_a_listing_made_within_a_tick_of_a_change_is_not_remembered(folder):
+    replicas.write(folder / "b/3.jpg", "3")
+    kept = os.stat(folder / "b").st_mtime_ns
+    names(folder)
+    replicas.write(folder / "b/4.jpg", "4")
+    os.utime(folder / "b", ns=(kept, kept))  # as on a file system whose clock is coarse
+    assert "b/4.jpg" in names(folder)
+
+
+def test_a_file_rewritten_in_place_is_noticed_by_a_refresh(folder):
+    names(folder)
+    before = FolderFiles(folder).state
+    replicas.write(folder / "b/1.jpg", "longer than before")
+    assert FolderFiles(folder, refresh=True).state != before
+    assert FolderFiles(folder).state != before, "what was found anew is what later jobs see"
+
+
+def test_links_out_of_the_folder_are_refused(folder, tmp_path):
+    secret = replicas.write(tmp_path / "secret.jpg", "secret")
+    for target in (secret, tmp_path):
+        (folder / "b" / "link.jpg").symlink_to(target)
+        with pytest.raises(DatasetError, match=r"b/link\.jpg: a link to .*, out of the data set's folder"):
+            names(folder)
+        (folder / "b" / "link.jpg").unlink()
+
+
+def test_links_within_the_folder(folder):
+    (folder / "b" / "link.jpg").symlink_to("../a/4.jpg")
+    assert "b/link.jpg" in names(folder)
+    (folder / "b" / "again").symlink_to("../a")
+    with pytest.raises(DatasetError, match="b/again: a link to another folder of the data set"):
+        names(folder)
+
+
+@pytest.mark.parametrize("target", ["circle", "nowhere"])
+def test_links_to_nothing_are_refused(folder, target):
+    (folder / "circle").symlink_to(target)
+    with pytest.raises(DatasetError, match="circle: a link to nothing"):
+        names(folder)
+
+
+def test_the_folder_itself_may_be_a_link(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    assert names(tmp_path / "link") == names(folder)
+
+
+def test_a_name_that_is_not_utf_8_is_refused(folder):
+    with open(os.fsencode(folder) + b"/\xff.jpg", "wb"):
+        pass
+    with pytest.raises(DatasetError, match=r"is not UTF-8; rename it"):
+        names(folder)
+
+
+def test_a_file_that_has_gone_or_may_not_be_read_is_named(folder):
+    files = FolderFiles(folder)
+    (folder / "b/1.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"b/1\.jpg: cannot be read"):
+        files.read(3)
+
+
+def test_paths_lead_into_zip_files(tmp_path):
+    path = replicas.zipped(
+        tmp_path / "all.zip", {"x/train/1.jpg": b"1", "x/training/2.jpg": b"2", "x/labels.csv": b"3"}
+    )
+    assert open_files(path / "x" / "train").names.to_pylist() == ["1.jpg"]
+    assert len(open_files(path)) == 3
+    assert read_side_file(path / "x" / "labels.csv", "labels") == b"3"
+    with pytest.raises(DatasetError, match=r"x/other\.csv: missing, needed for labels"):
+        read_side_file(path / "x" / "other.csv", "labels")
