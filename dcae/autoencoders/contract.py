@@ -128,7 +128,7 @@ def check(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
 
 
 def _check_shapes(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
-    side = max(64, 2 * entry.spatial_compression)
+    side = min(entry.resolutions) if entry.resolutions else max(64, 2 * entry.spatial_compression)
     latent_side = side // entry.spatial_compression
     like = next(autoencoder.parameters(), torch.empty(0))
     images = torch.zeros(1, 3, side, side, dtype=like.dtype, device=like.device)
