@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "generation": ["evaluate_generation", "save_generation_samples"],
         "model_card": ["card_text"],
         "pixels": ["psnr", "ssim"],
+        "published_reconstruction": ["has_published_elsewhere"],
         "reconstruction": ["evaluate_reconstruction", "save_reconstruction_samples", "write_rows"],
         "reference": ["ReferenceError", "read_reference", "write_reference"],
         "statistics": [
@@ -27,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         ],
         "tables.ablations": ["build_ablations"],
         "tables.choices": ["Choice", "build_choices"],
+        "tables.elsewhere": ["build_published_elsewhere"],
         "tables.formats": ["write_tables"],
         "tables.paper": ["build_tables"],
     },

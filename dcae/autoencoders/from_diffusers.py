@@ -31,12 +31,7 @@ class DiffusersAutoencoder(Autoencoder):
         model: an instance of one of diffusers' autoencoder classes.
         entry: gives the numbers of the contract, whether ``encode`` samples a posterior or takes its mode, and in what
             the class differs from the contract (``conventions``).
-
-    Attributes:
-        released_file: the file of released weights that were loaded, ``None`` for any others.
     """
-
-    released_file: Path | None = None
 
     def __init__(self, model: nn.Module, entry: DiffusersEntry):
         super().__init__(entry.spatial_compression, entry.latent_channels, entry_scale(entry), entry.latent_shift)

@@ -92,7 +92,7 @@ def evaluate(
         provenance=provenance(
             config_digest=digests.reconstruction_digest(benchmark, cell),
             code_digest=code_of("evaluate", benchmark, [dataset], autoencoder),
-            inputs=input_hashes(weights, reference),
+            inputs=input_hashes(weights, getattr(model, "released_file", None), reference),
             seed=benchmark.seed,
             started=started,
         ),
