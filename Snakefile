@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from workflow.jobs import Jobs
-from workflow.startup import put_own_commands_first, release_locks_of_dead_runs
+from workflow.startup import print_notices, put_own_commands_first, release_locks_of_dead_runs
 
 min_version("9.20")
 
@@ -19,6 +19,9 @@ if workflow.is_main_process:
 
 put_own_commands_first()
 jobs = Jobs(relpath(workflow.configfiles[0]) if workflow.configfiles else "config/demo.yaml")
+
+if workflow.is_main_process:
+    print_notices(jobs.benchmark)
 
 
 container: "docker://python:3.11"

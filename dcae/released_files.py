@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Released weights as files: found on the hub, in a folder or as a file; safetensors, never a pickle."""
+"""Released weights as files: in a folder, as a file, or by their hub id; safetensors, never a pickle.
+
+A hub id is looked for under ``weights_dir`` (``config/weights.yaml``) first, so that a machine without a network needs
+no entry changed: ``weights/owner/name``. Then the hub is asked, which looks into its own cache.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from pathlib import Path
 
 from dcae.benchmark.entries import Pretrained
 from dcae.files import sha256
-from dcae.weights import WeightsError
+from dcae.weights import WeightsError, weights_dir
 
 CONFIG = "config.json"
 USUAL = ("diffusion_pytorch_model.safetensors", "model.safetensors")  # of diffusers; of the DC-AE authors
@@ -32,14 +36,36 @@ def find(what: str, pretrained: Pretrained, conversion: str = CONVERSION) -> Pat
         if not path.is_file():
             raise WeightsError(f"{what}: pretrained.id: {path}: no such file")
     else:
-        root = path if path.is_dir() else _downloaded(what, pretrained)
-        path = _file_in(what, pretrained, root / (pretrained.subfolder or ""), conversion)
+        path = _file_in(what, pretrained, _root(what, pretrained) / (pretrained.subfolder or ""), conversion)
     if pretrained.sha256 and (actual := sha256(path)) != pretrained.sha256:
         raise WeightsError(
             f"{path} has sha256 {actual}, {what} expects {pretrained.sha256}: a partial download or another file; "
             "remove it and get it again, or correct pretrained.sha256"
         )
     return path
+
+
+def find_config(what: str, pretrained: Pretrained) -> Path:
+    """The ``config.json`` of released weights, which need not be there themselves; arguments as of ``find``.
+
+    Raises:
+        WeightsError: no such id, folder or file; names the entry and what to do.
+    """
+    path = Path(pretrained.id)
+    place = path.parent if path.suffix == ".safetensors" else _root(what, pretrained, weights=False)
+    config = place / (pretrained.subfolder or "") / CONFIG
+    if not config.is_file():
+        raise WeightsError(f"{what}: no {CONFIG} in {config.parent}; it tells the architecture of released weights")
+    return config
+
+
+def _root(what: str, pretrained: Pretrained, weights: bool = True) -> Path:
+    """The folder that ``pretrained.id`` stands for."""
+    kept = weights_dir() / pretrained.id
+    for place in (Path(pretrained.id), kept):
+        if place.is_dir():
+            return place
+    return _downloaded(what, pretrained, kept, weights)
 
 
 def _refuse_pickle(what: str, path: Path, conversion: str) -> None:
@@ -70,18 +96,21 @@ def _file_in(what: str, pretrained: Pretrained, place: Path, conversion: str) ->
     )
 
 
-def _downloaded(what: str, pretrained: Pretrained) -> Path:
+def _downloaded(what: str, pretrained: Pretrained, kept: Path, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    names = [CONFIG, *([pretrained.file] if pretrained.file else USUAL)]
+    names = [CONFIG, *(([pretrained.file] if pretrained.file else USUAL) if weights else [])]
     patterns = [str(Path(pretrained.subfolder or "") / name) for name in names]
     try:
         return Path(snapshot_download(pretrained.id, revision=pretrained.revision, allow_patterns=patterns))
     except (OSError, HFValidationError) as error:
-        revision = f" at revision {pretrained.revision}" if pretrained.revision else ""
+        revision = f" --revision {pretrained.revision}" if pretrained.revision else ""
+        part = f" --include '{pretrained.subfolder}/*'" if pretrained.subfolder else ""
         raise WeightsError(
-            f"{what}: pretrained.id {pretrained.id}{revision} is no folder here, and could not be had from the hub: "
-            f"{error}\nWithout a network, run `hf download {pretrained.id}` where there is one, and give that folder "
-            "as pretrained.id or bring its cache along (HF_HOME)"
+            f"{what}: the weights of {pretrained.id} are neither in {kept} nor to be had from the hub: {error}\n"
+            "Get them where there is a network, and put them there:\n"
+            f"  hf download {pretrained.id}{revision}{part} --local-dir {kept}\n"
+            f"(if the page of {pretrained.id} asks to accept a licence, do so and run `hf auth login` before). Or give "
+            "another folder as pretrained.id, or bring the cache of the hub along (HF_HOME)"
         ) from error

@@ -45,6 +45,15 @@ class Catalogue(BaseModel):
     files: dict[str, WeightFile]
 
 
+def weights_dir(catalogue: Path = CATALOGUE) -> Path:
+    """The folder of all weight files; released models lie in it under their hub ids (``owner/name``)."""
+    return _folder_of(validate(TypeAdapter(Catalogue), read_yaml(catalogue), catalogue), catalogue)
+
+
+def _folder_of(content: Catalogue, catalogue: Path) -> Path:
+    return (Path(catalogue).parent.parent / content.weights_dir).resolve()
+
+
 def find(name: str, catalogue: Path = CATALOGUE) -> Path:
     """Path of a weight file whose sha256 was just verified.
 
@@ -56,7 +65,7 @@ def find(name: str, catalogue: Path = CATALOGUE) -> Path:
     if name not in content.files:
         raise WeightsError(f"{catalogue} has no weights named {name!r}; known: {', '.join(content.files)}")
     wanted = content.files[name]
-    path = (Path(catalogue).parent.parent / content.weights_dir / wanted.file).resolve()
+    path = _folder_of(content, catalogue) / wanted.file
     if not path.is_file():
         raise WeightsError(
             f"missing weights {name!r} ({wanted.used_for}): get {wanted.source} and put it at {path}, "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's printed numbers, read from ``config/published/*.csv``: one row per printed cell.
+"""The paper's printed numbers, read from ``config/published/{table,figure}*.csv``: one row per printed cell.
 
 Columns of the files: ``table`` ("1" to "5", or "figure 2a"), ``dataset``, ``resolution`` (pixels), ``diffusion``,
 ``autoencoder``, ``patch_size``, ``tokens``, ``latent_shape`` (height x width x channels), ``column`` (the name of the
@@ -103,15 +103,15 @@ class Published:
 
 
 def read_published(folder: Path = PUBLISHED_FOLDER) -> Published:
-    """Every number in the CSV files of a folder.
+    """Every number in the CSV files of a folder whose names begin with ``table`` or ``figure``.
 
     Raises:
         ValueError: naming the file and the line of a row that cannot be read.
         FileNotFoundError: if the folder holds no CSV file.
     """
-    files = sorted(Path(folder).glob("*.csv"))
+    files = sorted(path for path in Path(folder).glob("*.csv") if path.name.startswith(("table", "figure")))
     if not files:
-        raise FileNotFoundError(f"no published values: expected CSV files in {folder}")
+        raise FileNotFoundError(f"no published values: expected table*.csv or figure*.csv in {folder}")
     return Published(value for path in files for value in _read_file(path))
 
 

@@ -10,6 +10,7 @@ import re
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training, digests
 from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.entries import digest
+from evaluation.published_reconstruction import has_published_elsewhere
 from workflow.steps import code_of, code_of_denoiser
 
 TABLES = ("table1", "table2", "table3", "table4", "table5")
@@ -176,12 +177,20 @@ class Jobs:
 
     @property
     def table_files(self) -> list[str]:
-        return [self._results("tables", f"{name}.{ending}") for name in TABLES for ending in ("csv", "md", "tex")]
+        files = [self._results("tables", f"{name}.{ending}") for name in TABLES for ending in ("csv", "md", "tex")]
+        return files + [
+            self._results("tables", f"{name}.{ending}") for name in self._elsewhere for ending in ("csv", "md")
+        ]
 
     @property
     def table_pages(self) -> list[str]:
         """What the report shows of the tables."""
-        return [self._results("tables", f"{name}.html") for name in TABLES]
+        return [self._results("tables", f"{name}.html") for name in (*TABLES, *self._elsewhere)]
+
+    @functools.cached_property
+    def _elsewhere(self) -> list[str]:
+        """The table of what others have published, if any autoencoder of the benchmark is in it."""
+        return ["published_elsewhere"] if has_published_elsewhere(self.benchmark.all_autoencoders) else []
 
     @property
     def figure_files(self) -> list[str]:

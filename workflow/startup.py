@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from dcae.benchmark import Benchmark
+from dcae.benchmark.notices import notices
+
 
 def release_locks_of_dead_runs(folder: Path) -> IO:
     """Let a run start after a killed one, while two live runs still collide.
@@ -43,6 +46,12 @@ def release_locks_of_dead_runs(folder: Path) -> IO:
             shutil.rmtree(stale)
     fcntl.flock(lock, fcntl.LOCK_SH)
     return lock
+
+
+def print_notices(benchmark: Benchmark) -> None:
+    """What a user should know before a run of this benchmark, to stderr: a dry run shows it, too."""
+    for notice in notices(benchmark):
+        print(f"notice: {notice}", file=sys.stderr)
 
 
 def put_own_commands_first() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -26,9 +27,11 @@ class Autoencoder(nn.Module):
         latent_posterior: what diffusion models are trained on: the ``mode`` of the posterior, which is what ``encode``
             gives of an autoencoder without one, a ``sample`` drawn once for each image, or its ``moments``, of which
             every training step draws anew.
+        released_file: the file of released weights that were loaded; ``None`` for weights of any other origin.
     """
 
     latent_posterior: Posterior = "mode"
+    released_file: Path | None = None
 
     def __init__(
         self,
@@ -128,7 +131,7 @@ def check(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
 
 
 def _check_shapes(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
-    side = max(64, 2 * entry.spatial_compression)
+    side = min(entry.resolutions) if entry.resolutions else max(64, 2 * entry.spatial_compression)
     latent_side = side // entry.spatial_compression
     like = next(autoencoder.parameters(), torch.empty(0))
     images = torch.zeros(1, 3, side, side, dtype=like.dtype, device=like.device)

@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from dcae.autoencoders import folder
 from dcae.autoencoders.contract import Autoencoder
+from dcae.autoencoders.conventions import images_from_model, images_to_model, latents_from_model, latents_to_model
+from dcae.autoencoders.latent_statistics import entry_scale, settle
 from dcae.autoencoders.layers import first, last
 from dcae.benchmark.config import ConfigError
-from dcae.benchmark.entries import DiffusersEntry, Pretrained
-from dcae.weights import seeded_random_init
+from dcae.benchmark.entries import Conventions, DiffusersEntry
+from dcae.released_files import find, find_config
+from dcae.weights import WeightsError, seeded_random_init
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -23,35 +29,48 @@ class DiffusersAutoencoder(Autoencoder):
 
     Args:
         model: an instance of one of diffusers' autoencoder classes.
-        entry: gives the numbers of the contract, and whether ``encode`` samples a posterior or takes its mode.
+        entry: gives the numbers of the contract, whether ``encode`` samples a posterior or takes its mode, and in what
+            the class differs from the contract (``conventions``).
     """
 
     def __init__(self, model: nn.Module, entry: DiffusersEntry):
-        super().__init__(entry.spatial_compression, entry.latent_channels, entry.latent_scale, entry.latent_shift)
+        super().__init__(entry.spatial_compression, entry.latent_channels, entry_scale(entry), entry.latent_shift)
         self.model = model
         self.entry = entry
+        self.conventions = entry.conventions or Conventions()
         self.latent_posterior = entry.posterior
 
     def posterior(self, images: Tensor) -> DiagonalGaussianDistribution:
-        """Distribution of the latents of images [B, 3, H, W], with ``mode()``, ``sample()`` and ``kl()``.
+        """Distribution of the class's own latents of images [B, 3, H, W], with ``mode()``, ``sample()`` and ``kl()``.
 
         Raises:
             TypeError: the model is not a variational autoencoder.
         """
-        output = self.model.encode(images)
+        output = self._encoded(images)
         if not hasattr(output, "latent_dist"):
             raise TypeError(f"{self.entry.class_name} encodes to plain latents: it has no posterior")
         return output.latent_dist
 
+    def _encoded(self, images: Tensor) -> Any:
+        return self.model.encode(images_to_model(images, self.conventions))
+
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = self.posterior(images)
+        mean, std = (latents_from_model(each, self.conventions) for each in (posterior.mean, posterior.std))
+        return mean, std
+
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
-        output = self.model.encode(images)
+        output = self._encoded(images)
         if hasattr(output, "latent_dist"):
             distribution = output.latent_dist
-            return distribution.sample() if self.entry.posterior == "sample" else distribution.mode()
-        return output.latent if hasattr(output, "latent") else output.latents  # [B, c, H/f, W/f]
+            latents = distribution.sample() if self.entry.posterior == "sample" else distribution.mode()
+        else:
+            latents = output.latent if hasattr(output, "latent") else output.latents
+        return latents_from_model(latents, self.conventions)  # [B, c, H/f, W/f]
 
     def decode(self, latents: Tensor) -> Tensor:  # [B, c, H/f, W/f]
-        return self.model.decode(latents).sample  # [B, 3, H, W]
+        images = self.model.decode(latents_to_model(latents, self.conventions)).sample
+        return images_from_model(images, self.conventions)  # [B, 3, H, W]
 
     def middle_layers(self, extra_blocks: int = 0) -> list[nn.Module]:
         """As ``DCAE.middle_layers``: what lies between the innermost blocks of an ``AutoencoderKL``."""
@@ -119,21 +138,76 @@ def from_config(entry: DiffusersEntry, seed: int) -> DiffusersAutoencoder:
     return DiffusersAutoencoder(model, entry)
 
 
-def from_pretrained(entry: DiffusersEntry, source: Pretrained, random_weights: bool = False) -> DiffusersAutoencoder:
-    """Released weights of the entry's class, from safetensors alone.
-
-    Args:
-        entry: what the autoencoder is.
-        source: hub id or folder, revision and subfolder.
-        random_weights: read only the architecture.
+def from_folder(entry: DiffusersEntry, place: Path) -> DiffusersAutoencoder:
+    """The architecture that the ``config.json`` in a folder tells, with random weights.
 
     Raises:
-        OSError: no such id, revision or file, or no network.
+        WeightsError: there is none, or it is of another class than the entry's.
     """
-    chosen = autoencoder_class(entry.class_name)
-    place = {"revision": source.revision, "subfolder": source.subfolder}
-    if random_weights:
-        model = chosen.from_config(chosen.load_config(source.id, **place))
-    else:
-        model = chosen.from_pretrained(source.id, use_safetensors=True, low_cpu_mem_usage=False, **place)
-    return DiffusersAutoencoder(model, entry)
+    stored = _own_config(entry, place / folder.CONFIG)
+    return DiffusersAutoencoder(autoencoder_class(entry.class_name).from_config(stored), entry)
+
+
+def from_pretrained(entry: DiffusersEntry, shapes_only: bool = False) -> DiffusersAutoencoder:
+    """Released weights of the entry's class in float32, from safetensors alone; with tiling and slicing off.
+
+    diffusers reads the file, since older releases give the layers of attention other names, which it knows.
+
+    Args:
+        entry: what the autoencoder is, with ``pretrained``.
+        shapes_only: read the architecture alone.
+
+    Raises:
+        WeightsError: no such weights, a pickle, another class than the entry's, weights that do not fit its class, or
+            a latent scale or shift that the entry gives otherwise.
+    """
+    what = f"autoencoder {entry.name}"
+    if shapes_only:
+        config = find_config(what, entry.pretrained)
+        autoencoder = from_folder(entry, config.parent)
+        settle(autoencoder, autoencoder.model, _own_config(entry, config), config)
+        return autoencoder
+    path = find(what, entry.pretrained)
+    if path.name != folder.WEIGHTS:
+        raise WeightsError(
+            f"{what}: found {path}, but diffusers reads {folder.WEIGHTS} with a {folder.CONFIG} beside it"
+        )
+    config = path.with_name(folder.CONFIG)
+    stored = _own_config(entry, config)
+    model = _read(autoencoder_class(entry.class_name), path, what)
+    autoencoder = DiffusersAutoencoder(model, entry)
+    autoencoder.released_file = path
+    settle(autoencoder, model, stored, config)
+    return autoencoder
+
+
+def _own_config(entry: DiffusersEntry, path: Path) -> dict[str, Any]:
+    """What ``config.json`` says, without the defaults of the class."""
+    stored = folder.read_config(path.parent)
+    if stored.get("_class_name") != entry.class_name:
+        raise WeightsError(
+            f"{path}: _class_name is {stored.get('_class_name')!r}, but class of autoencoder {entry.name} is "
+            f"{entry.class_name!r}: either these are the weights of another model, or the entry is wrong"
+        )
+    return stored
+
+
+def _read(chosen: type[nn.Module], path: Path, what: str) -> nn.Module:
+    folder.read_shapes(path)  # a damaged file is told as one
+    try:
+        model, report = chosen.from_pretrained(
+            path.parent, use_safetensors=True, low_cpu_mem_usage=False, torch_dtype=torch.float32,
+            output_loading_info=True, local_files_only=True, ignore_mismatched_sizes=True,  # told below
+        )  # fmt: skip
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(f"{what}: {path} does not fit {chosen.__name__} with {folder.CONFIG}: {error}") from error
+    differing = {name: found for name, found in report.items() if found}
+    if differing:
+        listed = "; ".join(f"{name.replace('_', ' ')}: {_few(found)}" for name, found in differing.items())
+        raise WeightsError(f"{what}: {path} does not fit {chosen.__name__} with {folder.CONFIG}: {listed}")
+    return model
+
+
+def _few(names: Any) -> str:
+    names = sorted(map(str, names))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

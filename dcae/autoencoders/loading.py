@@ -20,7 +20,6 @@ from dcae.benchmark.entries import (
     AutoencoderFields,
     DCAEEntry,
     DiffusersEntry,
-    Pretrained,
     PythonEntry,
     SpaceToChannelEntry,
 )
@@ -127,22 +126,16 @@ def _build_diffusers(entry: DiffusersEntry, weights: Path | None, device: torch.
     if weights is None and entry.config is not None:
         return from_diffusers.from_config(entry, seed)
     if weights is None:
-        try:
-            autoencoder = from_diffusers.from_pretrained(entry, entry.pretrained, random_weights=device.type == "meta")
-        except OSError as error:
-            raise WeightsError(f"autoencoder {entry.name}: pretrained {entry.pretrained.id}: {error}") from error
-        stored, place = dict(autoencoder.model.config), entry.pretrained.id
+        return from_diffusers.from_pretrained(entry, shapes_only=device.type == "meta")
+    if entry.config is None:
+        autoencoder = from_diffusers.from_folder(entry, Path(weights))
     else:
-        stored, place = folder.read_config(weights), Path(weights) / folder.CONFIG
-        if stored.get("_class_name") != entry.class_name:
-            raise WeightsError(f"{place}: _class_name is {stored.get('_class_name')!r}, expected {entry.class_name!r}")
-        if entry.config is None:
-            saved = Pretrained(id=str(weights))
-            autoencoder = from_diffusers.from_pretrained(entry, saved, random_weights=True)
-        else:
-            autoencoder = from_diffusers.from_config(entry, seed)
-        folder.read_weights(weights, autoencoder.model)
-    if entry.latent_scale is None:
+        autoencoder = from_diffusers.from_config(entry, seed)
+    stored, place = folder.read_config(weights), Path(weights) / folder.CONFIG
+    if stored.get("_class_name") != entry.class_name:
+        raise WeightsError(f"{place}: _class_name is {stored.get('_class_name')!r}, expected {entry.class_name!r}")
+    folder.read_weights(weights, autoencoder.model)
+    if autoencoder.latent_scale is None:
         folder.take_latent_statistics(autoencoder, stored, place)
     return autoencoder
 

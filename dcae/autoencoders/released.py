@@ -28,7 +28,7 @@ def read_released(entry: DCAEEntry, autoencoder: DCAE) -> None:
         WeightsError: no such weights, or they are not the entry's; names the file and what differs.
         ConfigError: the latent scale is not known from anywhere.
     """
-    path = find(f"autoencoder {entry.name}", entry.pretrained)
+    path = autoencoder.released_file = find(f"autoencoder {entry.name}", entry.pretrained)
     shapes = folder.read_shapes(path)
     original = is_original(shapes)
     if original is None:

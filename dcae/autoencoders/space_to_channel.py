@@ -22,6 +22,7 @@ class SpaceToChannel(Autoencoder):
         self.autoencoder = autoencoder
         self.factor = factor
         self.latent_posterior = getattr(autoencoder, "latent_posterior", "mode")
+        self.released_file = getattr(autoencoder, "released_file", None)
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
         return F.pixel_unshuffle(self.autoencoder.encode(images), self.factor)  # [B, c, H/f, W/f]

@@ -55,6 +55,7 @@ class Tiled(Autoencoder):
                 raise ValueError(f"tiling: {name} is {size}, but must be a multiple of the spatial compression {f}")
         self.autoencoder = autoencoder
         self.latent_posterior = getattr(autoencoder, "latent_posterior", "mode")
+        self.released_file = getattr(autoencoder, "released_file", None)
         self.tile, self.overlap = tiling.tile // f, tiling.overlap // f  # in latents
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]

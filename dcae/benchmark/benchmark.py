@@ -21,7 +21,7 @@ class PublishedTwin(Settings):
 
 
 class ReconstructionPlan(Settings):
-    """Every autoencoder is measured on every data set at every resolution named here."""
+    """Every autoencoder is measured on every data set at every resolution named here, of those that it takes."""
 
     protocol: str
     further_protocols: list[str] = Field([], description="measured in the same pass, beside the main protocol")
@@ -244,7 +244,13 @@ class Benchmark:
             for dataset, resolutions in plan.datasets.items()
             for resolution in resolutions
             for name in names
+            if resolution in (self.autoencoder(name).resolutions or [resolution])
         ]
+        for name in set(names) - {cell.autoencoder for cell in cells}:
+            sides = self.autoencoder(name).resolutions
+            raise error_in(
+                self, "reconstruction.datasets", f"{name} takes {sides} px alone, which no data set here has"
+            )
         for cell in cells:
             if not self.autoencoder(cell.autoencoder).padding:
                 check_divides(self, cell.autoencoder, cell.resolution, "reconstruction.datasets." + cell.dataset)

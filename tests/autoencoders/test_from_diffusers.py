@@ -65,7 +65,10 @@ def test_pretrained_folder_gives_weights_and_scale(tmp_path):
     autoencoder = load(entry)
     images = torch.rand(1, 3, 16, 16)
     assert autoencoder.latent_scale == 0.9
-    assert load({**entry, "latent_scale": 0.5}).latent_scale == 0.5
+    with pytest.raises(WeightsError, match=r"scaling_factor is 0.9, but latent_scale of autoencoder unnamed is 0.5"):
+        load({**entry, "latent_scale": 0.5})
+    only_entry = {**entry, "latent_scale": 0.5, "conventions": {"latent_statistics": "entry"}}
+    assert load(only_entry).latent_scale == 0.5
     assert torch.equal(autoencoder.encode(images), theirs.encode(images).latent_dist.mode())
     assert all(parameter.is_meta for parameter in load(entry, device="meta").parameters())
 

@@ -48,6 +48,8 @@ def describe(
     else:
         description |= found.decisive()
     description |= {"source": found.source, "licence": found.licence}
+    if kind == "autoencoders":
+        description |= {"gated": found.gated, "restriction": found.restriction}
     if as_json:
         print(json.dumps(description, indent=1))
         return

@@ -130,7 +130,7 @@ def evaluate(
         provenance=provenance(
             config_digest=config_digest,
             code_digest=code_of("evaluate", benchmark, [dataset], autoencoder),
-            inputs=input_hashes(weights, reference),
+            inputs=input_hashes(weights, getattr(model, "released_file", None), reference),
             seed=benchmark.seed,
             started=started,
         ),

@@ -84,8 +84,17 @@ def read_records(benchmark: Benchmark, results: Path) -> list[Record]:
 
 
 def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path("results")) -> None:
-    """Write Tables 1 to 5 from the records that are there, the published numbers beside them. Trains nothing."""
-    from evaluation import build_tables, check_controls, write_tables
+    """Write Tables 1 to 5 from the records that are there, the published numbers beside them. Trains nothing.
+
+    A benchmark of released autoencoders also gets the table of what others have published about them.
+    """
+    from evaluation import (
+        build_published_elsewhere,
+        build_tables,
+        check_controls,
+        has_published_elsewhere,
+        write_tables,
+    )  # fmt: skip
 
     benchmark = Benchmark.load(benchmark_file)
     records = read_records(benchmark, results)
@@ -93,6 +102,8 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
         print(check)
     planned = [context for _, context in planned_cells(benchmark)]
     built = build_tables(records, benchmark.name, planned=planned)
+    if has_published_elsewhere(benchmark.all_autoencoders):
+        built["published_elsewhere"] = build_published_elsewhere(benchmark.all_autoencoders)
     written = write_tables(built, results / benchmark.name / "tables")
     print(f"{len(records)} records: {', '.join(str(path) for path in written)}")
 

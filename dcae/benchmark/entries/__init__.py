@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 from dcae.benchmark.entries.autoencoders import (
     AutoencoderEntry,
     AutoencoderFields,
+    Conventions,
     DCAEEntry,
     DCAEStages,
     DiffusersEntry,
@@ -65,6 +66,7 @@ __all__ = [
     "AutoencoderEntry",
     "AutoencoderFields",
     "AutoencoderRecipe",
+    "Conventions",
     "DCAEEntry",
     "DCAEStages",
     "DatasetEntry",

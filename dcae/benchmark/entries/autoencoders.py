@@ -42,6 +42,11 @@ class AutoencoderFields(Entry):
     latent_channels: PositiveInt
     latent_scale: float | list[float] | None = None
     latent_shift: float | list[float] | None = None
+    resolutions: list[PositiveInt] | None = Field(
+        None, description="the only sides of images, in pixels, that it takes; default: every multiple of f"
+    )
+    gated: bool = Field(False, description="the hub gives the weights only to those who accept their licence there")
+    restriction: str | None = Field(None, description="what the licence of the weights forbids, or to whom")
     tiling: Tiling | None = None
     padding: Literal["reflect", "replicate"] | None = Field(
         None, description="how images whose sides are no multiples of f are enlarged before encoding; default: an error"
@@ -55,6 +60,13 @@ class AutoencoderFields(Entry):
             raise ValueError("start_from is given but recipe is not: there is no training to start")
         return self
 
+    @model_validator(mode="after")
+    def _resolutions_are_multiples(self):
+        wrong = [side for side in self.resolutions or [] if side % self.spatial_compression]
+        if wrong:
+            raise ValueError(f"resolutions {wrong} are no multiples of spatial_compression {self.spatial_compression}")
+        return self
+
 
 class Pretrained(Settings):
     """Released weights, safetensors only: a hub id, a folder or a file; of a DC-AE in the original layout, too."""
@@ -63,7 +75,7 @@ class Pretrained(Settings):
     revision: str | None = None
     subfolder: str | None = None
     file: str | None = Field(None, description="file name, where a folder of DC-AE weights holds several")
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the file of DC-AE weights")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the file")
 
 
 Posterior = Literal["mode", "sample", "moments"]
@@ -122,6 +134,28 @@ class DCAEEntry(AutoencoderFields):
         return self
 
 
+class Conventions(Settings):
+    """In what a class of diffusers differs from the contract of this project's autoencoders.
+
+    ``latent_statistics``: where the numbers that normalise latents stand. ``config``: in the ``config.json`` of the
+    release, which the entry must agree with; ``entry``: in the entry alone, none if it gives none; ``batch-norm``: in
+    the weights, as running statistics of a BatchNorm ``bn`` that no encoder or decoder runs (FLUX.2).
+    """
+
+    image_range: tuple[float, float] = Field((-1.0, 1.0), description="of images that the class takes and returns")
+    video: bool = Field(False, description="it takes videos [B, 3, T, H, W]; an image is a video of one frame")
+    latent_patch_size: PositiveInt = Field(
+        1, description="side of the squares of its latents whose values become channels; counted in f and c"
+    )
+    latent_statistics: Literal["config", "entry", "batch-norm"] = "config"
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self):
+        if not self.image_range[0] < self.image_range[1]:
+            raise ValueError(f"image_range: expected the lowest and the highest value, got {list(self.image_range)}")
+        return self
+
+
 class DiffusersEntry(AutoencoderFields):
     """An autoencoder class of the diffusers library: ``config`` to train it, ``pretrained`` to load it."""
 
@@ -129,6 +163,10 @@ class DiffusersEntry(AutoencoderFields):
     class_name: str = Field(alias="class", description="for example AutoencoderKL")
     config: dict[str, Any] | None = None
     pretrained: Pretrained | None = None
+    latent_std: list[float] | None = Field(
+        None, description="per channel, as latents_std: latent_scale is 1/latent_std"
+    )
+    conventions: Conventions | None = Field(None, description="default: those of AutoencoderKL")
     posterior: Posterior = Field("mode", description=POSTERIOR)
     initialisation: Literal["library", "he-normal"] = Field(
         "library",
@@ -139,9 +177,25 @@ class DiffusersEntry(AutoencoderFields):
     def _config_or_pretrained(self):
         if (self.config is None) == (self.pretrained is None):
             raise ValueError("give exactly one of config (to train) and pretrained (to load)")
-        if self.pretrained and (self.pretrained.file or self.pretrained.sha256):
-            raise ValueError("pretrained.file and pretrained.sha256 are for entries of kind dc-ae")
+        if self.pretrained and self.pretrained.file:
+            raise ValueError("pretrained.file is for entries of kind dc-ae; diffusers gives files names of its own")
         return self
+
+    @model_validator(mode="after")
+    def _one_scale(self):
+        if self.latent_std and self.latent_scale is not None:
+            raise ValueError("latent_scale and latent_std say the same thing: give one of them")
+        for name in ("latent_std", "latent_scale", "latent_shift"):
+            value = getattr(self, name)
+            if isinstance(value, list) and len(value) != self.latent_channels:
+                raise ValueError(f"{name} has {len(value)} numbers, latent_channels is {self.latent_channels}")
+        if self._statistics == "batch-norm" and (self.latent_std, self.latent_scale, self.latent_shift) != (None,) * 3:
+            raise ValueError("latent_statistics is batch-norm: the weights give scale and shift, not the entry")
+        return self
+
+    @property
+    def _statistics(self) -> str:
+        return (self.conventions or Conventions()).latent_statistics
 
 
 class PythonEntry(AutoencoderFields):

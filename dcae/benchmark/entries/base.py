@@ -18,7 +18,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 EVERYTHING = "*"
-DESCRIPTIVE = frozenset({"name", "description", "paper_name", "source", "licence", "extends", "choices"})
+DESCRIPTIVE = frozenset(
+    {"name", "description", "paper_name", "source", "licence", "extends", "choices", "gated", "restriction"}
+)
 
 
 class Entry(BaseModel):
