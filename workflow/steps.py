@@ -18,7 +18,9 @@ MODULES = {
     "reference": ("evaluation.reference", "dcae.data.loading"),
     "evaluate": ("evaluation.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
     "generate": ("evaluation.generation", "dcae.autoencoders.loading", "dcae.data.loading", "dcae.diffusion.loading"),
-    "profile": ("evaluation.efficiency", "dcae.diffusion.building"),
+    "profile": ("evaluation.efficiency.denoiser", "dcae.diffusion.building"),
+    "profile_autoencoder": ("evaluation.efficiency.autoencoder", "dcae.autoencoders.loading"),
+    "profile_end_to_end": ("evaluation.efficiency.end_to_end", "dcae.autoencoders.loading", "dcae.diffusion.building"),
     "tables": ("evaluation.tables.paper", "workflow.commands.presenting"),
     "figures": ("evaluation.figures.drawing", "workflow.commands.presenting"),
 }

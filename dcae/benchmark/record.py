@@ -23,7 +23,11 @@ Number = Annotated[float, PlainSerializer(_json_number, when_used="json")]
 
 
 class Value(BaseModel):
-    """A measured number, from how many samples it came, and its standard error where one can be had."""
+    """A measured number, from how many samples it came, and its standard error where one can be had.
+
+    ``repeats``: the number as each repeat of the measurement has it, where it was repeated; ``extrapolated``: computed
+    from smaller measurements.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,6 +36,13 @@ class Value(BaseModel):
     standard_error: Number | None = None
     unit: str = ""
     random_features: bool = False
+    repeats: list[Number] = []
+    extrapolated: bool = False
+
+    @property
+    def spread(self) -> float:
+        """How far repeats of the measurement lie apart, as a share of the value; 0 if it was measured once."""
+        return (max(self.repeats) - min(self.repeats)) / self.value if len(self.repeats) > 1 and self.value else 0.0
 
 
 class Provenance(BaseModel):
@@ -55,7 +66,11 @@ class Provenance(BaseModel):
 
 
 class Record(BaseModel):
-    """One cell's result. ``number_class``: re-evaluated = released weights, reproduced = trained here."""
+    """One cell's result. ``number_class``: re-evaluated = released weights, reproduced = trained here.
+
+    ``missing``: for a value that could not be had, why; ``conditions``: what a speed was measured under, such as batch
+    sizes, clocks and temperature; ``remarks``: what a reader has to know about a value.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,6 +83,9 @@ class Record(BaseModel):
     protocol_fingerprint: str
     device: dict[str, Any]
     provenance: Provenance
+    missing: dict[str, str] = {}
+    conditions: dict[str, Any] = {}
+    remarks: list[str] = []
 
     def write(self, path: Path) -> None:
         """Write the record so that a reader never sees half of it."""
