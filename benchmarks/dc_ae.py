@@ -22,24 +22,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import (
-    DTYPES,
-    best_time,
-    in_a_new_process,
-    matrix_product_rate,
-    peak_memory,
-    restart_peak_memory,
-)
+from benchmarks.timing import in_a_new_process, peak_memory, restart_peak_memory
 from dcae.autoencoders import load, save
 from dcae.training.freezing import freeze_all_but
 from evaluation.cost import bytes_kept_for_backward, count_macs
+from evaluation.efficiency.autoencoder import PAPERS_PHASES
+from evaluation.efficiency.timing import DTYPES, best_time, matrix_product_rate
 
 Implementation = Literal["own", "diffusers"]
 Work = Literal["forward", "training"]
 
 ENTRY = "dc-ae-f32c32"
 ENTRY_OF_PHASES = "dc-ae-f64c128"
-PAPERS_RATIO = 153.98 / 67.81  # GB of full training and of phase 2, at 1024 px (section 3.2)
+PAPERS_RATIO = PAPERS_PHASES["all"] / PAPERS_PHASES["middle"]
 TURNS = 2
 SECONDS_PER_TURN = 12
 GIVE_MEMORY_BACK = {"MALLOC_MMAP_THRESHOLD_": "1000000"}  # man 3 mallopt
@@ -125,7 +120,7 @@ def measure(implementation: Implementation, work: Work, setting: Setting, folder
     step = make(implementation, autoencoder, setting)
     restart_peak_memory(setting.device)
     outputs = step()
-    fastest = best_time(step, setting.device, seconds)
+    fastest = best_time(step, torch.device(setting.device), seconds)
     kept = None if outputs is None else outputs.float().cpu().clone()  # made in inference mode, not sent as such
     return Measurement(fastest, peak_memory(setting.device), kept)
 
@@ -170,7 +165,7 @@ def same_outputs(own: Tensor, theirs: Tensor, setting: Setting) -> bool:
 def share_of_matrix_product(setting: Setting, seconds: dict[Implementation, float]) -> None:
     """Print the rate of each implementation's arithmetic beside that of a large matrix product."""
     macs = setting.batch_size * macs_per_image(setting.resolution)
-    rate = in_a_new_process(matrix_product_rate, setting.device, setting.precision)
+    rate = in_a_new_process(matrix_product_rate, torch.device(setting.device), setting.precision)
     shares = ", ".join(f"{name} {macs / each / rate:.0%}" for name, each in seconds.items())
     print(f"         of a matrix product's {rate / 1e9:.0f} GMAC/s: {shares} (every convolution counted in full)")
 

@@ -16,12 +16,13 @@ import torch
 from timm.layers import Attention, Mlp, PatchEmbed
 from torch import Tensor, nn
 
-from benchmarks.timing import DTYPES, best_time, in_a_new_process, matrix_product_rate, peak_memory, restart_peak_memory
+from benchmarks.timing import in_a_new_process, peak_memory, restart_peak_memory
 from dcae.benchmark import Config
 from dcae.diffusion import LatentDataset, build_denoiser, encode_dataset
 from dcae.diffusion.embeddings import LabelEmbedding, TimestepEmbedding, position_table, unpatchify
 from dcae.training.denoiser import read_samples
 from evaluation.cost import count_macs
+from evaluation.efficiency.timing import DTYPES, best_time, matrix_product_rate
 
 CLASSES = 1000
 TURNS = 3
@@ -142,7 +143,7 @@ def images_per_second(
     restart_peak_memory(device)
     for _ in range(2):
         step()
-    return batch_size / best_time(step, device, SECONDS_PER_TURN), peak_memory(device)
+    return batch_size / best_time(step, torch.device(device), SECONDS_PER_TURN), peak_memory(device)
 
 
 def in_turns(measurements: dict[str, tuple]) -> dict[str, float]:
@@ -222,7 +223,9 @@ def loader_images_per_second() -> float:
     with tempfile.TemporaryDirectory() as folder:
         encode_dataset(_Identity(), _Noise(), folder, {"benchmark": "noise"})
         latents = LatentDataset(folder)
-        return 256 / best_time(lambda: read_samples(latents, range(256), CLASSES, recipe, 0), "cpu", SECONDS_PER_TURN)
+        return 256 / best_time(
+            lambda: read_samples(latents, range(256), CLASSES, recipe, 0), torch.device("cpu"), SECONDS_PER_TURN
+        )
 
 
 def loader_against_denoiser(denoiser_rate: float) -> bool:
@@ -240,7 +243,7 @@ def loader_against_denoiser(denoiser_rate: float) -> bool:
 def utilisation() -> bool:
     """Print how much of a matrix product's rate the compiled models reach on a GPU in bf16; false if too little."""
     kept = True
-    product = in_a_new_process(matrix_product_rate, "cuda", "bf16")
+    product = in_a_new_process(matrix_product_rate, torch.device("cuda"), "bf16")
     for name, papers in PAPERS_RATES.items():
         with torch.device("meta"):
             macs = count_macs(own(name, 32, 16, 1), *inputs(32, 16, 1, "meta"))

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from workflow.commands import describing, exporting, measuring, presenting, training
+from workflow.commands import describing, exporting, measuring, presenting, profiling, training
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 train = typer.Typer(no_args_is_help=True, help="Train an autoencoder's phase or a diffusion model.")
@@ -21,7 +21,7 @@ app.command()(training.captions)
 app.command()(measuring.reference)
 app.command()(measuring.evaluate)
 app.command()(measuring.generate)
-app.command()(measuring.profile)
+app.command()(profiling.profile)
 app.command()(presenting.tables)
 app.command()(presenting.figures)
 app.command()(exporting.export)

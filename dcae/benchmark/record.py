@@ -27,6 +27,8 @@ class Value(BaseModel):
 
     ``leave_group_out``: of distances between sets, the value without the images i with i mod G = g, for g = 0 … G - 1.
     Two values over the same images are compared by these (delete-a-group jackknife).
+    ``repeats``: the number as each repeat of the measurement has it, where it was repeated; ``extrapolated``: computed
+    from smaller measurements.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +39,13 @@ class Value(BaseModel):
     unit: str = ""
     random_features: bool = False
     leave_group_out: list[Number] | None = None
+    repeats: list[Number] = []
+    extrapolated: bool = False
+
+    @property
+    def spread(self) -> float:
+        """How far repeats of the measurement lie apart, as a share of the value; 0 if it was measured once."""
+        return (max(self.repeats) - min(self.repeats)) / self.value if len(self.repeats) > 1 and self.value else 0.0
 
 
 class Measured(BaseModel):
@@ -73,8 +82,10 @@ class Provenance(BaseModel):
 class Record(BaseModel):
     """One cell's result. ``number_class``: re-evaluated = released weights, reproduced = trained here.
 
-    ``values`` are those of ``protocol``. What other protocols gave in the same pass stands under their names in
-    ``further``, so that no value is taken for one of another protocol.
+    ``values`` are those of ``protocol``; ``excluded``: for a value that could not be had, why. What other protocols
+    gave in the same pass stands under their names in ``further``, so that no value is taken for one of another protocol.
+    ``conditions``: what a speed was measured under, such as batch sizes, clocks and temperature; ``remarks``: what a
+    reader has to know about a value.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -90,6 +101,8 @@ class Record(BaseModel):
     further: dict[str, Measured] = {}
     device: dict[str, Any]
     provenance: Provenance
+    conditions: dict[str, Any] = {}
+    remarks: list[str] = []
 
     def write(self, path: Path) -> None:
         """Write the record so that a reader never sees half of it."""

@@ -154,7 +154,7 @@ def test_fingerprint_changes_with_the_content_of_a_weight_file(protocol, monkeyp
     assert len(set(found)) == 4
 
 
-@pytest.mark.parametrize("name", ["demo-efficiency", "paper-efficiency"])
+@pytest.mark.parametrize("name", ["demo-efficiency", "paper", "modern", "end-to-end", "autoencoders", "paper-cpu"])
 def test_efficiency_protocols_have_a_fingerprint(name):
     entry = Config().entry("protocols", name)
     assert fingerprint(entry) != fingerprint(entry.model_copy(update={"training_batch_size": 3}))

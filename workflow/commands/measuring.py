@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dcae reference``, ``evaluate``, ``generate`` and ``profile``: what writes records."""
+"""``dcae reference``, ``evaluate`` and ``generate``: what writes records of quality."""
 
 from __future__ import annotations
 
@@ -268,50 +268,6 @@ def generate(
             config_digest=identity["config"],
             code_digest=identity["code"],
             inputs=inputs | input_hashes(reference),
-            seed=benchmark.seed,
-            started=started,
-        ),
-    ).write(record)
-
-
-def profile(
-    benchmark_file: options.BenchmarkFile,
-    diffusion: options.DiffusionName,
-    patch_size: options.PatchSize,
-    autoencoder: options.AutoencoderName,
-    dataset: options.DatasetName,
-    resolution: options.Resolution,
-    record: options.RecordFile,
-) -> None:
-    """Speed, memory, parameters and GMACs of a diffusion model at an autoencoder's latent shape."""
-    started = time.monotonic()
-    from evaluation import fingerprint, profile_denoiser
-
-    benchmark = Benchmark.load(benchmark_file)
-    cell = GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size)
-    protocol = benchmark.protocol("efficiency")
-    model = benchmark.autoencoder(autoencoder)
-    device = options.device()
-    values = profile_denoiser(
-        benchmark.diffusion(diffusion),
-        latent_channels=model.latent_channels,
-        latent_size=resolution // model.spatial_compression,
-        patch_size=patch_size,
-        protocol=protocol,
-        device=device,
-    )
-    Record(
-        kind="efficiency",
-        number_class="reproduced",
-        cell=vars(cell),
-        values=values,
-        protocol=_described(protocol),
-        protocol_fingerprint=fingerprint(protocol),
-        device=device_description(device),
-        provenance=provenance(
-            config_digest=digests.efficiency_digest(benchmark, cell),
-            code_digest=code_of("profile", benchmark, diffusion=diffusion),
-            inputs={},
             seed=benchmark.seed,
             started=started,
         ),

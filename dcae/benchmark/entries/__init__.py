@@ -48,6 +48,7 @@ from dcae.benchmark.entries.recipes import (
     RecipeEntry,
     TrainingFields,
 )
+from dcae.benchmark.entries.suites import SuiteEntry
 
 ADAPTERS: dict[str, TypeAdapter] = {
     "autoencoders": TypeAdapter(AutoencoderEntry),
@@ -55,6 +56,7 @@ ADAPTERS: dict[str, TypeAdapter] = {
     "datasets": TypeAdapter(DatasetEntry),
     "recipes": TypeAdapter(RecipeEntry),
     "protocols": TypeAdapter(ProtocolEntry),
+    "suites": TypeAdapter(SuiteEntry),
 }
 """Folder under ``config/`` to the type of the entries in it."""
 
@@ -100,6 +102,7 @@ __all__ = [
     "Settings",
     "SpaceToChannelEntry",
     "StartFrom",
+    "SuiteEntry",
     "TextEncoder",
     "Tiling",
     "TrainingFields",

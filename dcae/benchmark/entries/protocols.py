@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from dcae.benchmark.entries.autoencoders import Tiling
 from dcae.benchmark.entries.base import Entry
 from dcae.benchmark.entries.networks import NetworkWeights
 
@@ -47,18 +48,73 @@ class Protocol(Entry):
         return any(network.random for network in self.networks)
 
 
+Backend = Literal["eager", "compile", "onnxruntime", "tensorrt"]
+BatchSize = PositiveInt | Literal["largest"] | dict[str, dict[PositiveInt, PositiveInt]]
+
+
 class EfficiencyProtocol(Entry):
-    """How speed and memory are measured (evaluation.md section 8.1)."""
+    """How speed and memory are measured (evaluation.md section 8.1).
+
+    A batch size is a number, ``largest`` (as many images as fit into memory), or a table: the paper's name of a
+    diffusion model, the side of its square of tokens, and the batch size for these.
+    """
 
     kind: Literal["efficiency"]
+    measures: Literal["denoiser", "end-to-end", "autoencoder"] = Field(
+        "denoiser", description="denoiser: one conditional pass; end-to-end: all steps, guidance and the autoencoder"
+    )
     precision: Literal["fp32", "bf16", "fp16"]
-    training_batch_size: PositiveInt
-    inference_batch_size: PositiveInt
+    training_backend: Literal["eager", "compile"] = "eager"
+    inference_backend: Backend = "eager"
+    training_batch_size: BatchSize | None = None
+    inference_batch_size: BatchSize | None = None
+    largest_batch_size: PositiveInt = Field(4096, description="that largest stands for at most")
     latency_batch_size: PositiveInt = 2
-    memory_batch_size: PositiveInt
+    memory_batch_size: PositiveInt | None = None
+    memory_measured_at: tuple[PositiveInt, PositiveInt] | None = Field(
+        None, description="measure memory at these two batch sizes and extrapolate from there"
+    )
     activation_checkpointing: bool = False
-    warmup_steps: PositiveInt
+    autoencoder_pixels: PositiveInt = Field(
+        2**22, description="autoencoders get batches of so many pixels, of one image at least"
+    )
+    tiling: Tiling | None = Field(None, description="of autoencoders, at resolutions that do not fit without")
+    phase_batch_size: PositiveInt = Field(1, description="where phases of an autoencoder's training are compared")
+    warmup_steps: PositiveInt = Field(description="at least, if they fit into warmup_seconds")
+    warmup_seconds: PositiveFloat = Field(5, description="at most, but for two steps")
     seconds: PositiveFloat = Field(description="measuring time per figure; the median over the steps counts")
+    repeats: PositiveInt = Field(3, description="parts of the measuring time whose medians have to agree")
+
+    def batch_size(self, work: Literal["training", "inference"], model: str, side: int) -> int | Literal["largest"]:
+        """The batch size for a diffusion model, by its name in the paper, on side x side tokens.
+
+        Raises:
+            ValueError: the table has none for it.
+        """
+        size = getattr(self, f"{work}_batch_size")
+        if not isinstance(size, dict):
+            return size
+        if side not in size.get(model, {}):
+            raise ValueError(
+                f"protocol {self.name}: {work}_batch_size has none for {model} on {side} x {side} tokens: add it"
+            )
+        return size[model][side]
+
+    @model_validator(mode="after")
+    def _batch_sizes_are_given(self):
+        for field in ("training_batch_size", "inference_batch_size", "memory_batch_size"):
+            size = getattr(self, field)
+            if size is None and self.measures != "autoencoder":
+                raise ValueError(f"{field} is missing: only a protocol that measures an autoencoder needs none")
+            if not isinstance(size, int) and self.measures == "end-to-end":
+                raise ValueError(f"{field} is {size!r}, but end-to-end needs a number")
+        return self
+
+    @model_validator(mode="after")
+    def _memory_is_measured_at_two_smaller_sizes(self):
+        if self.memory_measured_at and not self.memory_measured_at[0] < self.memory_measured_at[1]:
+            raise ValueError(f"memory_measured_at needs two sizes, the smaller first, got {self.memory_measured_at}")
+        return self
 
 
 ProtocolEntry = Annotated[Protocol | EfficiencyProtocol, Field(discriminator="kind")]

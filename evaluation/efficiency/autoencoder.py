@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speed, memory and size of an autoencoder, encoding and decoding; and what its phases of training need (section 3.2).
+
+The denoiser's numbers leave the autoencoder out: encoding an image of 512 px with DC-AE-f32 costs as many
+multiply-accumulates as eight passes of DiT-XL on its latents, and decoding as many as eleven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dcae.autoencoders import load
+from dcae.autoencoders.tiling import Tiled
+from dcae.benchmark.config import Config
+from dcae.benchmark.entries import AutoencoderFields, EfficiencyProtocol
+from dcae.benchmark.record import Value
+from dcae.training.freezing import freeze_all_but
+from dcae.weights import WeightsError
+from evaluation.description import describe_autoencoder
+from evaluation.efficiency.backends import ready
+from evaluation.efficiency.denoiser import Training, autocast
+from evaluation.efficiency.memory import (
+    NotEnoughMemory,
+    memory_values,
+    or_not_enough_memory,
+    peak_of,
+    training_peaks,
+)
+from evaluation.efficiency.profile import Profile
+from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
+
+PAPERS_PHASES = {"all": 153.98, "middle": 67.81}  # GB of full training and of phase 2 at 1024 px (section 3.2)
+CODERS = ("encode", "decode")
+
+
+class Coder(nn.Module):
+    """One half of an autoencoder, ``encode`` or ``decode``, as a module."""
+
+    def __init__(self, autoencoder: nn.Module, method: str):
+        super().__init__()
+        self.autoencoder, self.method = autoencoder, method
+
+    def forward(self, values: Tensor) -> Tensor:
+        return getattr(self.autoencoder, self.method)(values)
+
+
+def shapes_only(entry: AutoencoderFields, architecture: dict[str, Any] | None = None) -> AutoencoderFields:
+    """The entry without its released weights.
+
+    Args:
+        entry: of any kind.
+        architecture: ``config`` of an entry that has none but released weights.
+
+    Raises:
+        WeightsError: there is neither.
+    """
+    if getattr(entry, "pretrained", None) is None:
+        return entry
+    config = {"config": architecture} if architecture else {}
+    if entry.kind == "diffusers" and not (architecture or entry.config):
+        raise WeightsError(f"autoencoder {entry.name} is known by its released weights only: give its architecture")
+    return entry.model_copy(update={"pretrained": None, **config})
+
+
+def batch_size_for(resolution: int, protocol: EfficiencyProtocol) -> int:
+    """Images of so many pixels in a batch."""
+    return max(1, protocol.autoencoder_pixels // resolution**2)
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Of parameters and buffers."""
+    return sum(each.nbytes for each in (*module.parameters(), *module.buffers()))
+
+
+def random_input(method: str, entry: AutoencoderFields, resolution: int, batch_size: int, **like: Any) -> Tensor:
+    """Images in [-1, 1] or latents of unit variance."""
+    if method == "encode":
+        return torch.rand(batch_size, 3, resolution, resolution, **like) * 2 - 1
+    side = resolution // entry.spatial_compression
+    return torch.randn(batch_size, entry.latent_channels, side, side, **like)
+
+
+def profile_autoencoder(
+    entry: AutoencoderFields,
+    resolution: int,
+    protocol: EfficiencyProtocol,
+    device: str | torch.device = "cpu",
+    config: Config | None = None,
+) -> Profile:
+    """Measure an autoencoder's two halves on random images and latents, weights in the protocol's precision.
+
+    Args:
+        entry: with random weights if it names no released ones (``shapes_only``).
+        resolution: side of the images in pixels.
+        protocol: precision, backend, pixels in a batch, tiling and measuring time.
+        device: ``cpu`` or ``cuda``.
+        config: where an entry that this one is built on is looked up.
+
+    Returns:
+        ``parameters``, ``encoder_parameters``, ``decoder_parameters``; and with the prefixes ``encode_`` and
+        ``decode_``: ``gmacs`` (per image), ``images_per_second``, ``latency_ms`` (one image), ``utilisation``, and
+        ``peak_memory_gb`` and ``…_gib`` at the batch size of the throughput. What does not fit is measured in tiles if the protocol has ``tiling``, which the
+        remarks say.
+
+    Raises:
+        BackendError: a backend is not installed, or has not got the precision.
+        ConfigError: the entry's compression does not divide the resolution.
+    """
+    device = torch.device(device)
+    described = describe_autoencoder(entry, resolution, config)
+    profile = Profile()
+    for name in ("parameters", "encoder_parameters", "decoder_parameters"):
+        profile.values[name] = Value(value=described[name], n=1)
+    for method in CODERS:
+        profile.values[f"{method}_gmacs"] = Value(value=described[f"{method}_gmacs"], n=1, unit="GMAC")
+    profile.begin(device, protocol)
+    autoencoder = load(entry, config=config, device=device).to(DTYPES[protocol.precision]).requires_grad_(False)
+    for method in CODERS:
+        _profile_coder(profile, autoencoder, method, entry, resolution, protocol, device)
+    return profile.end(device)
+
+
+def _profile_coder(
+    profile: Profile,
+    autoencoder: nn.Module,
+    method: str,
+    entry: AutoencoderFields,
+    resolution: int,
+    protocol: EfficiencyProtocol,
+    device: torch.device,
+) -> None:
+    like = {"device": device, "dtype": DTYPES[protocol.precision]}
+    size = batch_size_for(resolution, protocol)
+
+    def memory_with(model: nn.Module) -> dict[str, Value]:
+        values = random_input(method, entry, resolution, size, **like)
+
+        def make() -> Callable[[], Tensor]:
+            return torch.no_grad()(lambda: getattr(model, method)(values))
+
+        count = bytes_of(model) + values.nbytes + or_not_enough_memory(lambda: peak_of(make, device), device)
+        return memory_values(f"{method}_peak_memory", count)
+
+    def memory() -> dict[str, Value]:
+        nonlocal autoencoder
+        try:
+            return memory_with(autoencoder)
+        except NotEnoughMemory as error:
+            if not protocol.tiling or resolution <= protocol.tiling.tile:
+                raise
+            tile, overlap = protocol.tiling.tile, protocol.tiling.overlap
+            profile.remarks.append(f"{method}: in tiles of {tile} px that overlap by {overlap}; whole, it {error}")
+            autoencoder = Tiled(autoencoder, protocol.tiling)
+            return memory_with(autoencoder)
+
+    def call(batch_size: int) -> Callable[[], Tensor]:
+        values = random_input(method, entry, resolution, batch_size, **like)
+        return ready(protocol.inference_backend, Coder(autoencoder, method), [values])
+
+    def speed() -> dict[str, Value]:
+        profile.conditions[f"{method}_batch_size"] = size
+        return {f"{method}_images_per_second": throughput(time_of(call(size), device, protocol), size)}
+
+    def latency() -> dict[str, Value]:
+        return {f"{method}_latency_ms": milliseconds(time_of(call(1), device, protocol))}
+
+    profile.attempt((f"{method}_peak_memory_gb", f"{method}_peak_memory_gib"), memory, device)
+    profile.attempt(f"{method}_images_per_second", speed, device)
+    profile.attempt(f"{method}_latency_ms", latency, device)
+    profile.utilisation(f"{method}_images_per_second", profile.values[f"{method}_gmacs"].value)
+
+
+# --- phases of training ---------------------------------------------------------------------------------------------
+
+
+class PhaseTraining(Training):
+    """Reconstruction by what a phase trains: mean absolute error."""
+
+    def loss(self) -> Tensor:
+        with autocast(self.protocol, self.device):
+            reconstructions = self.module(*self.inputs)
+        return (reconstructions.float() - self.inputs[0]).abs().mean()
+
+
+def profile_phases(
+    entry: AutoencoderFields,
+    resolution: int,
+    protocol: EfficiencyProtocol,
+    device: str | torch.device = "cpu",
+    config: Config | None = None,
+) -> Profile:
+    """Peak memory of training all layers, and of training the middle ones alone as phase 2 does.
+
+    Both with the reconstruction loss alone; the paper states neither losses nor batch size of its 153.98 and 67.81 GB.
+
+    Args:
+        entry, resolution, device, config: as of ``profile_autoencoder``.
+        protocol: its precision, and the batch size of its phases.
+
+    Returns:
+        ``full_training_peak_gb``, ``middle_training_peak_gb`` (and ``…_gib``), and ``full_to_middle``, their ratio.
+    """
+    device = torch.device(device)
+    profile = Profile()
+    profile.conditions["phase_batch_size"] = protocol.phase_batch_size
+    names = {"all": "full_training_peak", "middle": "middle_training_peak"}
+
+    def peak(trains: str) -> dict[str, Value]:
+        images = random_input("encode", entry, resolution, protocol.phase_batch_size, device=device)
+        autoencoder = load(entry, config=config, device=device)
+        freeze_all_but(autoencoder, trains)
+        peaks = training_peaks(lambda: PhaseTraining(autoencoder, [images], protocol, compiled=False), device)
+        return memory_values(names[trains], bytes_of(autoencoder) + images.nbytes + peaks.all)
+
+    for trains, name in names.items():
+        profile.attempt((f"{name}_gb", f"{name}_gib"), lambda trains=trains: peak(trains), device)
+    full, middle = (profile.values.get(f"{name}_gb") for name in names.values())
+    if full and middle:
+        profile.values["full_to_middle"] = Value(value=full.value / middle.value, n=1)
+    return profile.end(device)

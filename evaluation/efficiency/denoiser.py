@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speed, memory and size of a diffusion model at the latent shape of an autoencoder (Tables 3, 4 and 5 of the paper).
+
+As the paper measures it: the denoiser alone, one conditional forward pass, random latents on the device; no guidance,
+no autoencoder, no text encoder, no data loading. Images per second are therefore denoiser passes per second; module
+``end_to_end`` measures what they leave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dcae.benchmark.entries import DiffusionEntry, EfficiencyProtocol
+from dcae.benchmark.record import Value
+from dcae.diffusion import Captions, build_denoiser
+from evaluation.cost import count_macs, count_parameters
+from evaluation.efficiency.backends import compile_blocks, ready
+from evaluation.efficiency.memory import (
+    SHARE_TO_FILL,
+    Line,
+    NotEnoughMemory,
+    Peaks,
+    free_memory,
+    memory_values,
+    or_not_enough_memory,
+    peak_of,
+    require,
+    training_line,
+    training_memory,
+    training_peaks,
+)
+from evaluation.efficiency.profile import Profile
+from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
+
+SIZES_FOR_A_LINE = (4, 8)  # batch sizes whose memory says what the largest one is
+MIDDLE_TIMESTEP = 500
+
+
+class OnTensors(nn.Module):
+    """A denoiser whose every input is a tensor, as exported models have them."""
+
+    def __init__(self, denoiser: nn.Module):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, latents: Tensor, timesteps: Tensor, *condition: Tensor) -> Tensor:
+        """Latents [B, c, h, w], timesteps [B], then labels [B] or captions [B, T, C] and their mask [B, T]."""
+        return self.denoiser(latents, timesteps, Captions(*condition) if len(condition) > 1 else condition[0])
+
+
+@dataclass(frozen=True)
+class DenoiserShape:
+    """A diffusion model at a latent shape [latent_channels, latent_size, latent_size]; ``classes`` of the data."""
+
+    entry: DiffusionEntry
+    latent_channels: int
+    latent_size: int
+    patch_size: int
+    classes: int = 1000
+
+    @property
+    def side(self) -> int:
+        """Of the square of tokens."""
+        return self.latent_size // self.patch_size
+
+    def build(self, device: torch.device, protocol: EfficiencyProtocol) -> OnTensors:
+        """With random weights of standard deviation 0.02, as the authors have them: DiT's own begin with outputs 0."""
+        with device:
+            denoiser = build_denoiser(self.entry, self.latent_channels, self.latent_size, self.patch_size, self.classes)
+        if device.type != "meta":
+            for parameter in denoiser.parameters():
+                if parameter.dim() > 1:
+                    nn.init.normal_(parameter, std=0.02)
+        denoiser.activation_checkpointing = protocol.activation_checkpointing
+        return OnTensors(denoiser)
+
+    def inputs(self, batch_size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+        """Random latents, a timestep, and labels or embedded captions."""
+        with device:
+            latents = torch.randn(batch_size, self.latent_channels, self.latent_size, self.latent_size, dtype=dtype)
+            timesteps = torch.full((batch_size,), MIDDLE_TIMESTEP)
+            if self.entry.conditioning != "caption":
+                return latents, timesteps, torch.zeros(batch_size, dtype=torch.long)
+            tokens, channels = self.entry.text_encoder.tokens, self.entry.caption_channels
+            mask = torch.ones(batch_size, tokens, dtype=torch.bool)
+            return latents, timesteps, torch.randn(batch_size, tokens, channels, dtype=dtype), mask
+
+
+# --- what is timed --------------------------------------------------------------------------------------------------
+
+
+class Training:
+    """Forward, backward and AdamW on one batch; float32 weights, the forward pass in the protocol's precision.
+
+    Optimises what requires a gradient; the loss is the mean square of the outputs, which nothing has to be read for.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Sequence[Tensor], protocol: EfficiencyProtocol, compiled: bool):
+        self.module, self.inputs, self.protocol = module, inputs, protocol
+        self.device = inputs[0].device
+        if compiled:
+            compile_blocks(module)
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        fused = compiled and self.device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=fused or None)
+
+    def loss(self) -> Tensor:
+        """Of a forward pass, a scalar."""
+        with autocast(self.protocol, self.device):
+            outputs = self.module(*self.inputs)
+        return outputs.float().square().mean()
+
+    def forward_backward(self) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        self.loss().backward()
+
+    def update(self) -> None:
+        self.optimiser.step()
+
+    def __call__(self) -> None:
+        self.forward_backward()
+        self.update()
+
+
+def autocast(protocol: EfficiencyProtocol, device: torch.device) -> AbstractContextManager:
+    """The protocol's precision for a forward pass with float32 weights."""
+    if protocol.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, DTYPES[protocol.precision])
+
+
+def for_inference(shape: DenoiserShape, protocol: EfficiencyProtocol, device: torch.device) -> OnTensors:
+    """The denoiser in evaluation mode, its weights in the protocol's precision themselves."""
+    return shape.build(device, protocol).to(DTYPES[protocol.precision]).eval().requires_grad_(False)
+
+
+def inference_inputs(
+    shape: DenoiserShape, batch_size: int, protocol: EfficiencyProtocol, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Inputs in the protocol's precision."""
+    return shape.inputs(batch_size, device, DTYPES[protocol.precision])
+
+
+# --- memory and batch sizes -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Needs:
+    """How much memory a denoiser needs at a batch size."""
+
+    shape: DenoiserShape
+    protocol: EfficiencyProtocol
+    device: torch.device
+
+    def training(self, batch_size: int) -> Peaks:
+        """Of eager training, which a compiled one does not exceed."""
+
+        def make() -> Training:
+            module = self.shape.build(self.device, self.protocol)
+            return Training(module, self.shape.inputs(batch_size, self.device), self.protocol, compiled=False)
+
+        return training_peaks(make, self.device)
+
+    def inference(self, batch_size: int) -> int:
+        """Of an eager forward pass, weights included."""
+
+        @torch.no_grad()
+        def make() -> Callable[[], object]:
+            module = for_inference(self.shape, self.protocol, self.device)
+            inputs = inference_inputs(self.shape, batch_size, self.protocol, self.device)
+            return torch.no_grad()(lambda: module(*inputs))
+
+        return peak_of(make, self.device)
+
+    def line(self, work: str) -> Line:
+        """Over the batch size, from two small ones."""
+        small, large = SIZES_FOR_A_LINE
+        if work == "training":
+            return training_line(self.training, SIZES_FOR_A_LINE)
+        return Line.through(SIZES_FOR_A_LINE, (self.inference(small), self.inference(large)))
+
+    def batch_size(self, work: str) -> int:
+        """The protocol's; or the largest that fits, found from what small ones need and then tried."""
+        size = self.protocol.batch_size(work, self.shape.entry.paper_name or self.shape.entry.name, self.shape.side)
+        if size != "largest":
+            return size
+        line = or_not_enough_memory(lambda: self.line(work), self.device)
+        size = line.largest_batch_size(SHARE_TO_FILL * free_memory(self.device), self.protocol.largest_batch_size)
+        while self.device.type != "cpu":
+            try:
+                or_not_enough_memory(
+                    lambda: (self.training if work == "training" else self.inference)(size), self.device
+                )
+                break
+            except NotEnoughMemory:
+                if size == 1:
+                    raise
+                size = max(1, size * 9 // 10)
+        return size
+
+    def values(self, profile: Profile) -> None:
+        """Add the memory of training at the protocol's batch size for it."""
+        size, sizes = self.protocol.memory_batch_size, self.protocol.memory_measured_at
+
+        def measure() -> dict[str, Value]:
+            if sizes:
+                count = training_line(self.training, sizes).at(size)
+                how = f"extrapolated linearly from batch sizes {sizes[0]} and {sizes[1]}"
+            else:
+                if size > 2 * max(SIZES_FOR_A_LINE):
+                    require(self.line("training").at(size), self.device)
+                count, how = training_memory(self.training, size, self.device)
+            if how:
+                profile.remarks.append(f"peak_memory at batch size {size}: {how}")
+            return memory_values("peak_memory", count, extrapolated=bool(how))
+
+        profile.attempt(("peak_memory_gb", "peak_memory_gib"), measure, self.device)
+
+
+# --- the whole ------------------------------------------------------------------------------------------------------
+
+
+def profile_denoiser(shape: DenoiserShape, protocol: EfficiencyProtocol, device: str | torch.device = "cpu") -> Profile:
+    """Measure a diffusion model with random weights on random latents.
+
+    Args:
+        shape: the model and its latents.
+        protocol: batch sizes, precision, backends and measuring time.
+        device: ``cpu`` or ``cuda``; CPU speed is that of as many threads as torch has now.
+
+    Returns:
+        ``parameters``, ``gmacs`` (per image), ``peak_memory_gb`` and ``peak_memory_gib`` (of training),
+        ``training_images_per_second``, ``inference_images_per_second``, ``latency_ms``, and the ``…_utilisation`` of a
+        large matrix product's rate by both. Times are medians over steps; ``n`` is the number of steps. A training
+        counts as three forward passes, with activation checkpointing as four.
+
+    Raises:
+        BackendError: a backend is not installed, or has not got the precision.
+        ValueError: the protocol's table has no batch size for this model.
+    """
+    device = torch.device(device)
+    meta = torch.device("meta")
+    model = shape.build(meta, protocol)
+    gmacs = count_macs(model, *shape.inputs(1, meta)) / 1e9
+    profile = Profile()
+    profile.values["parameters"] = Value(value=count_parameters(model), n=1)
+    profile.values["gmacs"] = Value(value=gmacs, n=1, unit="GMAC")
+    profile.begin(device, protocol)
+    needs = Needs(shape, protocol, device)
+    needs.values(profile)
+
+    def training() -> dict[str, Value]:
+        size = profile.conditions["training_batch_size"] = needs.batch_size("training")
+        if size > protocol.memory_batch_size and "peak_memory_gb" in profile.values:
+            require(1e9 * profile.values["peak_memory_gb"].value * size / protocol.memory_batch_size, device)
+        compiled = protocol.training_backend == "compile"
+        step = Training(shape.build(device, protocol), shape.inputs(size, device), protocol, compiled)
+        return {"training_images_per_second": throughput(time_of(step, device, protocol), size)}
+
+    def inference() -> dict[str, Value]:
+        size = profile.conditions["inference_batch_size"] = needs.batch_size("inference")
+        return {"inference_images_per_second": throughput(_pass_time(shape, size, protocol, device), size)}
+
+    def latency() -> dict[str, Value]:
+        size = profile.conditions["latency_batch_size"] = protocol.latency_batch_size
+        return {"latency_ms": milliseconds(_pass_time(shape, size, protocol, device))}
+
+    profile.attempt("training_images_per_second", training, device)
+    profile.attempt("inference_images_per_second", inference, device)
+    profile.attempt("latency_ms", latency, device)
+    profile.utilisation("training_images_per_second", gmacs * (4 if protocol.activation_checkpointing else 3))
+    profile.utilisation("inference_images_per_second", gmacs)
+    return profile.end(device)
+
+
+def _pass_time(shape: DenoiserShape, batch_size: int, protocol: EfficiencyProtocol, device: torch.device) -> Value:
+    """Seconds of a forward pass by the protocol's backend."""
+    module = for_inference(shape, protocol, device)
+    call = ready(protocol.inference_backend, module, inference_inputs(shape, batch_size, protocol, device))
+    return time_of(call, device, protocol)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a class or a text to an image, and from images to an update: what the denoiser-only numbers leave out.
+
+Generating takes all sampling steps, guidance (two conditions a step), the decoder and, for captions, the text encoder.
+Training encodes its images in every step, and has the objective of the model's recipe; embedded captions are cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from dcae.autoencoders import load
+from dcae.autoencoders.contract import denormalise, normalise
+from dcae.benchmark.config import Config
+from dcae.benchmark.entries import AutoencoderFields, DiffusionRecipe, EfficiencyProtocol, TextEncoder
+from dcae.benchmark.record import Value
+from dcae.diffusion import Captions, T5TextEncoder, diffusion_losses, draw_training_inputs, sample
+from evaluation.cost import count_macs, count_parameters
+from evaluation.efficiency.autoencoder import batch_size_for
+from evaluation.efficiency.backends import compile_blocks
+from evaluation.efficiency.denoiser import DenoiserShape, Training, autocast
+from evaluation.efficiency.profile import Profile
+from evaluation.efficiency.timing import milliseconds, step_durations, summary, throughput
+
+SEED = 0
+PROMPT = "a photograph of a lighthouse on a cliff above the sea, at dusk, seen from a boat"
+FEWEST_SAMPLING_STEPS = 3  # of every sampler, to warm up
+
+
+class Prompts:
+    """The same caption for every sample, embedded anew each time; and the empty one, embedded once."""
+
+    def __init__(self, encoder: T5TextEncoder, count: int):
+        self._encoder, self._count = encoder, count
+        self.empty = encoder([""])
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batch(self, indices: Sequence[int]) -> Captions:
+        return self._encoder([PROMPT] * len(indices))
+
+
+class Pipeline:
+    """A denoiser between the two halves of an autoencoder, all with random weights, in the protocol's precision.
+
+    Args:
+        text_encoder: where the denoiser is conditioned on captions.
+    """
+
+    def __init__(
+        self,
+        shape: DenoiserShape,
+        autoencoder: nn.Module,
+        recipe: DiffusionRecipe,
+        protocol: EfficiencyProtocol,
+        device: torch.device,
+        text_encoder: T5TextEncoder | None = None,
+    ):
+        self.shape, self.autoencoder, self.recipe, self.protocol = shape, autoencoder, recipe, protocol
+        self.device, self.text_encoder = device, text_encoder
+        if autoencoder.latent_scale is None:
+            autoencoder.latent_scale = 1.0  # measured by a training, of which there was none
+        autoencoder.requires_grad_(False)
+        self.image_side = shape.latent_size * autoencoder.spatial_compression
+        self.latent_shape = (shape.latent_channels, shape.latent_size, shape.latent_size)
+        self.classes = shape.entry.classes(shape.classes)
+
+    def denoiser(self, compiled: bool) -> nn.Module:
+        """A new one in evaluation mode."""
+        denoiser = self.shape.build(self.device, self.protocol).denoiser.eval()
+        if compiled:
+            compile_blocks(denoiser)
+        return denoiser
+
+    def latents(self, denoiser: nn.Module, batch_size: int, steps: int | None = None) -> Tensor:
+        """Sampled with guidance, [B, c, h, w]; in so many steps instead of the model's own."""
+        entry = self.shape.entry
+        prompts = Prompts(self.text_encoder, batch_size) if self.text_encoder else None
+        with torch.inference_mode(), autocast(self.protocol, self.device):
+            return sample(
+                denoiser,
+                entry.model_copy(update={"sampling_steps": steps}) if steps else entry,
+                self.recipe.noise_schedule,
+                range(batch_size),
+                self.latent_shape,
+                SEED,
+                entry.guidance_scale,
+                self.shape.classes,
+                prompts,
+            )[0]
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images [B, 3, H, W], as many at a time as the protocol's pixels allow."""
+        parts = denormalise(self.autoencoder, latents).split(batch_size_for(self.image_side, self.protocol))
+        with autocast(self.protocol, self.device):
+            return torch.cat([self.autoencoder.decode(part) for part in parts])
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Normalised latents [B, c, h, w], as many images at a time as the protocol's pixels allow."""
+        with autocast(self.protocol, self.device):
+            parts = images.split(batch_size_for(self.image_side, self.protocol))
+            latents = torch.cat([self.autoencoder.encode(part) for part in parts])
+        return normalise(self.autoencoder, latents.float())
+
+
+class TrainingWithEncoding(Training):
+    """Images to latents, noise and timesteps, the objective of the recipe, backward and AdamW."""
+
+    def __init__(self, pipeline: Pipeline, batch_size: int):
+        module = pipeline.shape.build(pipeline.device, pipeline.protocol)
+        _, _, *condition = pipeline.shape.inputs(batch_size, pipeline.device)
+        compiled = pipeline.protocol.training_backend == "compile"
+        side = pipeline.image_side
+        images = torch.rand(batch_size, 3, side, side, device=pipeline.device) * 2 - 1
+        super().__init__(module, [images], pipeline.protocol, compiled)
+        self.pipeline, self.condition = pipeline, condition
+        self.random = torch.Generator(pipeline.device).manual_seed(SEED)
+
+    def loss(self) -> Tensor:
+        pipeline, denoiser = self.pipeline, self.module.denoiser
+        latents = pipeline.encode(self.inputs[0])
+        labels = torch.zeros(len(latents), dtype=torch.long, device=self.device)
+        labels, timesteps, noise = draw_training_inputs(
+            labels, pipeline.latent_shape, denoiser.null_label, pipeline.recipe, self.random
+        )
+        condition = Captions(*self.condition) if len(self.condition) > 1 else labels
+        with autocast(self.protocol, self.device):
+            losses = diffusion_losses(denoiser, latents, condition, timesteps, noise, pipeline.recipe)
+        return sum(each.mean() for each in losses.values())
+
+
+@contextmanager
+def counted_rows(denoiser: nn.Module):
+    """Counts the latents that go through a denoiser inside it: conditions of guidance and steps of the sampler."""
+    counts: list[int] = []
+    hook = denoiser.register_forward_pre_hook(lambda _, arguments: counts.append(len(arguments[0])))
+    try:
+        yield counts
+    finally:
+        hook.remove()
+
+
+def profile_end_to_end(
+    shape: DenoiserShape,
+    autoencoder: AutoencoderFields,
+    recipe: DiffusionRecipe,
+    protocol: EfficiencyProtocol,
+    device: str | torch.device = "cpu",
+    config: Config | None = None,
+    text_encoder: TextEncoder | None = None,
+) -> Profile:
+    """Measure generation from class or text to image, and training from image to update; random weights.
+
+    Args:
+        shape: the diffusion model and its latents; its entry has sampler, steps and guidance.
+        autoencoder: its entry, without released weights.
+        recipe: of the diffusion model; its objective and noise schedule.
+        protocol: batch sizes (numbers), precision, backends and repeats.
+        device: ``cpu`` or ``cuda``.
+        config: where an entry that the autoencoder is built on is looked up.
+        text_encoder: of a model on captions, with an architecture instead of released weights.
+
+    Returns:
+        ``generated_images_per_second``, ``generation_latency_ms``, ``decoding_share`` (of the time),
+        ``passes_per_image`` (of the denoiser; two per step with guidance), ``gmacs_per_generated_image``,
+        ``training_with_encoding_images_per_second``, ``encoding_share``, ``parameters`` of both networks together.
+    """
+    device = torch.device(device)
+    profile = Profile()
+    profile.begin(device, protocol)
+    encoder = T5TextEncoder(text_encoder, device) if text_encoder else None
+    model = load(autoencoder, config=config, device=device)
+    pipeline = Pipeline(shape, model, recipe, protocol, device, encoder)
+    meta = torch.device("meta")
+    on_meta = shape.build(meta, protocol)
+    parameters = count_parameters(on_meta) + count_parameters(model)
+    profile.values["parameters"] = Value(value=parameters, n=1)
+    denoiser_gmacs = count_macs(on_meta, *shape.inputs(1, meta)) / 1e9
+    decoder = load(autoencoder, config=config, device=meta)
+    decoder_gmacs = count_macs(decoder.decode, torch.empty(1, *pipeline.latent_shape, device=meta)) / 1e9
+
+    def generation() -> dict[str, Value]:
+        denoiser = pipeline.denoiser(compiled=protocol.inference_backend == "compile")
+        sizes = {"generation": protocol.inference_batch_size, "latency": protocol.latency_batch_size}
+        durations = {}
+        for name, size in sizes.items():
+            profile.conditions[f"{name}_batch_size"] = size
+            pipeline.decode(pipeline.latents(denoiser, size, FEWEST_SAMPLING_STEPS))
+            with counted_rows(denoiser) as rows:
+                step = _generate(pipeline, denoiser, size)
+                durations[name] = _repeated(step, protocol, device)
+        passes = sum(rows) / sizes["latency"] / protocol.repeats
+        latents = torch.randn(sizes["generation"], *pipeline.latent_shape, device=device)
+        decoding = _repeated(lambda: pipeline.decode(latents), protocol, device)
+        return {
+            "generated_images_per_second": throughput(durations["generation"], sizes["generation"]),
+            "generation_latency_ms": milliseconds(durations["latency"]),
+            "decoding_share": Value(value=decoding.value / durations["generation"].value, n=decoding.n),
+            "passes_per_image": Value(value=passes, n=1),
+            "gmacs_per_generated_image": Value(value=passes * denoiser_gmacs + decoder_gmacs, n=1, unit="GMAC"),
+        }
+
+    def training() -> dict[str, Value]:
+        size = profile.conditions["training_batch_size"] = protocol.training_batch_size
+        step = TrainingWithEncoding(pipeline, size)
+        step()
+        duration = _repeated(step, protocol, device)
+        encoding = _repeated(lambda: pipeline.encode(step.inputs[0]), protocol, device)
+        return {
+            "training_with_encoding_images_per_second": throughput(duration, size),
+            "encoding_share": Value(value=encoding.value / duration.value, n=encoding.n),
+        }
+
+    names = ("generated_images_per_second", "generation_latency_ms", "decoding_share", "passes_per_image")
+    profile.attempt((*names, "gmacs_per_generated_image"), generation, device)
+    profile.attempt(("training_with_encoding_images_per_second", "encoding_share"), training, device)
+    return profile.end(device)
+
+
+def _generate(pipeline: Pipeline, denoiser: nn.Module, batch_size: int) -> Callable[[], Tensor]:
+    return lambda: pipeline.decode(pipeline.latents(denoiser, batch_size))
+
+
+def _repeated(step: Callable[[], object], protocol: EfficiencyProtocol, device: torch.device) -> Value:
+    """Duration of a long step that was warmed up, once for each of the protocol's repeats."""
+    return summary([step_durations(step, 1, device) for _ in range(protocol.repeats)])

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peak memory, of a training and in general; and what happens where memory ends: a result, not the end of the run.
+
+On CUDA a peak is that of PyTorch's allocator, as the paper reports it; on a CPU that of all tensors that are alive at
+once, which is the same but for the inner workspace of operators. (The process's own peak would include libraries and
+hide whatever fits into memory that an earlier step has left.)
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from dcae.benchmark.record import Value
+
+# How PyTorch and the libraries beneath it say that memory has ended, where they raise no class of its own for it.
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|_ALLOC_FAILED", re.IGNORECASE)
+GIB = 1024**3
+SHARE_TO_FILL = 0.92  # of free memory, by the largest batch: allocators leave gaps
+
+Result = TypeVar("Result")
+
+
+class NotEnoughMemory(RuntimeError):
+    """Something needs more memory than there is; says how much there is."""
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory that a device has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that are free, once what nothing refers to is given back."""
+    release(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    information = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", information.read_text(), re.M) if information.exists() else None
+    return 1024 * int(found[1]) if found else total_memory(device)
+
+
+def release(device: torch.device) -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def or_not_enough_memory(call: Callable[[], Result], device: torch.device) -> Result:
+    """The result of a call.
+
+    Raises:
+        NotEnoughMemory: the device's memory ended. All that the call had made is given back.
+    """
+    try:
+        return call()
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+    release(device)  # only here: until the handler ends, the error keeps the call's tensors alive
+    raise NotEnoughMemory(f"needs more than {total_memory(device) / GIB:.1f} GiB")
+
+
+def require(needed: float, device: torch.device) -> None:
+    """Raise ``NotEnoughMemory`` if less is free on a CPU, where the system would end the process without an error."""
+    if device.type == "cpu" and needed > free_memory(device):
+        raise NotEnoughMemory(
+            f"needs about {needed / GIB:.1f} GiB, more than the {free_memory(device) / GIB:.1f} GiB that are free"
+        )
+
+
+# --- peaks ----------------------------------------------------------------------------------------------------------
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of the tensors that operators make inside it, and how many were alive at once at most."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = self.peak = 0
+        self._known = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        results = operator(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor):
+                self._count(result.untyped_storage())
+        return results
+
+    def restart(self) -> None:
+        """Let the peak be what is alive now."""
+        self.peak = self.bytes
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage not in self._known:  # a view, or the target of an operator in place
+            self._known[storage] = None
+            self.bytes += storage.nbytes()
+            self.peak = max(self.peak, self.bytes)
+            weakref.finalize(storage, self._release, storage.nbytes())
+
+    def _release(self, count: int) -> None:
+        self.bytes -= count
+
+
+class AllocatedOnCuda:
+    """The same by PyTorch's CUDA allocator, for what is made inside it."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+
+    def __enter__(self) -> AllocatedOnCuda:
+        release(self._device)
+        self._before = torch.cuda.memory_allocated(self._device)
+        self.restart()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def restart(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self._device)
+
+    @property
+    def peak(self) -> int:
+        return torch.cuda.max_memory_allocated(self._device) - self._before
+
+
+def meter(device: torch.device) -> LiveTensors | AllocatedOnCuda:
+    """A context that knows the peak of what is made inside it."""
+    return AllocatedOnCuda(device) if device.type == "cuda" else LiveTensors()
+
+
+def peak_of(make_step: Callable[[], Callable[[], object]], device: torch.device) -> int:
+    """Peak bytes of making a step and of calling it once."""
+    with meter(device) as memory:
+        step = make_step()
+        step()
+        return memory.peak
+
+
+class TrainingStep(Protocol):
+    """A step of a training in its two halves."""
+
+    def forward_backward(self) -> None: ...
+
+    def update(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Of a training step: bytes at most in the forward and backward pass, and in the optimiser's update.
+
+    Both count weights, gradients and the optimiser's state. The second does not depend on the batch size.
+    """
+
+    forward_backward: int
+    update: int
+
+    @property
+    def all(self) -> int:
+        return max(self.forward_backward, self.update)
+
+
+def training_peaks(make: Callable[[], TrainingStep], device: torch.device) -> Peaks:
+    """Of the second step: the optimiser's state appears at the end of the first."""
+    with meter(device) as memory:
+        training = make()
+        training.forward_backward()
+        training.update()
+        memory.restart()
+        training.forward_backward()
+        forward_backward = memory.peak
+        memory.restart()
+        training.update()
+        return Peaks(forward_backward, memory.peak)
+
+
+# --- memory over the batch size -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """Memory that grows linearly with the batch size, and is never less than what no batch size changes."""
+
+    fixed: float
+    per_image: float
+    least: float = 0.0
+
+    @classmethod
+    def through(cls, sizes: tuple[int, int], bytes_at: tuple[float, float], least: float = 0.0) -> Line:
+        """The line through the memory at two batch sizes."""
+        per_image = (bytes_at[1] - bytes_at[0]) / (sizes[1] - sizes[0])
+        return cls(bytes_at[0] - per_image * sizes[0], per_image, least)
+
+    def at(self, batch_size: int) -> float:
+        """Bytes at a batch size."""
+        return max(self.fixed + self.per_image * batch_size, self.least)
+
+    def largest_batch_size(self, available: float, at_most: int) -> int:
+        """What fits into so many bytes: a multiple of 8 if that many fit.
+
+        Raises:
+            NotEnoughMemory: not even one image fits.
+        """
+        room = available - self.fixed
+        size = at_most if self.per_image <= 0 else min(at_most, int(room // self.per_image))
+        if size < 1 or self.least > available:
+            raise NotEnoughMemory(f"needs more than {available / GIB:.1f} GiB even for one image")
+        return size - size % 8 if size >= 8 else size
+
+
+def training_line(peaks: Callable[[int], Peaks], sizes: tuple[int, int]) -> Line:
+    """Memory of training over the batch size, from the peaks at two sizes."""
+    small, large = (peaks(size) for size in sizes)
+    return Line.through(sizes, (small.forward_backward, large.forward_backward), large.update)
+
+
+def memory_values(name: str, count: float, extrapolated: bool = False) -> dict[str, Value]:
+    """Bytes in GB (1e9) and GiB (2**30); the paper prints GiB under the name GB, so both are given."""
+    return {
+        f"{name}_gb": Value(value=count / 1e9, n=1, unit="GB", extrapolated=extrapolated),
+        f"{name}_gib": Value(value=count / GIB, n=1, unit="GiB", extrapolated=extrapolated),
+    }
+
+
+def training_memory(peaks: Callable[[int], Peaks], batch_size: int, device: torch.device) -> tuple[float, str]:
+    """Peak bytes of training at a batch size; where that does not fit, extrapolated from sizes that do.
+
+    Returns:
+        The bytes, and how they were extrapolated (nothing if they were measured).
+
+    Raises:
+        NotEnoughMemory: fewer than two batch sizes fit.
+    """
+    fitting: dict[int, Peaks] = {}
+    size = batch_size
+    while len(fitting) < 2 and size >= 1:
+        try:
+            fitting[size] = or_not_enough_memory(lambda size=size: peaks(size), device)
+        except NotEnoughMemory:
+            pass
+        else:
+            if size == batch_size:
+                return fitting[size].all, ""
+        size //= 2
+    if len(fitting) < 2:
+        raise NotEnoughMemory(f"needs more than {total_memory(device) / GIB:.1f} GiB at batch size {batch_size}")
+    large, small = fitting
+    line = training_line(fitting.__getitem__, (small, large))
+    return line.at(batch_size), (
+        f"extrapolated linearly from batch sizes {small} and {large}: at {2 * large} it needs more than "
+        f"{total_memory(device) / GIB:.1f} GiB"
+    )

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of a suite, from its entry and the paper's tables; measured one by one, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from dcae.benchmark.config import Config, ConfigError
+from dcae.benchmark.entries import AutoencoderFields, EfficiencyProtocol, SuiteEntry
+from dcae.benchmark.record import Record
+from evaluation.efficiency.autoencoder import profile_autoencoder, profile_phases, shapes_only
+from evaluation.efficiency.denoiser import DenoiserShape, profile_denoiser
+from evaluation.efficiency.end_to_end import profile_end_to_end
+from evaluation.efficiency.profile import Profile
+from evaluation.published import Published, PublishedValue
+
+Measure = Callable[[EfficiencyProtocol, str], Profile]
+TRAINED_LONGER = "†"  # rows of Table 3 that differ from the one above in training alone
+
+
+@dataclass(frozen=True)
+class SuiteRow:
+    """One row: its name, which is that of its record's file, what a record says of it, and how it is measured.
+
+    ``step``: whose code decides it; ``entries``: that decide it, with what else does, for a digest.
+    """
+
+    name: str
+    step: str
+    cell: dict[str, Any]
+    measure: Measure = field(repr=False)
+    entries: tuple[Any, ...] = field(repr=False)
+
+
+def suite_rows(
+    suite: SuiteEntry, protocol: EfficiencyProtocol, config: Config, published: Published, only: str = "*"
+) -> list[SuiteRow]:
+    """The rows of a suite that a protocol measures.
+
+    Args:
+        suite: its entry.
+        protocol: a protocol of denoisers or of all from end to end measures the rows of tables, one of autoencoders
+            the other rows.
+        config: where entries are looked up.
+        published: the paper's tables.
+        only: a pattern as of a shell that the names have to match.
+
+    Raises:
+        ConfigError: unknown entries, a row of the paper without an entry, or no rows that match.
+    """
+    if protocol.measures == "autoencoder":
+        rows = [*_autoencoder_rows(suite, config), *_phase_rows(suite, config)]
+    else:
+        values = [value for table in suite.tables for value in published.rows(table)]
+        speeds = {value.row for value in published if value.column == "training_images_per_second"}
+        rows = [
+            _table_row(suite, value, protocol, config)
+            for value in values
+            if value.row in speeds and TRAINED_LONGER not in value.autoencoder
+        ]
+    chosen = [row for row in rows if fnmatch(row.name, only)]
+    if not chosen:
+        known = ", ".join(row.name for row in rows) or f"none for a protocol that measures {protocol.measures}"
+        raise ConfigError(f"suite {suite.name}: no rows match {only!r}; there are: {known}")
+    return chosen
+
+
+def _entry_named(suite: SuiteEntry, kind: str, paper_name: str) -> str:
+    names = getattr(suite, kind)
+    if paper_name not in names:
+        raise ConfigError(f"suite {suite.name}: {kind} has no entry for the paper's {paper_name}: add it")
+    return names[paper_name]
+
+
+def _autoencoder(suite: SuiteEntry, name: str, config: Config) -> AutoencoderFields:
+    return shapes_only(config.entry("autoencoders", name), suite.architectures.get(name))
+
+
+# --- rows of the paper's tables ---
+
+
+def _table_row(suite: SuiteEntry, value: PublishedValue, protocol: EfficiencyProtocol, config: Config) -> SuiteRow:
+    names = {kind: _entry_named(suite, kind, getattr(value, one)) for kind, one in _ONE_OF.items()}
+    diffusion = config.entry("diffusion", names["diffusion"])
+    autoencoder = _autoencoder(suite, names["autoencoders"], config)
+    shape = DenoiserShape(
+        diffusion,
+        autoencoder.latent_channels,
+        value.resolution // autoencoder.spatial_compression,
+        value.patch_size,
+        suite.classes.get(value.dataset, 0),
+    )
+    cell = {
+        "table": int(value.table),
+        "dataset": value.dataset,
+        "resolution": value.resolution,
+        "autoencoder": names["autoencoders"],
+        "diffusion": names["diffusion"],
+        "patch_size": value.patch_size,
+        "tokens": shape.side**2,
+        "autoencoder_paper_name": value.autoencoder,
+        "diffusion_paper_name": value.diffusion,
+        "dataset_paper_name": value.dataset,
+        "published_dataset": value.dataset,
+        "published_resolution": value.resolution,
+        "spatial_compression": autoencoder.spatial_compression,
+        "latent_channels": autoencoder.latent_channels,
+        "group": "autoencoders",
+        "tables": [int(value.table)],
+        "measures": protocol.measures,
+    }
+    name = f"table{value.table}-{value.resolution}px-{names['diffusion']}-p{value.patch_size}-{names['autoencoders']}"
+    shapes = [vars(shape) | {"entry": diffusion.decisive()}]
+    if protocol.measures == "denoiser":
+        return SuiteRow(name, "profile", cell, lambda by, device: profile_denoiser(shape, by, device), (shapes,))
+    recipe = config.entry("recipes", diffusion.recipe)
+    text_encoder = suite.text_encoders.get(names["diffusion"], diffusion.text_encoder)
+
+    def measure(by: EfficiencyProtocol, device: str) -> Profile:
+        return profile_end_to_end(shape, autoencoder, recipe, by, device, config, text_encoder)
+
+    encoder = text_encoder.model_dump(mode="json") if text_encoder else {}
+    return SuiteRow(name, "profile_end_to_end", cell, measure, (shapes, autoencoder, recipe, encoder))
+
+
+_ONE_OF = {"diffusion": "diffusion", "autoencoders": "autoencoder"}
+
+
+# --- rows of autoencoders ---
+
+
+def _autoencoder_cell(name: str, entry: AutoencoderFields, resolution: int, measures: str) -> dict[str, Any]:
+    return {
+        "autoencoder": name,
+        "resolution": resolution,
+        "autoencoder_paper_name": entry.paper_name,
+        "spatial_compression": entry.spatial_compression,
+        "latent_channels": entry.latent_channels,
+        "tables": [],
+        "measures": measures,
+    }
+
+
+def _rows_of(
+    suite: SuiteEntry,
+    config: Config,
+    named: dict[str, list[int]],
+    measures: str,
+    measure: Callable[..., Profile],
+) -> Iterable[SuiteRow]:
+    for name, resolutions in named.items():
+        entry = _autoencoder(suite, name, config)
+        for resolution in resolutions:
+            cell = _autoencoder_cell(name, entry, resolution, measures)
+
+            def of_row(by: EfficiencyProtocol, device: str, entry=entry, resolution=resolution) -> Profile:
+                return measure(entry, resolution, by, device, config)
+
+            below = [config.entry("autoencoders", entry.autoencoder)] if entry.kind == "space-to-channel" else []
+            row = f"{measures}-{resolution}px-{name}"
+            yield SuiteRow(row, "profile_autoencoder", cell, of_row, (entry, *below, resolution))
+
+
+def _autoencoder_rows(suite: SuiteEntry, config: Config) -> Iterable[SuiteRow]:
+    return _rows_of(suite, config, suite.resolutions, "autoencoder", profile_autoencoder)
+
+
+def _phase_rows(suite: SuiteEntry, config: Config) -> Iterable[SuiteRow]:
+    return _rows_of(suite, config, suite.phases, "phases", profile_phases)
+
+
+# --- measuring ---
+
+
+def kinds_of(row: SuiteRow, config: Config) -> frozenset[str]:
+    """Kinds of the entries that a row is measured with, whose code decides it."""
+    kinds = set()
+    if "diffusion" in row.cell:
+        kinds.add(config.entry("diffusion", row.cell["diffusion"]).kind)
+    name = row.cell["autoencoder"]
+    while name:
+        entry = config.entry("autoencoders", name)
+        kinds.add(entry.kind)
+        name = entry.autoencoder if entry.kind == "space-to-channel" else None
+    return frozenset(kinds)
+
+
+def is_done(path: Path, like: Record) -> bool:
+    """True if a row's record is there already: of the same configuration, code, protocol and device.
+
+    Raises:
+        ConfigError: it is of another device, whose records belong into a folder of their own.
+    """
+    if not path.is_file():
+        return False
+    found = Record.read(path)
+    if found.device.get("name") != like.device.get("name"):
+        raise ConfigError(
+            f"{path} was measured on {found.device.get('name')}, this is {like.device.get('name')}: "
+            "give another --output for each device"
+        )
+    same = (record.provenance.config_digest for record in (found, like))
+    return (
+        len(set(same)) == 1
+        and found.provenance.code_digest == like.provenance.code_digest
+        and found.protocol_fingerprint == like.protocol_fingerprint
+    )
+
+
+def record_path(folder: Path, row: SuiteRow, protocol: EfficiencyProtocol) -> Path:
+    """Where the record of a row is."""
+    return Path(folder) / "records" / protocol.name / f"{row.name}.json"

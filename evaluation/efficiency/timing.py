@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a step takes: warmed up until it is stable, timed on the device, repeated; and what the device could do."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import torch
+
+from dcae.benchmark.entries import EfficiencyProtocol
+from dcae.benchmark.record import Value
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+STABLE = 0.02  # what two parts of a warm-up may differ by
+DISAGREEMENT = 0.05  # what repeats may differ by
+MOST_STEPS = 1000  # of a repeat, as in the authors' trtexec --iterations=1000
+
+Step = Callable[[], object]
+
+
+def finish(device: torch.device) -> None:
+    """Wait until the device has done all its work; a CPU has when a call returns."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def step_durations(step: Step, count: int, device: torch.device) -> list[float]:
+    """Seconds of each of so many steps in a row.
+
+    On CUDA these are times between events on the device, and the host runs ahead as far as it can: gaps between kernels
+    count only where it cannot keep up. Elsewhere each step is timed to its end.
+    """
+    finish(device)
+    if device.type == "cuda":
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+        events[0].record()
+        for event in events[1:]:
+            step()
+            event.record()
+        finish(device)
+        return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(events)]
+    durations = []
+    for _ in range(count):
+        start = time.perf_counter()
+        step()
+        finish(device)
+        durations.append(time.perf_counter() - start)
+    return durations
+
+
+def warm_up(step: Step, device: torch.device, protocol: EfficiencyProtocol) -> float:
+    """Call a step until it takes as long as before, or the protocol's time is over; typical duration in seconds.
+
+    Stable is a step if the medians of the last steps and of as many before differ by less than 2 %, each over half
+    of the protocol's steps. A step that takes longer than the protocol's time is called twice.
+    """
+    window = max(1, protocol.warmup_steps // 2)
+    durations: list[float] = []
+    while len(durations) < 2 or sum(durations) < protocol.warmup_seconds:
+        durations += step_durations(step, 1, device)
+        if len(durations) >= max(2 * window, protocol.warmup_steps):
+            before, last = median(durations[-2 * window : -window]), median(durations[-window:])
+            if abs(last - before) < STABLE * before:
+                break
+    return median(durations[-window:])
+
+
+def time_of(step: Step, device: torch.device, protocol: EfficiencyProtocol) -> Value:
+    """Median duration of a step in seconds, after warm-up, over the protocol's time and repeats.
+
+    The standard error is that of a median, with the spread taken from the quartiles, since a busy machine makes
+    outliers. ``n`` is the number of steps, ``repeats`` has the median of each repeat.
+    """
+    typical = warm_up(step, device, protocol)
+    count = min(MOST_STEPS, max(1, math.ceil(protocol.seconds / protocol.repeats / max(typical, 1e-9))))
+    return summary([step_durations(step, count, device) for _ in range(protocol.repeats)])
+
+
+def summary(repeats: Sequence[Sequence[float]]) -> Value:
+    """Durations in seconds, of several repeats, as one value."""
+    durations = torch.tensor([each for repeat in repeats for each in repeat], dtype=torch.float64)
+    lower, middle, upper = durations.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+    deviation = (upper - lower) / 1.349  # quartiles of a normal distribution
+    error = math.sqrt(math.pi / 2) * deviation / math.sqrt(len(durations))
+    return Value(
+        value=middle, n=len(durations), standard_error=error, unit="s", repeats=[median(each) for each in repeats]
+    )
+
+
+def throughput(duration: Value, batch_size: int) -> Value:
+    """Images per second, of the duration of a batch."""
+    rate = batch_size / duration.value
+    error = rate * duration.standard_error / duration.value
+    repeats = [batch_size / each for each in duration.repeats]
+    return Value(value=rate, n=duration.n, standard_error=error, unit="images/s", repeats=repeats)
+
+
+def milliseconds(duration: Value) -> Value:
+    """A duration in seconds, in thousandths."""
+    return Value(
+        value=1000 * duration.value,
+        n=duration.n,
+        standard_error=1000 * duration.standard_error,
+        unit="ms",
+        repeats=[1000 * each for each in duration.repeats],
+    )
+
+
+def disagreements(values: dict[str, Value]) -> list[str]:
+    """A remark for each value whose repeats differ by more than 5 %: the device was not quiet."""
+    return [
+        f"{name}: repeats differ by {value.spread:.1%}, more than {DISAGREEMENT:.0%}: "
+        f"{', '.join(f'{each:.4g}' for each in value.repeats)} {value.unit}"
+        for name, value in values.items()
+        if value.spread > DISAGREEMENT
+    ]
+
+
+# --- what the device could do ---
+
+
+def best_time(step: Step, device: torch.device, seconds: float) -> float:
+    """Shortest duration of a call in seconds, out of as many as fit into the given time; at least one."""
+    times: list[float] = []
+    while not times or sum(times) + times[-1] < seconds:
+        times += step_durations(step, 1, device)
+    return min(times)
+
+
+def matrix_product_rate(device: torch.device, precision: str, seconds: float = 2, side: int | None = None) -> float:
+    """Multiply-accumulates per second of a large matrix product, the best of several."""
+    side = side or (8192 if device.type == "cuda" else 2048)
+    a, b = (torch.rand(side, side, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    a @ b
+    return side**3 / best_time(lambda: a @ b, device, seconds)
