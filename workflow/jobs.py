@@ -10,12 +10,15 @@ import re
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training, digests
 from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.entries import digest
+from dcae.benchmark.used import entries_used
 from evaluation.published_reconstruction import has_published_elsewhere
 from workflow.steps import code_of, code_of_denoiser
 
-TABLES = ("table1", "table2", "table3", "table4", "table5")
+TABLES = ("table1", "table2", "table3", "table4", "table5", "ablations", "choices")
+WITHOUT_LATEX = ("choices", "published_elsewhere")
 FIGURES = (
-    "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "reconstruction_samples", "generation_samples",
+    "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "figure5",
+    "reconstruction_samples", "generation_samples",
 )  # fmt: skip
 
 
@@ -177,9 +180,10 @@ class Jobs:
 
     @property
     def table_files(self) -> list[str]:
-        files = [self._results("tables", f"{name}.{ending}") for name in TABLES for ending in ("csv", "md", "tex")]
-        return files + [
-            self._results("tables", f"{name}.{ending}") for name in self._elsewhere for ending in ("csv", "md")
+        return [
+            self._results("tables", f"{name}.{ending}")
+            for name in (*TABLES, *self._elsewhere)
+            for ending in ("csv", "md", *(() if name in WITHOUT_LATEX else ("tex",)))
         ]
 
     @property
@@ -277,18 +281,15 @@ class Jobs:
     @functools.cached_property
     def _presentation(self) -> str:
         published = sorted((REPOSITORY_CONFIG / "published").glob("*.csv"))
-        named = [self.benchmark.autoencoder(name) for name in self.benchmark.all_autoencoders]
-        named += [self.benchmark.diffusion(plan.diffusion) for plan in self.benchmark.content.generation]
-        named += [self.benchmark.dataset(name) for name in self.benchmark.content.reconstruction.datasets]
-        named += [self.benchmark.dataset(plan.dataset) for plan in self.benchmark.content.generation]
+        used = entries_used(self.benchmark)
         return digest(
             self.benchmark.content.model_dump(mode="json"),
-            [[entry.name, entry.paper_name] for entry in named],
+            [[kind, entry.name, getattr(entry, "paper_name", None), entry.chosen()] for kind, entry in used],
             [path.read_text() for path in published],
         )
 
     def tables_config(self, wildcards) -> str:
-        """Digest of what tables and figures show besides the records: headings, names and published numbers."""
+        """Digest of what tables and figures show besides the records: headings, names, choices, published numbers."""
         return self._presentation
 
     def tables_code(self, wildcards) -> str:

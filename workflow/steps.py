@@ -19,7 +19,11 @@ MODULES = {
     "measure": ("evaluation.one_pass", "dcae.autoencoders.loading", "dcae.data.loading"),  # a part of evaluate
     "evaluate": ("evaluation.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
     "generate": ("evaluation.generation", "dcae.autoencoders.loading", "dcae.data.loading", "dcae.diffusion.loading"),
-    "tables": ("evaluation.tables.paper", "evaluation.tables.elsewhere", "workflow.commands.presenting"),
+    "tables": (
+        *("evaluation.tables.paper", "evaluation.tables.elsewhere"),
+        *("evaluation.tables.ablations", "evaluation.tables.choices"),
+        "workflow.commands.presenting",
+    ),
     "profile": ("evaluation.efficiency.denoiser", "dcae.diffusion.building"),
     "profile_autoencoder": ("evaluation.efficiency.autoencoder", "dcae.autoencoders.loading"),
     "profile_end_to_end": ("evaluation.efficiency.end_to_end", "dcae.autoencoders.loading", "dcae.diffusion.building"),

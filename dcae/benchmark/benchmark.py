@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, TypeAdapter, model_validator
 from dcae.benchmark.checks import check_divides, check_entries, error_in
 from dcae.benchmark.config import Config, read_yaml, validate
 from dcae.benchmark.entries import Settings
+from dcae.benchmark.studies import Studies, each_study, further_bases, variants
 
 
 class PublishedTwin(Settings):
@@ -58,7 +59,8 @@ class BenchmarkFile(Settings):
     description: str
     seed: int = Field(0, ge=0)
     autoencoders: list[str] = Field(min_length=1, description="a row in every table")
-    ablations: list[str] = Field([], description="reconstruction only")
+    reconstruction_only: list[str] = Field([], description="a row in Table 2 alone")
+    studies: Studies = Field({}, description="what becomes of an autoencoder if one thing differs; reconstruction only")
     controls: list[str] = Field([], description="reconstruction only; their scores are known")
     reconstruction: ReconstructionPlan
     generation_protocol: str | None = None
@@ -73,11 +75,17 @@ class BenchmarkFile(Settings):
 
     @model_validator(mode="after")
     def _each_name_once(self):
-        names = [*self.autoencoders, *self.ablations, *self.controls]
+        names = [*self.with_rows, *variants(self.studies)]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise ValueError(f"named more than once under autoencoders, ablations and controls: {', '.join(repeated)}")
+            fields = "autoencoders, reconstruction_only, controls and the variants of studies"
+            raise ValueError(f"named more than once under {fields}: {', '.join(repeated)}")
         return self
+
+    @property
+    def with_rows(self) -> list[str]:
+        """The autoencoders that are measured everywhere and have rows in Table 2."""
+        return [*self.autoencoders, *self.reconstruction_only, *self.controls]
 
 
 @dataclass(frozen=True)
@@ -149,9 +157,10 @@ class Benchmark:
     @property
     def all_autoencoders(self) -> list[str]:
         """Names in the order of the file, and those that others are built on or start from."""
-        named = [*self.content.autoencoders, *self.content.ablations, *self.content.controls]
+        studies = self.content.studies
+        named = self.content.with_rows
         ordered: dict[str, None] = {}
-        for name in named:
+        for name in [*named, *further_bases(studies, named), *variants(studies)]:
             for needed in self._with_those_below(name):
                 ordered.setdefault(needed)
         return list(ordered)
@@ -183,11 +192,12 @@ class Benchmark:
         return [self.config.entry("protocols", name) for name in names]
 
     def group(self, autoencoder: str) -> str:
-        """Under which heading of the file an autoencoder stands."""
-        for heading in ("ablations", "controls"):
-            if autoencoder in getattr(self.content, heading):
-                return heading
-        return "autoencoders"
+        """``autoencoders`` and ``controls`` have rows in Table 2; ``ablations`` and ``bases`` are in studies alone."""
+        if autoencoder in self.content.controls:
+            return "controls"
+        if autoencoder in self.content.with_rows:
+            return "autoencoders"
+        return "ablations" if autoencoder in variants(self.content.studies) else "bases"
 
     def _with_those_below(self, name: str) -> list[str]:
         entry = self.autoencoder(name)
@@ -237,24 +247,25 @@ class Benchmark:
         return [plan for plan in self.content.generation if cell in self._cells_of(plan)]
 
     def _reconstruction_cells(self) -> list[ReconstructionCell]:
-        plan = self.content.reconstruction
-        names = [*self.content.autoencoders, *self.content.ablations, *self.content.controls]
-        cells = [
-            ReconstructionCell(dataset, resolution, name)
-            for dataset, resolutions in plan.datasets.items()
-            for resolution in resolutions
-            for name in names
-            if resolution in (self.autoencoder(name).resolutions or [resolution])
-        ]
-        for name in set(names) - {cell.autoencoder for cell in cells}:
+        places = self.content.reconstruction.datasets
+        cells: dict[ReconstructionCell, str] = {}  # and the field that asks for it
+        for dataset, resolutions in places.items():
+            for resolution in resolutions:
+                for name in self.content.with_rows:
+                    if resolution in (self.autoencoder(name).resolutions or [resolution]):
+                        cells[ReconstructionCell(dataset, resolution, name)] = f"reconstruction.datasets.{dataset}"
+        for name in set(self.content.with_rows) - {cell.autoencoder for cell in cells}:
             sides = self.autoencoder(name).resolutions
-            raise error_in(
-                self, "reconstruction.datasets", f"{name} takes {sides} px alone, which no data set here has"
-            )
-        for cell in cells:
+            message = f"{name} takes {sides} px alone, which no data set here has"
+            raise error_in(self, "reconstruction.datasets", message)
+        for field, _, study in each_study(self.content.studies):
+            for dataset, resolution in study.places(places):
+                for name in (study.base, *study.variants):
+                    cells.setdefault(ReconstructionCell(dataset, resolution, name), field)
+        for cell, field in cells.items():
             if not self.autoencoder(cell.autoencoder).padding:
-                check_divides(self, cell.autoencoder, cell.resolution, "reconstruction.datasets." + cell.dataset)
-        return cells
+                check_divides(self, cell.autoencoder, cell.resolution, field)
+        return list(cells)
 
     def _cells_of(self, plan: GenerationPlan) -> list[GenerationCell]:
         names = plan.autoencoders if plan.autoencoders is not None else self.content.autoencoders

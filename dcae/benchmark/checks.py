@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Entry
+from dcae.benchmark.studies import Study, each_study, variants
 
 if TYPE_CHECKING:
     from dcae.benchmark.benchmark import Benchmark
@@ -31,11 +32,13 @@ def _named(benchmark: Benchmark, field: str, kind: str, name: str) -> Entry:
 def check_entries(benchmark: Benchmark) -> None:
     """Raise ``ConfigError`` for the first name in the benchmark that is unknown or of the wrong kind."""
     content = benchmark.content
-    for field in ("autoencoders", "ablations", "controls"):
+    for field in ("autoencoders", "reconstruction_only", "controls"):
         for name in getattr(content, field):
             _check_autoencoder(benchmark, field, name)
     for name in content.reconstruction.datasets:
         _named(benchmark, "reconstruction.datasets", "datasets", name)
+    for field, _, study in each_study(content.studies):
+        _check_study(benchmark, field, study)
     _check_protocol(benchmark, "reconstruction.protocol", content.reconstruction.protocol, "quality")
     _check_further_protocols(benchmark)
     for index, plan in enumerate(content.generation):
@@ -46,7 +49,7 @@ def check_entries(benchmark: Benchmark) -> None:
         for field in ("dataset", "evaluated_on"):
             if name := getattr(plan, field):
                 _named(benchmark, f"generation.{index}.{field}", "datasets", name)
-        known = [*content.autoencoders, *content.ablations]
+        known = [*content.autoencoders, *content.reconstruction_only, *variants(content.studies)]
         for field in ("autoencoders", "without"):
             for name in getattr(plan, field) or []:
                 if name not in known:
@@ -60,6 +63,22 @@ def check_entries(benchmark: Benchmark) -> None:
     if content.generation:
         _check_protocol(benchmark, "generation_protocol", content.generation_protocol, "quality")
         _check_protocol(benchmark, "efficiency_protocol", content.efficiency_protocol, "efficiency")
+
+
+def _check_study(benchmark: Benchmark, field: str, study: Study) -> None:
+    _check_autoencoder(benchmark, f"{field}.base", study.base)
+    if study.base in benchmark.content.controls:
+        raise error_in(benchmark, f"{field}.base", f"{study.base} is a control, which nothing is a variant of")
+    for name in study.variants:
+        _check_autoencoder(benchmark, f"{field}.variants", name)
+    if study.base in study.variants:
+        raise error_in(benchmark, f"{field}.variants", f"{study.base} is the base")
+    measured = benchmark.content.reconstruction.datasets
+    for dataset, resolution in study.places(measured):
+        if resolution not in measured.get(dataset, {}):
+            known = ", ".join(f"{name} at {', '.join(map(str, found))} px" for name, found in measured.items())
+            message = f"{dataset} at {resolution} px is not under reconstruction.datasets, which has {known}"
+            raise error_in(benchmark, f"{field}.datasets", message)
 
 
 def _check_protocol(benchmark: Benchmark, field: str, name: str, kind: str) -> None:

@@ -17,7 +17,7 @@ from evaluation.figures.series import (
     compression,
     family,
     family_colours,
-    is_ablation,
+    has_row,
     line_over,
     reconstructions,
     resolutions,
@@ -76,7 +76,7 @@ def figure_2a(records: Sequence[Record], published: Published) -> Figure:
     axes = [axis for row in grid for axis in row]
     _rfid_panel(axes[0], _published_families(published), "paper: ImageNet 256 px", "rFID ↓")
     for axis, (dataset, resolution) in zip(axes[1:], places.items(), strict=False):
-        here = [record for record in reconstructions(records, dataset, resolution) if not is_ablation(record)]
+        here = [record for record in reconstructions(records, dataset, resolution) if has_row(record)]
         here = [record for record in here if family(record) != SPACE_TO_CHANNEL]
         lines = [
             line_over("spatial_compression", [r for r in here if family(r) == name], "rfid", name, colour)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dcae.benchmark.record import Record, Value
-from evaluation.figures.series import is_ablation
+from evaluation.figures.series import has_row
 from evaluation.figures.style import GREY, WIDTH, say_not_run, styled
 from evaluation.samples import read_grid
 
@@ -68,7 +68,7 @@ def _measured(name: str, value: Value | None, decimals: int) -> str:
 @styled
 def figure_reconstruction_samples(records: Sequence[Record], samples: Path) -> Figure:
     """Validation images and their reconstructions, at each data set's highest resolution, f ascending."""
-    chosen = [r for r in records if r.kind == "reconstruction" and r.number_class != "control" and not is_ablation(r)]
+    chosen = [r for r in records if r.kind == "reconstruction" and r.number_class != "control" and has_row(r)]
     places = {record.cell["dataset"]: 0 for record in chosen}
     for record in chosen:
         places[record.cell["dataset"]] = max(places[record.cell["dataset"]], record.cell["resolution"])

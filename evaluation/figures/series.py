@@ -45,6 +45,11 @@ def is_ablation(record: Record) -> bool:
     return record.cell.get("group") == "ablations"
 
 
+def has_row(record: Record) -> bool:
+    """True for an autoencoder that the benchmark compares with all others, false for one of studies alone."""
+    return record.cell.get("group") not in ("ablations", "bases")
+
+
 def of_study(record: Record, study: str) -> bool:
     """False for a variant of another study, which may lack several things: it belongs to no series of this one."""
     return record.cell.get("study") in (None, study)

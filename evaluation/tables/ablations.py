@@ -8,9 +8,8 @@ What it reads from a record's ``cell`` is listed in ``evaluation.tables.rows``, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from dcae.benchmark.record import Record
@@ -32,6 +31,7 @@ STUDIES = {
     "blocks": "Blocks of the deep stages",
     "recipe": "Recipe or architecture",
     "tuned-layers": "How many layers the second and third phase train",
+    "other": "Other differences",
 }
 
 
@@ -140,10 +140,10 @@ def _data(members: list[Member]) -> list[str]:
     return [f"Data: {places[0][0]} at {places[0][1]} px."] if len(places) == 1 else []
 
 
-def _label_columns(members: list[Member], parameters: Mapping[str, int]) -> list[tuple[Column, list[str | Number]]]:
+def _label_columns(members: list[Member]) -> list[tuple[Column, list[str | Number]]]:
     cells = [member.row.cell for member in members]
     varies = len(_places(members)) > 1
-    counts = [parameters.get(cell["autoencoder"]) for cell in cells]
+    counts = [member.row.value(KIND, "parameters") for member in members]
     return [
         (Column("Study", "Study", printed=False), [member.study for member in members]),
         (Column("Dataset", "Dataset", label=True, printed=varies), [cell["dataset"] for cell in cells]),
@@ -151,7 +151,7 @@ def _label_columns(members: list[Member], parameters: Mapping[str, int]) -> list
         (Column("Autoencoder", "Autoencoder", label=True), [cell["autoencoder"] for cell in cells]),
         (Column("Base", "Base", printed=False), [member.base_name for member in members]),
         (Column("What differs", "What differs", label=True, width=40), [member.differs for member in members]),
-        (Column("Params (M)", "Params (M)"), [Number(n * 1e-6) if n is not None else NOTHING for n in counts]),
+        (Column("Params (M)", "Params (M)"), [Number(n.value * 1e-6) if n else NOTHING for n in counts]),
     ]
 
 
@@ -181,13 +181,11 @@ def build_ablations(
     benchmark: str = "",
     published: Published | None = None,
     planned: Iterable[dict[str, Any]] = (),
-    parameters: Mapping[str, int] = MappingProxyType({}),
 ) -> Table:
     """The table of ablations, a section for each study.
 
     Args:
         records, benchmark, published, planned: as of ``evaluation.tables.paper.build_tables``.
-        parameters: how many an autoencoder has, by its name; others print "–".
 
     Raises:
         ValueError: if two records were made of one cell.
@@ -197,7 +195,7 @@ def build_ablations(
     rows = [member.row for member in members]
     papers = [_published(member, published) for member in members]
     marks, notes_on_protocols = protocol_marks(rows, (KIND,))
-    columns = _label_columns(members, parameters) + _metric_columns(members, papers, marks)
+    columns = _label_columns(members) + _metric_columns(members, papers, marks)
     sections: dict[str, list] = {}
     for index, member in enumerate(members):
         heading = STUDIES.get(member.study, member.study)
@@ -209,6 +207,8 @@ def build_ablations(
         *_data(members),
         *about_random_features(RECONSTRUCTION, rows),
     ]
+    if not members:
+        above = ["Ablations: this benchmark has no studies."]
     counts = sorted({row.records[KIND].values["rfid"].n for row in rows if row.value(KIND, "rfid")})
     below = [
         *notes_on_protocols,

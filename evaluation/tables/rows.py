@@ -4,9 +4,9 @@
 A record's ``cell`` says what was measured (``dataset``, ``resolution``, ``autoencoder``, and ``diffusion``,
 ``patch_size`` where there is a diffusion model) and what tables need to know about it: ``autoencoder_paper_name``,
 ``diffusion_paper_name``, ``dataset_paper_name``, ``spatial_compression``, ``latent_channels``, ``tokens``,
-``published_dataset``, ``published_resolution``, ``group`` (autoencoders, ablations or controls) and, for generation and
-efficiency, ``tables`` (numbers of the tables that the cell belongs to; reconstruction belongs to Table 2). An ablation
-that belongs to a study has ``study``, ``base`` (the autoencoder that it is compared with) and ``differs`` (in what).
+``published_dataset``, ``published_resolution``, ``group`` (autoencoders, controls, or of studies alone: ablations and
+bases) and ``tables`` (numbers of the tables that the cell belongs to; without them Table 2). An ablation has ``study``,
+``base`` (the autoencoder that it is compared with) and ``differs`` (in what).
 """
 
 from __future__ import annotations

@@ -86,8 +86,8 @@ def test_wrong_key(tmp_path):
 
 
 def test_unknown_autoencoder(tmp_path):
-    message = message_of(changed(tmp_path, ablations=["dc-ae-f46-demo"]))
-    assert "ablations" in message and "did you mean" in message
+    message = message_of(changed(tmp_path, reconstruction_only=["dc-ae-f46-demo"]))
+    assert "reconstruction_only" in message and "did you mean" in message
 
 
 def test_resolution_that_f_does_not_divide(tmp_path):
@@ -105,7 +105,7 @@ def test_patch_size_that_does_not_divide_the_latents(tmp_path):
 
 
 def test_name_given_twice(tmp_path):
-    assert "identity" in message_of(changed(tmp_path, ablations=["identity"]))
+    assert "identity" in message_of(changed(tmp_path, reconstruction_only=["identity"]))
 
 
 def test_protocol_of_the_wrong_kind(tmp_path):
@@ -117,7 +117,7 @@ def test_entries_in_a_circle(tmp_path):
     for name, other in (("one", "two"), ("two", "one")):
         text = f"kind: space-to-channel\nautoencoder: {other}\nfactor: 1\nspatial_compression: 8\nlatent_channels: 4\n"
         (tmp_path / "autoencoders" / f"{name}.yaml").write_text(text)
-    assert "circle" in message_of(changed(tmp_path, ablations=["one"]))
+    assert "circle" in message_of(changed(tmp_path, reconstruction_only=["one"]))
 
 
 def test_space_to_channel_with_wrong_shape(tmp_path):
@@ -126,7 +126,7 @@ def test_space_to_channel_with_wrong_shape(tmp_path):
         "kind: space-to-channel\nautoencoder: sd-vae-f8-demo\nfactor: 2\nspatial_compression: 32\nlatent_channels: 4\n"
     )
     (tmp_path / "autoencoders" / "one.yaml").write_text(text)
-    assert "f16c16" in message_of(changed(tmp_path, ablations=["one"]))
+    assert "f16c16" in message_of(changed(tmp_path, reconstruction_only=["one"]))
 
 
 def all_digests(benchmark: Benchmark) -> dict[str, str]:
@@ -191,7 +191,7 @@ def test_mistakes_in_a_recipe_name_its_file(tmp_path):
     (tmp_path / "recipes" / "other-recipe.yaml").write_text(yaml.safe_dump(recipe))
     entry = {**entry_text("autoencoders", "dc-ae-f64-demo"), "recipe": "other-recipe"}
     (tmp_path / "autoencoders" / "other.yaml").write_text(yaml.safe_dump(entry))
-    message = message_of(changed(tmp_path, ablations=["other"]))
+    message = message_of(changed(tmp_path, reconstruction_only=["other"]))
     assert "other-recipe.yaml" in message and "phases.1.resolution" in message and "96" in message
 
 

@@ -197,7 +197,7 @@ def test_what_is_not_exported_is_told_with_the_reason(monkeypatch, tmp_path, cap
 
 def test_released_weights_are_not_exported(monkeypatch, tmp_path, capsys):
     benchmark = yaml.safe_load(TINY.read_text())
-    benchmark |= {"autoencoders": ["dc-ae-f32c32-in-1.0"], "ablations": [], "generation": []}
+    benchmark |= {"autoencoders": ["dc-ae-f32c32-in-1.0"], "studies": {}, "generation": []}
     (tmp_path / "released.yaml").write_text(yaml.safe_dump(benchmark))
     for kind in ("datasets", "protocols"):
         (tmp_path / kind).symlink_to(CONFIG / kind)

@@ -15,13 +15,23 @@ from tests.workflow.conftest import TINY, Clone, tables_of
 
 def test_a_run_makes_every_result(finished):
     results = finished.folder / "results" / "tiny"
-    for name in ("table1", "table2", "table3", "table4", "table5"):
-        for ending in ("csv", "md", "tex", "html"):
+    for name in ("table1", "table2", "table3", "table4", "table5", "ablations", "choices"):
+        for ending in ("csv", "md", "html", *(() if name == "choices" else ("tex",))):
             assert (results / "tables" / f"{name}.{ending}").stat().st_size > 0
-    for name in ("figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "reconstruction_samples"):
+    for name in ("figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "figure5", "reconstruction_samples"):
         assert (results / "figures" / f"{name}.png").stat().st_size > 0
         assert (results / "figures" / f"{name}.pdf").stat().st_size > 0
     assert len(list((results / "records").rglob("*.json"))) == 5 + 1 + 1
+
+
+def test_a_variant_stands_below_its_base_in_the_table_of_ablations_and_not_in_table_2(finished):
+    tables = finished.folder / "results" / "tiny" / "tables"
+    with (tables / "ablations.csv").open() as file:
+        base, variant = csv.DictReader(file)
+    assert (base["Autoencoder"], base["What differs"]) == ("dc-ae-tiny", "base")
+    assert (variant["Autoencoder"], variant["What differs"]) == ("dc-ae-tiny-no-residual", "no residual shortcuts")
+    assert float(base["Params (M)"]) > 0 and float(variant["rFID, difference to base [random features]"])
+    assert "dc-ae-tiny-no-residual" not in (tables / "table2.csv").read_text()
 
 
 def test_a_second_run_does_nothing(finished):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dcae.benchmark import Benchmark, ConfigError, GenerationCell, ReconstructionCell, Record, digests
+from dcae.benchmark import Benchmark, ConfigError, GenerationCell, ReconstructionCell, Record, Value, digests
 from dcae.benchmark.entries import ProtocolEntry
 from dcae.benchmark.record import Measured
 from workflow.commands import options
@@ -76,7 +76,13 @@ def evaluate(
     started = time.monotonic()
     from dcae.autoencoders import load
     from dcae.data import open_dataset
-    from evaluation import evaluate_reconstruction, fingerprint, save_reconstruction_samples, write_rows
+    from evaluation import (
+        count_parameters,
+        evaluate_reconstruction,
+        fingerprint,
+        save_reconstruction_samples,
+        write_rows,
+    )
 
     benchmark = Benchmark.load(benchmark_file)
     cell = ReconstructionCell(dataset, resolution, autoencoder)
@@ -113,7 +119,7 @@ def evaluate(
         kind="reconstruction",
         number_class=_number_class(benchmark, autoencoder),
         cell=vars(cell),
-        values=result.values,
+        values={**result.values, "parameters": Value(value=count_parameters(model), n=1)},
         protocol=_described(protocol),
         protocol_fingerprint=fingerprint(protocol),
         excluded=result.excluded,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record
+from dcae.benchmark.studies import membership
+from dcae.benchmark.used import entries_used
 from workflow.commands import options
 
 
@@ -33,6 +35,7 @@ def _context(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, pu
         "spatial_compression": entry.spatial_compression,
         "latent_channels": entry.latent_channels,
         "group": benchmark.group(cell.autoencoder),
+        **membership(benchmark.content.studies, cell.autoencoder),
         "dataset_paper_name": benchmark.dataset(cell.dataset).paper_name,
         "published_dataset": published.dataset if published else None,
         "published_resolution": published.resolution if published else None,
@@ -40,7 +43,9 @@ def _context(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, pu
 
 
 def _reconstruction_context(benchmark: Benchmark, cell: ReconstructionCell) -> dict[str, Any]:
-    return _context(benchmark, cell, benchmark.content.reconstruction.datasets[cell.dataset][cell.resolution])
+    published = benchmark.content.reconstruction.datasets[cell.dataset][cell.resolution]
+    in_table_2 = cell.autoencoder in benchmark.content.with_rows
+    return {**_context(benchmark, cell, published), "tables": [2] if in_table_2 else []}
 
 
 def _generation_context(benchmark: Benchmark, cell: GenerationCell) -> dict[str, Any]:
@@ -84,11 +89,14 @@ def read_records(benchmark: Benchmark, results: Path) -> list[Record]:
 
 
 def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path("results")) -> None:
-    """Write Tables 1 to 5 from the records that are there, the published numbers beside them. Trains nothing.
+    """Write every table from the records that are there, the published numbers beside them. Trains nothing.
 
     A benchmark of released autoencoders also gets the table of what others have published about them.
     """
     from evaluation import (
+        Choice,
+        build_ablations,
+        build_choices,
         build_published_elsewhere,
         build_tables,
         check_controls,
@@ -101,7 +109,14 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     for check in check_controls(records):
         print(check)
     planned = [context for _, context in planned_cells(benchmark)]
-    built = build_tables(records, benchmark.name, planned=planned)
+    choices = [
+        Choice(kind, entry.name, *chosen) for kind, entry in entries_used(benchmark) for chosen in entry.chosen()
+    ]
+    built = {
+        **build_tables(records, benchmark.name, planned=planned),
+        "ablations": build_ablations(records, benchmark.name, planned=planned),
+        "choices": build_choices(choices, benchmark.name),
+    }
     if has_published_elsewhere(benchmark.all_autoencoders):
         built["published_elsewhere"] = build_published_elsewhere(benchmark.all_autoencoders)
     written = write_tables(built, results / benchmark.name / "tables")

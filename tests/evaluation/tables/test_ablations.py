@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import io
 import math
+from typing import get_args
 
 import pandas
 import pytest
 
+from dcae.benchmark.record import Value
+from dcae.benchmark.studies import StudyName
 from evaluation.tables.ablations import STUDIES, build_ablations
 from evaluation.tables.formats import FORMATS, to_csv, to_latex, to_markdown
 from tests.evaluation import synthetic
@@ -34,8 +37,18 @@ def changed(records, name: str, **update):
 
 def test_each_study_is_a_section_in_the_order_of_the_benchmark(records):
     table = build_ablations(records, "ablations")
-    assert [section.heading for section in table.sections] == list(STUDIES.values())
+    assert [section.heading for section in table.sections] == list(STUDIES.values())[:-1]  # but for "other"
     assert table.title == "Ablations" and "benchmark ablations" in table.caption
+
+
+def test_every_study_that_a_benchmark_may_name_has_a_heading():
+    assert set(STUDIES) == set(get_args(StudyName))
+
+
+def test_a_benchmark_without_studies_says_so():
+    table = build_ablations([])
+    assert "no studies" in table.caption and table.sections == []
+    assert all(render(table) for render in FORMATS.values())
 
 
 def test_variants_stand_below_their_base_at_each_place(records):
@@ -58,7 +71,13 @@ def test_what_belongs_to_no_study_is_left_out(records):
 
 
 def test_parameters_are_in_millions(records):
-    table = build_ablations(records, parameters={"dc-ae-f32": 323_456_789})
+    counted = {"parameters": Value(value=323_456_789, n=1)}
+    table = build_ablations(
+        [
+            r.model_copy(update={"values": r.values | counted}) if r.cell["autoencoder"] == "dc-ae-f32" else r
+            for r in records
+        ]
+    )
     data = frame(table).set_index("Autoencoder")["Params (M)"]
     assert data["dc-ae-f32"].unique() == pytest.approx([323.456789])
     assert data["dc-ae-f32-kl"].isna().all()
