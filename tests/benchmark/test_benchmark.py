@@ -26,7 +26,7 @@ def entry_text(kind: str, name: str) -> dict:
 
 def test_demo_has_the_cells_of_the_tables():
     cells = Benchmark.load(DEMO).cells
-    assert ReconstructionCell("scenes", 64, "dc-ae-f64-no-residual-demo") in cells.reconstruction
+    assert ReconstructionCell("scenes", 64, "dc-ae-f64c256-no-residual-demo") in cells.reconstruction
     assert ReconstructionCell("photographs", 128, "identity") in cells.reconstruction
     for autoencoder, diffusion, patch_size in [
         ("sd-vae-f8-demo", "uvit-demo", 2),
@@ -69,8 +69,8 @@ def test_ablation_starts_from_the_phase_it_shares():
 
 def test_space_to_channel_uses_the_weights_below():
     benchmark = Benchmark.load(DEMO)
-    below = benchmark.final_training("sd-vae-f8-demo")
-    assert benchmark.final_training("sd-vae-f8-space-to-channel-demo") == below
+    below = benchmark.final_training("dc-ae-f8c4-demo")
+    assert benchmark.final_training("dc-ae-f8c4-space-to-channel-f64-demo") == below
     assert benchmark.final_training("identity") is None
 
 
@@ -92,7 +92,9 @@ def test_unknown_autoencoder(tmp_path):
 
 def test_resolution_that_f_does_not_divide(tmp_path):
     message = message_of(
-        changed(tmp_path, reconstruction={"protocol": "random-features", "datasets": {"scenes": {96: None}}})
+        changed(
+            tmp_path, reconstruction={"protocol": "random-features", "datasets": {"scenes": {96: None}}}, studies={}
+        )
     )
     assert "reconstruction.datasets.scenes" in message and "96" in message and "64" in message
 

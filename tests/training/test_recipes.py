@@ -73,5 +73,13 @@ def test_the_demo_has_the_phases_and_losses_of_the_full_recipes(small, large):
     assert shape(small) == shape(large)
 
 
-def test_the_ablation_differs_in_nothing_but_the_missing_phase():
-    assert phases("demo-no-high-resolution") == {REFINEMENT: phases("demo-three-phase")[REFINEMENT]}
+@pytest.mark.parametrize("prefix", ["dc-ae", "demo"])
+def test_recipes_of_studies_differ_in_nothing_but_what_is_studied(prefix):
+    base, alone = phases(f"{prefix}-three-phase"), phases(f"{prefix}-refinement")
+    assert alone == {REFINEMENT: base[REFINEMENT]}
+    losses = base[REFINEMENT].losses.model_copy(update={"gan": None})
+    assert phases(f"{prefix}-no-gan") == {REFINEMENT: base[REFINEMENT].model_copy(update={"losses": losses})}
+    assert phases(f"{prefix}-full-gan") == {REFINEMENT: base[REFINEMENT].model_copy(update={"trains": "all"})}
+    assert phases(f"{prefix}-head-1") == {REFINEMENT: base[REFINEMENT].model_copy(update={"extra_blocks": 1})}
+    adapted = base[ADAPTATION].model_copy(update={"extra_blocks": 1})
+    assert phases(f"{prefix}-middle-1") == {ADAPTATION: adapted, REFINEMENT: base[REFINEMENT]}

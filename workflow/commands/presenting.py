@@ -6,13 +6,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record
+from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record, Training
+from dcae.benchmark.entries import Phase
 from dcae.benchmark.studies import membership
 from dcae.benchmark.used import entries_used
 from workflow.commands import options
 
 
-def _gan(phases) -> str | None:
+def _phases(benchmark: Benchmark, training: Training | None) -> list[Phase]:
+    """Every phase behind an autoencoder's weights, those of another one that it starts from included."""
+    if training is None:
+        return []
+    phases = benchmark.recipe(benchmark.autoencoder(training.autoencoder).recipe).phases
+    phase = next(phase for phase in phases if phase.name == training.phase)
+    return [*_phases(benchmark, training.start), phase]
+
+
+def _gan(phases: list[Phase] | None) -> str | None:
     """What the phases with a GAN loss train: ``all`` if any of them does, ``none`` if there is no such phase."""
     if phases is None:
         return None
@@ -23,7 +33,7 @@ def _gan(phases) -> str | None:
 def _context(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, published) -> dict[str, Any]:
     """A cell as the tables know it: what a record says of it, and how it is named, grouped and compared."""
     entry = benchmark.autoencoder(cell.autoencoder)
-    phases = benchmark.recipe(entry.recipe).phases if entry.recipe else None
+    phases = _phases(benchmark, benchmark.training(cell.autoencoder)) if entry.recipe else None
     return {
         **vars(cell),
         "autoencoder_paper_name": entry.paper_name,
