@@ -23,5 +23,6 @@ def entries_used(benchmark: Benchmark) -> list[tuple[str, Entry]]:
         *(("diffusion", entry) for entry in diffusion),
         *(("datasets", benchmark.dataset(name)) for name in datasets),
         *(("protocols", benchmark.protocol(purpose)) for purpose in purposes),
+        *(("protocols", further) for further in benchmark.further_protocols("reconstruction")),
     ]
     return list({(kind, entry.name): (kind, entry) for kind, entry in used}.values())
