@@ -150,7 +150,7 @@ def _image_source(
 
     Raises:
         ConfigError: a trained diffusion model is given for an entry with released weights, or none for another, or it
-            was trained by another configuration than the benchmark's.
+            was trained by another configuration than the benchmark's; or captions are missing or not wanted.
     """
     from dcae.autoencoders import load
     from dcae.diffusion import CaptionDataset, load_denoiser, load_released
@@ -160,6 +160,9 @@ def _image_source(
     if (denoiser is None) != benchmark.is_released(cell.diffusion):
         said = "give --denoiser, from dcae train denoiser" if denoiser is None else "leave --denoiser out"
         raise ConfigError(f"diffusion entry {entry.name}: pretrained is {entry.pretrained}, so {said}")
+    if (captions is None) != (entry.conditioning != "caption"):
+        said = "give --captions, from dcae captions" if captions is None else "leave --captions out"
+        raise ConfigError(f"diffusion entry {entry.name}: conditioning is {entry.conditioning}, so {said}")
     autoencoder = load(benchmark.autoencoder(cell.autoencoder), weights=weights, config=benchmark.config, device=device)
     side = cell.resolution // autoencoder.spatial_compression
     shape = {"latent_channels": autoencoder.latent_channels, "latent_size": side, "patch_size": cell.patch_size}
@@ -259,7 +262,9 @@ def generate(
             **_described(protocol),
             "sampler": entry.sampler,
             "sampling_steps": entry.sampling_steps,
+            **({"ode_solver": entry.ode_solver} if entry.sampler == "ode" else {}),
             "guidance_scale": entry.guidance_scale,
+            "guided_channels": entry.guided_channels,
         },
         protocol_fingerprint=fingerprint(protocol),
         excluded=result.excluded,
