@@ -228,6 +228,7 @@ def generate(
     compared_with = benchmark.evaluation_dataset(cell)
     conditional = entry.conditioning == "class"
     class_names = open_dataset(benchmark.dataset(dataset), "train", resolution).classes if conditional else []
+    source = _image_source(benchmark, cell, denoiser, weights, captions, len(class_names), device)
     inputs = input_hashes(denoiser, weights, captions)
     identity = {
         "config": digests.generation_digest(benchmark, cell),
@@ -235,7 +236,7 @@ def generate(
         "inputs": inputs,
     }
     result = evaluate_generation(
-        source=_image_source(benchmark, cell, denoiser, weights, captions, len(class_names), device),
+        source=source,
         class_names=class_names,
         dataset=open_dataset(benchmark.dataset(compared_with), protocol.generation_reference, resolution),
         protocol=protocol,
