@@ -109,12 +109,14 @@ def denoiser_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
 
 
 def generation_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
-    """Of a generation record; the weights and the reference are input files."""
+    """Of a generation record; the weights, captions and the reference are input files."""
     latents = latents_digest(benchmark, cell.dataset, cell.resolution, cell.autoencoder)
     protocols = _protocols(benchmark, "generation")
     compared_with = benchmark.dataset(benchmark.evaluation_dataset(cell))
     diffusion = benchmark.diffusion(cell.diffusion)
-    return digest(diffusion, latents, cell.patch_size, compared_with, protocols, benchmark.seed)
+    schedule = benchmark.recipe(diffusion.recipe).noise_schedule
+    noise = schedule.model_dump(mode="json") if schedule else "none"
+    return digest(diffusion, noise, latents, cell.patch_size, compared_with, protocols, benchmark.seed)
 
 
 def efficiency_digest(benchmark: Benchmark, cell: GenerationCell) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
+from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import DiffusionEntry
 from dcae.diffusion.dit import DiT
 from dcae.diffusion.u_vit import UViT
@@ -33,7 +34,7 @@ class DenoiserConfig:
 
     def __post_init__(self):
         if self.patch_size < 1 or self.latent_size % self.patch_size:
-            raise ValueError(
+            raise ConfigError(
                 f"patch_size ({self.patch_size}) must divide the latent size ({self.latent_size} x {self.latent_size})"
             )
         if self.latent_channels < 1 or self.classes < 0:
@@ -77,7 +78,7 @@ def build_denoiser(
     channels for DiT and PixArt-α, as many as the latent channels for U-ViT. The condition is ``conditions.Condition``.
 
     Raises:
-        ValueError: ``patch_size`` does not divide ``latent_size``.
+        ConfigError: ``patch_size`` does not divide ``latent_size``.
     """
     architecture = {field: getattr(entry, field) for field in ARCHITECTURE}
     return denoiser_from_config(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dcae.diffusion.shards import check_identity, open_shards, read_index, verify
+from dcae.diffusion.shards import CacheError, check_identity, open_shards, read_index, verify
 
 NAMES = ("embeddings", "mask")
 
@@ -36,8 +36,7 @@ class CaptionDataset:
         identity: what made them.
 
     Raises:
-        FileNotFoundError: nothing complete is there.
-        ValueError: something else made them, or a shard is damaged.
+        CacheError: nothing complete is there, something else made it, or a shard is damaged.
     """
 
     def __init__(self, folder: Path | str, expected_identity: dict[str, Any] | None = None):
@@ -54,9 +53,9 @@ class CaptionDataset:
         return self._index["count"] - 1
 
     def check_number(self, count: int, whose: str) -> None:
-        """Raise ``ValueError`` unless there is one caption for each of so many images."""
+        """Raise ``CacheError`` unless there is one caption for each of so many images."""
         if len(self) != count:
-            raise ValueError(f"{self.folder} holds {len(self)} captions, but {whose} of {count}: encode both again")
+            raise CacheError(f"{self.folder} holds {len(self)} captions, but {whose} of {count}: encode both again")
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Embeddings float16 [B, T, C] and mask bool [B, T]; raises ``IndexError`` outside 0 ... N - 1."""
@@ -73,5 +72,5 @@ class CaptionDataset:
         return torch.stack(embeddings), torch.stack(mask)
 
     def verify(self) -> None:
-        """Read every shard and raise ``ValueError`` for one whose sha256 is not that of the index."""
+        """Read every shard and raise ``CacheError`` for one whose sha256 is not that of the index."""
         verify(self.folder, self._index)

@@ -36,8 +36,9 @@ class LatentDataset:
         captions: of the same images, for denoisers that are conditioned on them.
 
     Raises:
-        FileNotFoundError: nothing complete is there.
-        ValueError: something else made the latents, a shard is damaged, or the captions are of other images.
+        CacheError: nothing complete is there, something else made it, a shard is damaged, or the captions are of other
+            images.
+        ValueError: a label is no class.
     """
 
     def __init__(
@@ -113,5 +114,5 @@ class LatentDataset:
         return torch.from_numpy(found)
 
     def verify(self) -> None:
-        """Read every shard and raise ``ValueError`` for one whose sha256 is not that of the index."""
+        """Read every shard and raise ``CacheError`` for one whose sha256 is not that of the index."""
         verify(self.folder, self._index)

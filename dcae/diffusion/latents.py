@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from dcae.benchmark.config import ConfigError
 from dcae.diffusion.embeddings import check_labels
 from dcae.diffusion.encoding import encode_pixels, posterior_of
 from dcae.diffusion.posterior import posterior_noise
@@ -101,11 +102,12 @@ def encode_dataset(
         progress: called with the number of this process's images that are done, and of all of them.
 
     Raises:
-        ValueError: no ``latent_scale``, no images, a label that is no class, or latents that are not finite.
+        ConfigError: no ``latent_scale``.
+        ValueError: no images, a label that is no class, or latents that are not finite.
     """
     count = len(dataset) if first is None else min(first, len(dataset))
     if autoencoder.latent_scale is None:
-        raise ValueError("the autoencoder has no latent_scale: give one in its entry, or train it (which measures it)")
+        raise ConfigError("the autoencoder has no latent_scale: give one in its entry, or train it (which measures it)")
     if count == 0:
         raise ValueError("there are no images to encode")
     classes = list(dataset.classes)

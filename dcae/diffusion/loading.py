@@ -17,6 +17,7 @@ from torch import nn
 from dcae.benchmark.entries import DiffusionEntry
 from dcae.benchmark.record import write_atomically
 from dcae.diffusion.building import ARCHITECTURE, DenoiserConfig, denoiser_from_config
+from dcae.weights import WeightsError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -44,15 +45,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
     """The configuration in a folder, after a check that file and weights agree on it."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name}: no such file; the denoiser was not saved, or not completely")
+            raise WeightsError(f"{folder / name}: no such file; the denoiser was not saved, or not completely")
     text = (folder / CONFIG).read_text()
     try:
         with safe_open(folder / WEIGHTS, "pt") as weights:
             inside = (weights.metadata() or {}).get("config")
     except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); save the denoiser again") from error
+        raise WeightsError(f"{folder / WEIGHTS} is damaged ({error}); save the denoiser again") from error
     if inside != text.rstrip("\n"):
-        raise ValueError(f"{folder}: {CONFIG} is not the one that {WEIGHTS} was saved with; save the denoiser again")
+        raise WeightsError(f"{folder}: {CONFIG} is not the one that {WEIGHTS} was saved with; save the denoiser again")
     return json.loads(text)
 
 
@@ -69,8 +70,7 @@ def load_denoiser(
             ``classes`` are those of the data, of which an unconditional denoiser has none.
 
     Raises:
-        FileNotFoundError: nothing complete was saved there.
-        ValueError: damaged files, or a field differs from what is expected.
+        WeightsError: nothing complete was saved there, files are damaged, or a field differs from what is expected.
     """
     folder = Path(folder)
     content = _read_config(folder)
@@ -85,7 +85,7 @@ def load_denoiser(
         if getattr(config, field) != value
     ]
     if differences:
-        raise ValueError(f"{folder} holds another denoiser: {'; '.join(differences)}")
+        raise WeightsError(f"{folder} holds another denoiser: {'; '.join(differences)}")
     denoiser = denoiser_from_config(config)
     denoiser.load_state_dict(load_file(folder / WEIGHTS))
     denoiser.metadata = content["metadata"]

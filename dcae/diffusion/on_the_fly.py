@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dcae.benchmark.config import ConfigError
 from dcae.data import ImageDataset
 from dcae.diffusion.captions import CaptionDataset
 from dcae.diffusion.embeddings import check_labels
@@ -31,16 +32,17 @@ class EncodedOnTheFly:
         captions: of the same images, embedded, for denoisers that are conditioned on them.
 
     Raises:
-        ValueError: no ``latent_scale``, f does not divide the resolution, or the captions are of other images.
+        ConfigError: no ``latent_scale``, or f does not divide the resolution.
+        CacheError: the captions are of other images.
     """
 
     def __init__(self, autoencoder: nn.Module, images: ImageDataset, captions: CaptionDataset | None = None):
         self.autoencoder, self.images = autoencoder, images
         f, resolution = autoencoder.spatial_compression, images.resolution
         if autoencoder.latent_scale is None:
-            raise ValueError("the autoencoder has no latent_scale: give one in its entry, or train it")
+            raise ConfigError("the autoencoder has no latent_scale: give one in its entry, or train it")
         if resolution % f:
-            raise ValueError(f"images of {resolution} px cannot be encoded with f{f}: choose a multiple of {f}")
+            raise ConfigError(f"images of {resolution} px cannot be encoded with f{f}: choose a multiple of {f}")
         self.shape = (autoencoder.latent_channels, resolution // f, resolution // f)
         self.class_names = list(images.classes)
         self.classes = len(self.class_names)

@@ -29,6 +29,10 @@ ANY_SHARD = "shard-*.safetensors"
 Shard = dict[str, Tensor]
 
 
+class CacheError(ValueError):
+    """Latents, captions or samples that are incomplete, damaged, or made by something else."""
+
+
 def latent_names(posterior: str) -> tuple[str, ...]:
     """The tensors of a shard that hold latents."""
     return ("mean", "std") if posterior == "moments" else ("latents",)
@@ -40,14 +44,14 @@ def shard_lengths(count: int, shard_size: int) -> list[int]:
 
 
 def read_index(folder: Path, what: str) -> dict[str, Any]:
-    """Content of ``index.json``; raises ``FileNotFoundError`` if the folder is not complete."""
+    """Content of ``index.json``; raises ``CacheError`` if the folder is not complete."""
     if not (folder / INDEX).is_file():
-        raise FileNotFoundError(f"{folder / INDEX}: no such file; encode {what} (again) to complete it")
+        raise CacheError(f"{folder / INDEX}: no such file; encode {what} (again) to complete it")
     return json.loads((folder / INDEX).read_text())
 
 
 def check_identity(folder: Path, what: str, actual: dict[str, Any], expected: dict[str, Any] | None) -> None:
-    """Raise ``ValueError`` that names every field in which two identities differ."""
+    """Raise ``CacheError`` that names every field in which two identities differ."""
     if expected is None:
         return
     expected = json.loads(json.dumps(expected))
@@ -57,7 +61,7 @@ def check_identity(folder: Path, what: str, actual: dict[str, Any], expected: di
         if actual.get(field) != expected.get(field)
     ]
     if differences:
-        raise ValueError(
+        raise CacheError(
             f"{folder}: these {what} were made by something else: {'; '.join(differences)}; make them again"
         )
 
@@ -74,18 +78,18 @@ def open_shard(path: Path, count: int, names: Sequence[str], shapes: Sequence[Se
     """Tensors [count, ...] of the given names, mapped from the file and not read yet.
 
     Raises:
-        ValueError: the file is missing, cut short, or holds something else.
+        CacheError: the file is missing, cut short, or holds something else.
     """
     try:
         with safe_open(path, "pt") as file:
             shard = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: no whole shard ({error}); delete it and make it again") from error
+        raise CacheError(f"{path}: no whole shard ({error}); delete it and make it again") from error
     actual = [tuple(tensor.shape) for tensor in shard.values()]
     expected = [(count, *shape) for shape in shapes or [each[1:] for each in actual]]
     if actual != expected:
         held, wanted = (", ".join(map(_described, names, each)) for each in (actual, expected))
-        raise ValueError(f"{path}: holds {held}, expected {wanted}; delete it and make it again")
+        raise CacheError(f"{path}: holds {held}, expected {wanted}; delete it and make it again")
     return shard
 
 
@@ -169,7 +173,7 @@ def _write_index(folder: Path, plan: dict[str, Any], summarise: Callable[[list[S
 
 
 def verify(folder: Path, index: dict[str, Any]) -> None:
-    """Read every shard and raise ``ValueError`` for one whose sha256 is not that of the index."""
+    """Read every shard and raise ``CacheError`` for one whose sha256 is not that of the index."""
     for name, expected in index["shards"].items():
         if sha256(folder / name) != expected:
-            raise ValueError(f"{folder / name}: damaged (sha256 differs); delete it and make it again")
+            raise CacheError(f"{folder / name}: damaged (sha256 differs); delete it and make it again")

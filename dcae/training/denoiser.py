@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import DiffusionEntry, DiffusionRecipe, digest
 from dcae.data import epoch_index
 from dcae.diffusion import LatentDataset, build_denoiser, diffusion_losses, draw_training_inputs, save_denoiser
@@ -184,14 +185,14 @@ def train_denoiser(
         log_with: where curves are shown; decides nothing.
 
     Raises:
-        ValueError: latents or captions are of another identity, damaged, missing or not wanted, or patch size or batch
-            size do not fit.
+        CacheError: latents or captions are of another identity or damaged.
+        ConfigError: captions are missing or not wanted, or patch size or batch size do not fit.
         Unfinished: stopped by a signal or the time limit; the same call goes on.
         TrainingDiverged, NoProgress, StateLocked: see there.
     """
     if (captions is None) != (entry.conditioning != "caption"):
         given = "missing: embed them with `dcae captions`" if captions is None else "given: leave them out"
-        raise ValueError(f"{entry.name}: conditioning is {entry.conditioning}, but captions are {given}")
+        raise ConfigError(f"{entry.name}: conditioning is {entry.conditioning}, but captions are {given}")
     embedded = CaptionDataset(captions, expected_captions) if captions else None
     cached = LatentDataset(latents, expected_latents, embedded) if recipe.latents == "cached" else None
     data = fingerprint(Path(latents)) if cached else digest(expected_latents)

@@ -179,6 +179,33 @@ def test_what_leaves_the_weights_as_they_are_makes_no_training_stale(tmp_path):
     assert after["train other single"] == before["train sd-vae-f8-demo single"]
 
 
+def test_a_changed_diffusion_recipe_makes_stale_what_it_decides(tmp_path):
+    before = all_digests(Benchmark.load(changed(tmp_path)))
+    generation = yaml.safe_load(DEMO.read_text())["generation"]
+    generation[1]["diffusion"] = "other-dit"
+    for kind in ("recipes", "diffusion"):
+        (tmp_path / kind).mkdir()
+    entry = {**entry_text("diffusion", "dit-demo"), "recipe": "demo-other"}
+    (tmp_path / "diffusion" / "other-dit.yaml").write_text(yaml.safe_dump(entry))
+
+    def digests_with(**fields) -> dict[str, str]:
+        recipe = {**entry_text("recipes", "demo-dit"), **fields}
+        (tmp_path / "recipes" / "demo-other.yaml").write_text(yaml.safe_dump(recipe))
+        found = all_digests(Benchmark.load(changed(tmp_path, generation=generation)))
+        return {key: value for key, value in found.items() if "other-dit" in key}
+
+    def trainings(found: dict[str, str]) -> set[str]:
+        return {value for key, value in found.items() if key.startswith("train")}
+
+    of_demo = trainings({key: value for key, value in before.items() if "'dit-demo'" in key})
+    assert trainings(digests_with(checkpoint_every=7, gradient_checkpointing=True)) == of_demo
+    usual, more_dropped = digests_with(), digests_with(label_dropout=0.2)
+    assert {key.split()[0] for key in usual if usual[key] != more_dropped[key]} == {"train"}
+    schedule = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
+    noisier = digests_with(noise_schedule=schedule)  # released weights are sampled by it, without any training
+    assert {key.split()[0] for key in usual if usual[key] != noisier[key]} == {"train", "generate"}
+
+
 def test_autoencoder_without_a_patch_size(tmp_path):
     generation = yaml.safe_load(DEMO.read_text())["generation"]
     generation[1]["patch_sizes"] = {8: [4]}

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from dcae.diffusion import LatentDataset, encode_dataset
+from dcae.diffusion.shards import CacheError
 from tests.diffusion.images import Images, Unshuffle, Variational, shard
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -63,7 +64,7 @@ def test_a_stopped_encoding_goes_on_and_ends_in_the_same_files(tmp_path, autoenc
     with pytest.raises(KeyboardInterrupt):
         encode_dataset(autoencoder, Images(11, fails_at=9), stopped, IDENTITY, shard_size=4, batch_size=2)
     assert not (stopped / "index.json").exists()
-    with pytest.raises(FileNotFoundError, match=r"index\.json: no such file; encode the data set"):
+    with pytest.raises(CacheError, match=r"index\.json: no such file; encode the data set"):
         LatentDataset(stopped)
     again = Images(11)
     encode_dataset(autoencoder, again, stopped, IDENTITY, shard_size=4, batch_size=2)

@@ -8,6 +8,7 @@ import torch
 
 from dcae.benchmark.config import Config
 from dcae.diffusion import Captions, build_denoiser, load_denoiser, save_denoiser
+from dcae.weights import WeightsError
 
 CONFIG = Config()
 
@@ -42,7 +43,7 @@ def test_a_loaded_pixart_is_the_saved_one(tmp_path):
     with torch.no_grad():
         assert torch.equal(load_denoiser(tmp_path, entry, classes=5)(*inputs), denoiser.eval()(*inputs))
     other = entry.model_copy(update={"caption_channels": 32})
-    with pytest.raises(ValueError, match="caption_channels is 64, expected 32"):
+    with pytest.raises(WeightsError, match="caption_channels is 64, expected 32"):
         load_denoiser(tmp_path, other)
 
 
@@ -50,7 +51,7 @@ def test_an_unconditional_denoiser_fits_data_with_classes(tmp_path):
     entry = CONFIG.entry("diffusion", "uvit-demo").model_copy(update={"conditioning": "none"})
     save_denoiser(build_denoiser(entry, 4, 4, 2, classes=5), tmp_path)
     assert load_denoiser(tmp_path, entry, classes=5).null_label == 0
-    with pytest.raises(ValueError, match="classes is 0, expected 5"):
+    with pytest.raises(WeightsError, match="classes is 0, expected 5"):
         load_denoiser(tmp_path, CONFIG.entry("diffusion", "uvit-demo"), classes=5)
 
 
@@ -70,9 +71,9 @@ def test_saving_again_replaces(tmp_path):
 
 def test_a_denoiser_of_another_shape_is_refused_naming_the_fields(tmp_path):
     save_denoiser(a_denoiser(), tmp_path)
-    with pytest.raises(ValueError, match="latent_channels is 4, expected 32; patch_size is 2, expected 1"):
+    with pytest.raises(WeightsError, match="latent_channels is 4, expected 32; patch_size is 2, expected 1"):
         load_denoiser(tmp_path, latent_channels=32, patch_size=1, classes=5)
-    with pytest.raises(ValueError, match="kind is 'u-vit', expected 'dit'"):
+    with pytest.raises(WeightsError, match="kind is 'u-vit', expected 'dit'"):
         load_denoiser(tmp_path, CONFIG.entry("diffusion", "dit-demo"))
 
 
@@ -80,10 +81,10 @@ def test_an_unfinished_saving_is_refused(tmp_path):
     save_denoiser(a_denoiser(), tmp_path)
     weights = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"model\.safetensors: no such file"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: no such file"):
         load_denoiser(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(weights[:-10])
-    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged"):
         load_denoiser(tmp_path)
 
 
@@ -91,7 +92,7 @@ def test_config_and_weights_of_different_savings_are_refused(tmp_path):
     save_denoiser(a_denoiser(classes=5), tmp_path / "five")
     save_denoiser(a_denoiser(classes=6), tmp_path / "six")
     (tmp_path / "six" / "config.json").write_bytes((tmp_path / "five" / "config.json").read_bytes())
-    with pytest.raises(ValueError, match=r"config\.json is not the one that model\.safetensors was saved with"):
+    with pytest.raises(WeightsError, match=r"config\.json is not the one that model\.safetensors was saved with"):
         load_denoiser(tmp_path / "six")
 
 
@@ -104,5 +105,5 @@ def test_a_stop_while_saving_leaves_no_weights_of_an_older_saving(tmp_path, monk
     monkeypatch.setattr("dcae.diffusion.loading.save_file", stop)
     with pytest.raises(KeyboardInterrupt):
         save_denoiser(a_denoiser(seed=1), tmp_path, {"steps": 360})
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(WeightsError):
         load_denoiser(tmp_path)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,27 @@ def test_two_processes_make_the_set_of_one_to_the_bit(source, tmp_path):
     together = write(source, folder, batch_size=SHARD, process=0, processes=2)
     assert torch.equal(alone.features["pixels"], together.features["pixels"])
     for name in ("clip_scores", "first"):
+        assert torch.equal(getattr(alone, name), getattr(together, name))
+
+
+def test_two_processes_at_the_same_time_make_the_set_of_one_to_the_bit(source, tmp_path):
+    alone = write(source, tmp_path / "alone", batch_size=SHARD)
+    context = multiprocessing.get_context("fork")  # as loaders start theirs, without new imports
+    ended = context.Queue()
+
+    def share(process: int) -> None:
+        torch.set_num_threads(1)
+        ended.put(write(source, tmp_path / "set", batch_size=SHARD, process=process, processes=2) is not None)
+
+    running = [context.Process(target=share, args=(process,)) for process in range(2)]
+    for process in running:
+        process.start()
+    whole = [ended.get(timeout=60) for _ in running]
+    for process in running:
+        process.join(timeout=60)
+    assert any(whole), "whoever ends last finds the set complete"
+    together = write(source, tmp_path / "set", batch_size=SHARD)
+    for name in ("features", "clip_scores", "first"):
         assert torch.equal(getattr(alone, name), getattr(together, name))
 
 

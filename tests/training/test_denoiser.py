@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from dcae.autoencoders import load
+from dcae.benchmark.config import Config
 from dcae.benchmark.entries import ADAPTERS, FolderEntry
 from dcae.data import epoch_index, open_dataset
 from dcae.diffusion import (
@@ -25,7 +28,7 @@ from dcae.diffusion import (
     encode_dataset,
     load_denoiser,
 )
-from dcae.training import checkpoint, train_denoiser
+from dcae.training import Unfinished, checkpoint, train_denoiser
 from dcae.training.denoiser import DenoiserTraining, fingerprint
 
 ENTRIES = {
@@ -85,6 +88,33 @@ def test_a_stopped_training_goes_on_to_the_same_bits(latents, tmp_path, monkeypa
     torch.manual_seed(77)
     resumed = train(tmp_path / "stopped", latents, kind).state_dict()
     assert [name for name in undisturbed if not torch.equal(undisturbed[name], resumed[name])] == []
+
+
+def test_sigterm_saves_and_the_same_call_goes_on_to_the_same_bits(latents, tmp_path, monkeypatch):
+    undisturbed = train(tmp_path / "undisturbed", latents, "u-vit").state_dict()
+    step = DenoiserTraining.step
+
+    def signalled(self, number, batch):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(Unfinished, match="stopped by SIGTERM, saved at step 3/5"):
+        patch.setattr(DenoiserTraining, "step", signalled)
+        train(tmp_path / "stopped", latents, "u-vit")
+    resumed = train(tmp_path / "stopped", latents, "u-vit").state_dict()
+    assert [name for name in undisturbed if not torch.equal(undisturbed[name], resumed[name])] == []
+
+
+def test_recomputed_activations_are_the_recipes_option_and_change_no_bit(latents):
+    weights = {}
+    for recomputed in (False, True):
+        loop = training(latents, gradient_checkpointing=recomputed)
+        assert loop.denoiser.activation_checkpointing == recomputed
+        for step, batch in enumerate(loop.batches(0)):
+            loop.step(step, batch)
+        weights[recomputed] = loop.denoiser.state_dict()
+    assert [name for name, value in weights[False].items() if not torch.equal(value, weights[True][name])] == []
 
 
 def training(latents: Path, kind: str = "u-vit", **fields) -> DenoiserTraining:
@@ -233,6 +263,29 @@ def test_captions_of_other_images_are_refused(tiny, latents, tmp_path):
     )
     with pytest.raises(ValueError, match=r"holds 3 captions, but .* holds latents of 24"):
         LatentDataset(latents, captions=CaptionDataset(tmp_path))
+
+
+def test_captions_that_are_missing_or_not_wanted_are_refused(latents, tmp_path):
+    def start(entry, captions):
+        train_denoiser(
+            entry=entry, recipe=recipe("dit"), latents=latents, patch_size=1, output=tmp_path / "output",
+            state=tmp_path / "state", seed=0, config_digest="config", code_digest="code", captions=captions,
+        )  # fmt: skip
+
+    on_captions = Config().entry("diffusion", "pixart-demo")
+    with pytest.raises(ValueError, match="pixart-demo: conditioning is caption, but captions are missing: embed them"):
+        start(on_captions, None)
+    with pytest.raises(ValueError, match="tiny-dit: conditioning is class, but captions are given: leave them out"):
+        start(ENTRIES["dit"], tmp_path / "captions")
+    assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+def test_labels_outside_the_classes_are_refused_as_they_are_read(tiny):
+    images = open_dataset(tiny.DATASETS["scenes"], "train", 32)
+    images.classes = images.classes[:2]
+    data = EncodedOnTheFly(load(tiny.dc_ae(latent_scale=0.5)), images)
+    with pytest.raises(ValueError, match=r"labels must be in 0 \.\.\. 1, got"):
+        data.condition(range(len(images)))
 
 
 def test_random_crops_need_latents_on_the_fly():

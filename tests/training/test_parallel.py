@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dcae.diffusion import load_denoiser
 from tests.training import parallel, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,7 @@ def start_process(rank: int, port: int, folder: Path) -> subprocess.Popen:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Finished:
     folder = tmp_path_factory.mktemp("two")
+    parallel.prepare_captions(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -70,6 +72,17 @@ def test_two_processes_have_the_loss_curve_of_one(two, tmp_path, phase):
         torch.testing.assert_close(
             one[name], two[name], rtol=0, atol=1e-4, msg=lambda text, name=name: f"{name} {text}"
         )
+
+
+def test_two_processes_train_on_captions_as_one_does(two, tmp_path):
+    """With parts of a batch, recomputed activations, clipped gradients, dropped captions and an average."""
+    one = parallel.train_on_captions(two.folder, tmp_path)
+    ours, theirs = curves(two.folder / "captions"), curves(one)
+    assert len(ours) == len(theirs) == parallel.STEPS
+    for our, their in zip(ours, theirs, strict=True):
+        assert our == pytest.approx(their, rel=0, abs=1e-4)
+    one, two = (load_denoiser(folder).state_dict() for folder in (one, two.folder / "captions"))
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-4)  # rounding, as above
 
 
 def test_processes_stopped_by_a_signal_to_one_of_them_go_on_to_the_same_bits(two):

@@ -156,7 +156,7 @@ def _image_source(
 
     Raises:
         ConfigError: a trained diffusion model is given for an entry with released weights, or none for another, or it
-            was trained by another configuration than the benchmark's.
+            was trained by another configuration than the benchmark's; or captions are missing or not wanted.
     """
     from dcae.autoencoders import load
     from dcae.diffusion import CaptionDataset, load_denoiser, load_released
@@ -166,6 +166,9 @@ def _image_source(
     if (denoiser is None) != benchmark.is_released(cell.diffusion):
         said = "give --denoiser, from dcae train denoiser" if denoiser is None else "leave --denoiser out"
         raise ConfigError(f"diffusion entry {entry.name}: pretrained is {entry.pretrained}, so {said}")
+    if (captions is None) != (entry.conditioning != "caption"):
+        said = "give --captions, from dcae captions" if captions is None else "leave --captions out"
+        raise ConfigError(f"diffusion entry {entry.name}: conditioning is {entry.conditioning}, so {said}")
     autoencoder = load(benchmark.autoencoder(cell.autoencoder), weights=weights, config=benchmark.config, device=device)
     side = cell.resolution // autoencoder.spatial_compression
     shape = {"latent_channels": autoencoder.latent_channels, "latent_size": side, "patch_size": cell.patch_size}
@@ -231,6 +234,7 @@ def generate(
     compared_with = benchmark.evaluation_dataset(cell)
     conditional = entry.conditioning == "class"
     class_names = open_dataset(benchmark.dataset(dataset), "train", resolution).classes if conditional else []
+    source = _image_source(benchmark, cell, denoiser, weights, captions, len(class_names), device)
     inputs = input_hashes(denoiser, weights, captions)
     identity = {
         "config": digests.generation_digest(benchmark, cell),
@@ -238,7 +242,7 @@ def generate(
         "inputs": inputs,
     }
     result = evaluate_generation(
-        source=_image_source(benchmark, cell, denoiser, weights, captions, len(class_names), device),
+        source=source,
         class_names=class_names,
         dataset=open_dataset(benchmark.dataset(compared_with), protocol.generation_reference, resolution),
         protocol=protocol,
@@ -265,7 +269,9 @@ def generate(
             **_described(protocol),
             "sampler": entry.sampler,
             "sampling_steps": entry.sampling_steps,
+            **({"ode_solver": entry.ode_solver} if entry.sampler == "ode" else {}),
             "guidance_scale": entry.guidance_scale,
+            "guided_channels": entry.guided_channels,
         },
         protocol_fingerprint=fingerprint(protocol),
         excluded=result.excluded,
