@@ -5,7 +5,8 @@
 - CMYK becomes RGB by Pillow's formula, without a colour profile, as in every loader built on it.
 - Transparent pixels follow the data set's rule (``transparency`` of its entry). Without any, alpha is dropped.
 - More than 8 bits per channel and animations are refused: bits cut off, or the first picture taken, would be silent.
-- An orientation in EXIF data is not applied, and embedded colour profiles are not: published protocols do neither.
+- An orientation in EXIF data is not applied, and embedded colour profiles are not: published protocols do neither. The
+  orientation of a TIFF file is part of its format, which Pillow applies.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def inspect(data: bytes, where: str) -> Header:
             image.load()
         except Exception as error:  # Pillow's decoders raise errors of many types
             raise _unreadable(where, error) from error
-        return replace(header, orientation=_orientation(image))
+        # That of a PNG file may stand behind its pixels; a TIFF file's is applied by now.
+        return header if header.orientation != 1 else replace(header, orientation=_orientation(image))
 
 
 def _opened(data: bytes, where: str) -> Image.Image:

@@ -11,11 +11,12 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from dcae.data.decoding import read_header
+from dcae.data.decoding import Header, read_header
 from dcae.data.errors import DatasetError
 from dcae.data.selection import Selection
 from dcae.data.storage import cache
 
+BEGINNING = 2**16  # bytes of a file that nearly always hold its header
 BLOCK = 1000  # images that a process takes at a time
 FEW = 5 * BLOCK  # images for which processes of their own do not pay
 
@@ -30,7 +31,7 @@ def image_sizes(selection: Selection, processes: int = 1) -> np.ndarray:
     Raises:
         DatasetError: a file is no image.
     """
-    key = f"image sizes of {selection.files.root}: {len(selection)} from {selection.names[0]} to {selection.names[-1]}"
+    key = f"image sizes of {selection.files.place}: {len(selection)} from {selection.names[0]} to {selection.names[-1]}"
     state = [selection.files.state, int(selection.members.sum())]
     table = cache.cached(key, state, lambda: _table(selection, processes))
     return np.stack([table[side].to_numpy() for side in ("width", "height")], axis=1)
@@ -52,8 +53,16 @@ def _table(selection: Selection, processes: int) -> pa.Table:
 
 
 def _sizes_of(selection: Selection, indices: range) -> np.ndarray:
-    headers = [read_header(selection.read(index), selection.where(index)) for index in indices]
+    headers = [_header_of(selection, index) for index in indices]
     return np.array([(header.width, header.height) for header in headers], np.int64)
+
+
+def _header_of(selection: Selection, index: int) -> Header:
+    member, where = int(selection.members[index]), selection.where(index)
+    try:
+        return read_header(selection.files.beginning(member, BEGINNING), where)
+    except DatasetError:  # a header behind much else, as that of some TIFF files, or really no image
+        return read_header(selection.read(index), where)
 
 
 def smaller(sizes: np.ndarray, resolution: int) -> np.ndarray:

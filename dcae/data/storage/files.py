@@ -20,12 +20,14 @@ class Files:
 
     Attributes:
         root: what holds the files, for errors.
+        place: the same as an absolute path without links, for what is remembered of them.
         names: relative to the root, parts separated by "/", in the order of ``order``.
         sizes: bytes of each file, int64 [N].
         state: changes if any file may have changed.
     """
 
     root: str
+    place: str
     names: pa.StringArray
     sizes: np.ndarray
     state: str
@@ -45,6 +47,14 @@ class Files:
 
         Raises:
             DatasetError: it is gone or damaged.
+        """
+        raise NotImplementedError
+
+    def beginning(self, number: int, length: int) -> bytes:
+        """At most so many bytes of a file's content, from its start; damage need not be found.
+
+        Raises:
+            DatasetError: it is gone.
         """
         raise NotImplementedError
 
