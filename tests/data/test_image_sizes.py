@@ -64,6 +64,13 @@ def test_enlarged_images_are_counted(folder):
     assert open_dataset(entry(folder), "validation", 16).enlarged() == 0
 
 
+def test_records_remark_on_the_share_of_enlarged_images(folder):
+    dataset = open_dataset(entry(folder), "validation", 20)
+    assert dataset.remarks(1) == []
+    assert dataset.remarks(4) == ["2 of 4 images (50.0%) are smaller than the crop and were enlarged"]
+    assert dataset.remarks(50_000) == ["2 of 5 images (40.0%) are smaller than the crop and were enlarged"]
+
+
 def test_discarding_leaves_out_small_training_images_only(folder):
     dataset = open_dataset(entry(folder, "discard"), "train", 20)
     assert dataset.files == ["a.jpg", "c.jpg", "e.jpg"]

@@ -58,6 +58,7 @@ class ArchiveFiles(Files):
     Args:
         archives: zip or uncompressed tar files; members of the first come first.
         prefix: folder within the archives, ending in "/"; only what is below it counts, under its name from there.
+        ending: only members whose names end so.
         nested: the archives are tars of tars; a member of ``a.tar`` is named ``a/member``.
         refresh: index anew what is remembered.
 
@@ -65,13 +66,22 @@ class ArchiveFiles(Files):
         DatasetError: an archive is missing, cannot be indexed, or holds what could write or read elsewhere.
     """
 
-    def __init__(self, archives: Sequence[Path], prefix: str = "", nested: bool = False, refresh: bool = False):
+    def __init__(
+        self,
+        archives: Sequence[Path],
+        prefix: str = "",
+        ending: str = "",
+        nested: bool = False,
+        refresh: bool = False,
+    ):
         self.archives = [Path(archive) for archive in archives]
         self.root = ", ".join(str(archive) for archive in self.archives[:3]) + (", …" if len(archives) > 3 else "")
         self.place = "; ".join(str(archive.resolve()) for archive in self.archives) + f" {prefix}"
         with ThreadPoolExecutor(THREADS) as pool:
             states = list(pool.map(_state, self.archives))
             tables = list(pool.map(lambda *each: _index(*each, nested, refresh), self.archives, states))
+        if ending:
+            tables = [table.filter(pc.ends_with(table["name"], ending)) for table in tables]
         lengths = [len(table) for table in tables]
         table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
         table = table.append_column("archive", pa.array(np.repeat(np.arange(len(tables)), lengths), pa.int64()))

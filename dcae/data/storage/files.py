@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -72,8 +73,10 @@ def are_images(names: pa.StringArray) -> pa.BooleanArray:
     return pc.match_substring_regex(names, rf"\.({endings})$", ignore_case=True)
 
 
-def state_of(names: pa.StringArray, sizes: np.ndarray, *more: str) -> str:
-    """Sha256 of names, sizes and what else tells that a file may have changed."""
-    digest = hashlib.sha256("\n".join([*names.to_pylist(), *more]).encode())
-    digest.update(np.ascontiguousarray(sizes, dtype="<i8").tobytes())
+def state_of(names: pa.StringArray, numbers: np.ndarray, *more: str) -> str:
+    """Sha256 of names, a number for each (such as the size), and what else tells that a file may have changed."""
+    whole = pa.ListArray.from_arrays(pa.array([0, len(names)], pa.int32()), names)
+    digest = hashlib.sha256(pc.binary_join(whole, "\n")[0].as_buffer())  # ten million names as objects take minutes
+    digest.update(json.dumps(more).encode())
+    digest.update(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
     return digest.hexdigest()
