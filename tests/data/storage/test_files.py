@@ -16,8 +16,6 @@ from tests.data import replicas
 
 PLAIN = st.text("aB0-_. é", min_size=1, max_size=4)
 PART = PLAIN.filter(lambda part: not part.startswith(".") and part.strip() == part)
-    lambda part: not part.startswith(".") and part.strip() == part
-)
 TREES = st.dictionaries(st.lists(PART, min_size=1, max_size=3).map(tuple), st.binary(max_size=50), max_size=8)
 
 
