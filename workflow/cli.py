@@ -8,13 +8,16 @@ import sys
 
 import typer
 
-from workflow.commands import describing, exporting, measuring, presenting, profiling, training
+from workflow.commands import data, describing, exporting, measuring, presenting, profiling, training
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 train = typer.Typer(no_args_is_help=True, help="Train an autoencoder's phase or a diffusion model.")
 train.command("autoencoder")(training.train_autoencoder)
 train.command("denoiser")(training.train_denoiser)
 app.add_typer(train, name="train")
+datasets = typer.Typer(no_args_is_help=True, help="Look at a data set.")
+datasets.command("check")(data.check)
+app.add_typer(datasets, name="data")
 app.command()(describing.describe)
 app.command()(training.encode)
 app.command()(training.captions)

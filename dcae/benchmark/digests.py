@@ -12,7 +12,7 @@ from dcae.benchmark.benchmark import Benchmark, GenerationCell, ReconstructionCe
 from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml
 from dcae.benchmark.entries import Entry, NetworkWeights, digest
 
-WHERE_IT_LIES = ("path", "train", "validation", "validation_images")
+WHERE_IT_LIES = ("path", "layout", "train", "validation", "validation_images", "expected_images")
 HOW_IT_IS_TRAINED = ("recipe", "start_from")
 HOW_ANY_SIZE_IS_ENCODED = ("tiling", "padding")
 HOW_IT_IS_SAMPLED = ("sampler", "ode_solver", "sampling_steps", "guidance_scale", "guided_channels")

@@ -58,6 +58,10 @@ class ImageDataset(Dataset[Sample]):
     def caption(self, index: int) -> str:
         raise NotImplementedError
 
+    def remarks(self, images: int) -> list[str]:
+        """What a reader has to know about numbers that were measured on the first ``images`` images."""
+        return []
+
     def __getitem__(self, index: int) -> Sample:
         self.check_index(index)
         return Sample(self.image(index), self.label(index), self.caption(index))

@@ -5,7 +5,8 @@
 - CMYK becomes RGB by Pillow's formula, without a colour profile, as in every loader built on it.
 - Transparent pixels follow the data set's rule (``transparency`` of its entry). Without any, alpha is dropped.
 - More than 8 bits per channel and animations are refused: bits cut off, or the first picture taken, would be silent.
-- An orientation in EXIF data is not applied, and embedded colour profiles are not: published protocols do neither.
+- An orientation in EXIF data is not applied, and embedded colour profiles are not: published protocols do neither. The
+  orientation of a TIFF file is part of its format, which Pillow applies.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from PIL import Image
@@ -37,7 +38,7 @@ class Header:
     deep: bool  # more than 8 bits per channel
     animated: bool
     transparency: bool  # an alpha channel, or a colour that counts as transparent
-    orientation: int  # 1: upright, as without EXIF data
+    orientation: int  # 1: upright, as without EXIF data, or where a PNG file has it behind its pixels
 
 
 def read_header(data: bytes, where: str) -> Header:
@@ -78,21 +79,6 @@ def decode(data: bytes, where: str, transparency: Transparency = "refuse") -> Im
         except Exception as error:  # Pillow's decoders raise errors of many types
             raise _unreadable(where, error) from error
     return without_alpha if layered is None else _by_rule(without_alpha, layered, where, transparency)
-
-
-def inspect(data: bytes, where: str) -> Header:
-    """As ``read_header``, but the whole image is decoded, which finds damage in its pixels.
-
-    Raises:
-        DatasetError: it cannot be decoded.
-    """
-    with _opened(data, where) as image:
-        header = _header(image)
-        try:
-            image.load()
-        except Exception as error:  # Pillow's decoders raise errors of many types
-            raise _unreadable(where, error) from error
-        return replace(header, orientation=_orientation(image))
 
 
 def _opened(data: bytes, where: str) -> Image.Image:

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from dcae.data.decoding import read_header
+from dcae.data.decoding import Header, read_header
 from dcae.data.errors import DatasetError
 from dcae.data.selection import Selection
 from dcae.data.storage import cache
+from dcae.data.workers import in_processes
 
+BEGINNING = 2**16  # bytes of a file that nearly always hold its header
 BLOCK = 1000  # images that a process takes at a time
 FEW = 5 * BLOCK  # images for which processes of their own do not pay
 
@@ -30,30 +29,47 @@ def image_sizes(selection: Selection, processes: int = 1) -> np.ndarray:
     Raises:
         DatasetError: a file is no image.
     """
-    key = f"image sizes of {selection.files.root}: {len(selection)} from {selection.names[0]} to {selection.names[-1]}"
-    state = [selection.files.state, int(selection.members.sum())]
-    table = cache.cached(key, state, lambda: _table(selection, processes))
+    table = cache.cached(*_key_and_state(selection), lambda: _table(_read_sizes(selection, processes)))
     return np.stack([table[side].to_numpy() for side in ("width", "height")], axis=1)
 
 
-def _table(selection: Selection, processes: int) -> pa.Table:
+def remember_sizes(selection: Selection, sizes: np.ndarray) -> None:
+    """Keep the sizes [N, 2] of images that were read for another reason."""
+    cache.store(*_key_and_state(selection), _table(sizes))
+
+
+def _key_and_state(selection: Selection) -> tuple[str, list]:
+    names = selection.names
+    key = f"image sizes of {selection.files.place}: {len(selection)} from {names[0]} to {names[-1]}"
+    return key, [selection.files.state, int(selection.members.sum())]
+
+
+def _table(sizes: np.ndarray) -> pa.Table:
+    return pa.table({"width": sizes[:, 0], "height": sizes[:, 1]})
+
+
+def _read_sizes(selection: Selection, processes: int) -> np.ndarray:
     blocks = [range(start, min(start + BLOCK, len(selection))) for start in range(0, len(selection), BLOCK)]
-    if len(selection) <= FEW or processes == 1:
-        found = [_sizes_of(selection, block) for block in blocks]
+    if len(selection) <= FEW:
+        processes = 1
     else:
         print(
             f"{selection.files.root}: reading the sizes of {len(selection):,} images, once", file=sys.stderr, flush=True
         )
-        # Not forked: the calling process may hold a GPU and threads.
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-            found = list(pool.map(partial(_sizes_of, selection), blocks))
-    sizes = np.concatenate(found)
-    return pa.table({"width": sizes[:, 0], "height": sizes[:, 1]})
+    return np.concatenate(list(in_processes(_sizes_of, selection, blocks, processes)))
 
 
 def _sizes_of(selection: Selection, indices: range) -> np.ndarray:
-    headers = [read_header(selection.read(index), selection.where(index)) for index in indices]
+    headers = [_header_of(selection, index) for index in indices]
     return np.array([(header.width, header.height) for header in headers], np.int64)
+
+
+def _header_of(selection: Selection, index: int) -> Header:
+    member, where = int(selection.members[index]), selection.where(index)
+    try:
+        return read_header(selection.files.beginning(member, BEGINNING), where)
+    except DatasetError:  # a header behind much else, as that of some TIFF files, or really no image
+        return read_header(selection.read(index), where)
 
 
 def smaller(sizes: np.ndarray, resolution: int) -> np.ndarray:

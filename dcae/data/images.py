@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -57,7 +58,7 @@ class Images(ImageDataset):
         return fingerprint(
             kind="images",
             files=state_of(self.selection.names, self.selection.sizes),
-            labels=state_of(self.selection.names[:0], self.selection.labels),
+            labels=state_of(self.selection.names, self.selection.labels),
             resolution=self.resolution,
             crop=self.crop,
             seed=self.seed if self.crop == "random" else None,
@@ -74,8 +75,16 @@ class Images(ImageDataset):
 
     def enlarged(self, images: int | None = None) -> int:
         """How many of the first ``images`` images (default: all) are smaller than the crop, which enlarges them."""
-        sizes = image_sizes(self.selection)
+        sizes = image_sizes(self.selection, processes=len(os.sched_getaffinity(0)))
         return int(smaller(sizes[:images], self.resolution).sum())
+
+    def remarks(self, images: int) -> list[str]:
+        count, enlarged = min(images, len(self)), self.enlarged(images)
+        if not enlarged:
+            return []
+        return [
+            f"{enlarged:,} of {count:,} images ({enlarged / count:.1%}) are smaller than the crop and were enlarged"
+        ]
 
     def pixels(self, index: int, epoch: int = 0) -> np.ndarray:
         image = decode(self.selection.read(index), self.selection.where(index), self.transparency)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from dcae.benchmark.entries import DatasetEntry, ImageFilesEntry, PhotographsEntry, ScenesEntry
 from dcae.data.dataset import SPLITS, ImageDataset, Split
 from dcae.data.image_sizes import without_smaller
@@ -38,5 +40,5 @@ def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Cro
     found = select(entry, split)
     # Validation images are all measured, as the paper's protocol does.
     discard = entry.smaller_images == "discard" and split == "train"
-    kept = without_smaller(found, resolution) if discard else found
+    kept = without_smaller(found, resolution, processes=len(os.sched_getaffinity(0))) if discard else found
     return Images(kept, resolution, crop, transparency=entry.transparency, discarded=len(found) - len(kept))

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 
 from dcae.data.crop import adm_crop, to_pixels
 from dcae.data.dataset import DatasetError
 from dcae.data.images import Folder
+from tests.data import replicas
 
 
 def save(path, size=(40, 30), mode="RGB", seed=0):
@@ -141,3 +143,16 @@ def test_sixteen_bits_are_refused_rather_than_cut_off(tmp_path):
     Image.fromarray(np.full((20, 20), 40000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(DatasetError, match=r"deep\.png: has more than 8 bits per channel"):
         Folder(tmp_path, 16)[0]
+
+
+@pytest.mark.parametrize("place", ["folder", "zip"])
+def test_worker_processes_read_what_this_one_reads_and_pass_on_what_is_wrong(tmp_path, place):
+    members = {f"{k % 3}/{k:02}.jpg": replicas.encoded(str(k)) for k in range(20)} | {"3/bad.jpg": b""}
+    for name, data in members.items():
+        replicas.write(tmp_path / "images" / name, data)
+    root = tmp_path / "images" if place == "folder" else replicas.zipped(tmp_path / "images.zip", members)
+    dataset = Folder(root, 8)
+    loader = DataLoader(Subset(dataset, range(20)), batch_size=None, num_workers=2)
+    assert torch.equal(torch.stack([sample.image for sample in loader]), dataset.batch(range(20)))
+    with pytest.raises(DatasetError, match=r"3/bad\.jpg: cannot be read as an image \(the file is empty\); replace"):
+        list(DataLoader(dataset, batch_size=None, num_workers=1))

@@ -53,7 +53,12 @@ def test_the_baseline_is_trained_as_latent_diffusion_trains_it():
 
 
 @pytest.mark.parametrize(
-    ("baseline", "recipe"), [("sd-vae-single-phase", "dc-ae-three-phase"), ("demo-single-phase", "demo-three-phase")]
+    ("baseline", "recipe"),
+    [
+        ("sd-vae-single-phase", "dc-ae-three-phase"),
+        ("sd-vae-single-phase-mixture", "dc-ae-three-phase-mixture"),
+        ("demo-single-phase", "demo-three-phase"),
+    ],
 )
 def test_the_baseline_sees_the_same_data_and_as_many_images_as_the_first_phase(baseline, recipe):
     config = Config()

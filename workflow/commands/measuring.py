@@ -92,9 +92,10 @@ def evaluate(
     entry = benchmark.autoencoder(autoencoder)
     model = load(entry, weights=weights, config=benchmark.config, device=device)
     config_digest = digests.reconstruction_digest(benchmark, cell)
+    validation = open_dataset(benchmark.dataset(dataset), "validation", resolution)
     result = evaluate_reconstruction(
         model,
-        open_dataset(benchmark.dataset(dataset), "validation", resolution),
+        validation,
         protocol,
         reference,
         device=device,
@@ -140,6 +141,7 @@ def evaluate(
             seed=benchmark.seed,
             started=started,
         ),
+        remarks=validation.remarks(protocol.reconstruction_images),
     ).write(record)
 
 

@@ -32,7 +32,7 @@ def select_sa_1b(entry: SA1BEntry, split: Literal["train", "validation"], refres
         raise DatasetError(
             f"{path.absolute()}: no SA-1B there; expected sa_000000.tar and so on; put them there, or correct `path`"
         )
-    files = ArchiveFiles(archives, refresh=refresh)
+    files = ArchiveFiles(archives, ending=".jpg", refresh=refresh)
     ids = pc.struct_field(pc.extract_regex(files.names, r"(?:^|/)sa_(?P<id>\d+)\.jpg$"), "id")
     members = np.flatnonzero(pc.is_valid(ids))
     ids = ids.take(pa.array(members)).cast(pa.int64()).to_numpy()

@@ -81,8 +81,7 @@ def _labels(files: ArchiveFiles, names: dict[str, int], found: dict[str, int], c
     def read() -> pa.Table:
         return pa.table({"label": [_label(files, found[key]) for key in names]})
 
-    key = f"labels of {'; '.join(str(archive.resolve()) for archive in files.archives)}"
-    return cache.cached(key, files.state, read)["label"].to_numpy()
+    return cache.cached(f"labels of {files.place}", files.state, read)["label"].to_numpy()
 
 
 def _label(files: ArchiveFiles, member: int) -> int:

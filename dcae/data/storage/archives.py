@@ -58,6 +58,7 @@ class ArchiveFiles(Files):
     Args:
         archives: zip or uncompressed tar files; members of the first come first.
         prefix: folder within the archives, ending in "/"; only what is below it counts, under its name from there.
+        ending: only members whose names end so.
         nested: the archives are tars of tars; a member of ``a.tar`` is named ``a/member``.
         refresh: index anew what is remembered.
 
@@ -65,12 +66,22 @@ class ArchiveFiles(Files):
         DatasetError: an archive is missing, cannot be indexed, or holds what could write or read elsewhere.
     """
 
-    def __init__(self, archives: Sequence[Path], prefix: str = "", nested: bool = False, refresh: bool = False):
+    def __init__(
+        self,
+        archives: Sequence[Path],
+        prefix: str = "",
+        ending: str = "",
+        nested: bool = False,
+        refresh: bool = False,
+    ):
         self.archives = [Path(archive) for archive in archives]
         self.root = ", ".join(str(archive) for archive in self.archives[:3]) + (", …" if len(archives) > 3 else "")
+        self.place = "; ".join(str(archive.resolve()) for archive in self.archives) + f" {prefix}"
         with ThreadPoolExecutor(THREADS) as pool:
             states = list(pool.map(_state, self.archives))
             tables = list(pool.map(lambda *each: _index(*each, nested, refresh), self.archives, states))
+        if ending:
+            tables = [table.filter(pc.ends_with(table["name"], ending)) for table in tables]
         lengths = [len(table) for table in tables]
         table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
         table = table.append_column("archive", pa.array(np.repeat(np.arange(len(tables)), lengths), pa.int64()))
@@ -92,17 +103,24 @@ class ArchiveFiles(Files):
         return f"{self.archives[self.archive[number]]}: member {self.name(number)}"
 
     def read(self, number: int) -> bytes:
-        length, size = int(self.lengths[number]), int(self.sizes[number])
-        try:
-            # Unlike seek and read, this leaves no place behind that forked processes would share.
-            data = os.pread(self._descriptor(int(self.archive[number])), length, int(self.offsets[number]))
-            if len(data) == length and self.deflated[number]:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
-        except (OSError, zlib.error) as error:
-            raise DatasetError(f"{self.where(number)}: cannot be read ({error}); get the archive again") from error
+        size = int(self.sizes[number])
+        data = self.beginning(number, size + 1)
         if len(data) != size or self.crcs[number] not in (NO_CRC, zlib.crc32(data)):
             raise DatasetError(f"{self.where(number)}: is cut off or damaged; get the archive again")
         return data
+
+    def beginning(self, number: int, length: int) -> bytes:
+        deflated, stored = self.deflated[number], int(self.lengths[number])
+        try:
+            # Unlike seek and read, this leaves no place behind that forked processes would share.
+            data = os.pread(
+                self._descriptor(int(self.archive[number])),
+                stored if deflated else min(stored, length),
+                int(self.offsets[number]),
+            )
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, length) if deflated else data
+        except (OSError, zlib.error) as error:
+            raise DatasetError(f"{self.where(number)}: cannot be read ({error}); get the archive again") from error
 
     def _descriptor(self, archive: int) -> int:
         if archive not in self._open:

@@ -52,7 +52,8 @@ class FolderFiles(Files):
             raise DatasetError(
                 f"{self.folder.absolute()}: no such folder; put the images there, or correct `path` in the entry"
             )
-        key = f"folder {self.folder.resolve()}"
+        self.place = str(self.folder.resolve())
+        key = f"folder {self.place}"
         found = None if refresh else cache.load(key)
         if found is None or not _unchanged(self.folder, found[0]):
             found = _listed(self.folder)
@@ -69,8 +70,12 @@ class FolderFiles(Files):
         return str(self.folder / self.name(number))
 
     def read(self, number: int) -> bytes:
+        return self.beginning(number, -1)
+
+    def beginning(self, number: int, length: int) -> bytes:
         try:
-            return (self.folder / self.name(number)).read_bytes()
+            with (self.folder / self.name(number)).open("rb") as file:
+                return file.read(length)
         except OSError as error:
             raise DatasetError(
                 f"{self.where(number)}: cannot be read ({error}); put the file back, or correct its permissions"

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A check of a data set's files: each is read and decoded once, and what is unusual about it is reported.
+
+The manifest that comes of it, one row per image with the sha256 of its file, has a fingerprint by which two copies of a
+data set can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from dcae.benchmark.entries import ImageFilesEntry, MJHQEntry
+from dcae.data.decoding import Transparency, decode, read_header
+from dcae.data.errors import DatasetError
+from dcae.data.image_sizes import remember_sizes
+from dcae.data.layouts import select
+from dcae.data.selection import Selection
+from dcae.data.workers import in_processes
+
+BLOCK = 64  # images that a process takes at a time
+EXAMPLES = 20  # images of a kind that a report names; the manifest has them all
+
+SCHEMA = pa.schema(
+    [
+        ("split", pa.string()),
+        ("path", pa.string()),  # the official name
+        ("label", pa.int64()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("width", pa.int64()),  # 0 if the header cannot be read, and so on
+        ("height", pa.int64()),
+        ("mode", pa.string()),  # as Pillow names it
+        ("orientation", pa.int64()),  # EXIF, 1: upright
+        ("deep", pa.bool_()),  # more than 8 bits per channel
+        ("animated", pa.bool_()),
+        ("transparency", pa.bool_()),  # an alpha channel, or a colour that counts as transparent
+        ("error", pa.string()),  # why training and evaluation would refuse the image; empty if they would not
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Images that have something unusual in common: how many, and the first of them."""
+
+    images: int
+    examples: list[str]
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What the files of one split are."""
+
+    images: int
+    expected: int | None
+    bytes: int
+    classes: dict[str, int]  # images of each
+    unusable: Kind  # examples are whole messages
+    kinds: dict[str, Kind]
+    smaller: dict[int, int]  # resolution to the number of images that a crop would enlarge
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the files of a data set are."""
+
+    dataset: str
+    splits: dict[str, SplitReport]
+    in_both_splits: Kind  # files of validation images that are training images as well, whatever their names
+    fingerprint: str
+
+    @property
+    def passed(self) -> bool:
+        """True if every image can be used, and there are as many as the entry expects."""
+        return all(
+            not split.unusable.images and split.expected in (None, split.images) for split in self.splits.values()
+        )
+
+
+def check_dataset(
+    entry: ImageFilesEntry,
+    resolutions: Sequence[int],
+    splits: Sequence[str] | None = None,
+    processes: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Report, pa.Table]:
+    """Check every image file of a data set.
+
+    Args:
+        entry: a file of ``config/datasets``; files are listed anew.
+        resolutions: at which images count as too small.
+        splits: default: those that the entry has.
+        processes: how many read and decode.
+        progress: called with split, number of images done, and number of images.
+
+    Returns:
+        The report, and the manifest (``SCHEMA``), in the order of the data set.
+
+    Raises:
+        DatasetError: the data set cannot be opened at all.
+    """
+    uncounted = entry.model_copy(update={"expected_images": None})
+    manifests, reports = [], {}
+    for split in splits or _splits_of(entry):
+        selection = select(uncounted, split, refresh=True)
+        rows = _examined(selection, split, entry.transparency, processes, progress)
+        manifests.append(rows)
+        sizes = np.stack([rows[side].to_numpy() for side in ("width", "height")], axis=1)
+        if sizes.all():
+            remember_sizes(selection, sizes)
+        expected = getattr(entry.expected_images, split) if entry.expected_images else None
+        reports[split] = _report(rows, selection.classes, expected, resolutions)
+    manifest = pa.concat_tables(manifests)
+    return Report(entry.name, reports, _in_both_splits(manifest), manifest_fingerprint(manifest)), manifest
+
+
+def manifest_fingerprint(manifest: pa.Table) -> str:
+    """Sha256 (first 16 hex digits) of split, path and content of every image."""
+    columns = [manifest[column].to_pylist() for column in ("split", "path", "sha256")]
+    lines = ("\t".join(row) + "\n" for row in zip(*columns, strict=True))
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode())
+    return digest.hexdigest()[:16]
+
+
+def write_manifest(manifest: pa.Table, report: Report, path: Path | str) -> None:
+    """Write a manifest as parquet, with data set and fingerprint as its metadata; half a file is never seen."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    table = manifest.replace_schema_metadata({"dataset": report.dataset, "fingerprint": report.fingerprint})
+    pyarrow.parquet.write_table(table, temporary)
+    os.replace(temporary, path)
+
+
+def _splits_of(entry: ImageFilesEntry) -> tuple[str, ...]:
+    only_evaluated = isinstance(entry, MJHQEntry) and entry.validation_per_category == "all"
+    return ("validation",) if only_evaluated else ("train", "validation")
+
+
+# --- one image after the other ---
+
+
+def _examined(
+    selection: Selection,
+    split: str,
+    transparency: Transparency,
+    processes: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> pa.Table:
+    blocks = [range(start, min(start + BLOCK, len(selection))) for start in range(0, len(selection), BLOCK)]
+    rows: list[dict[str, Any]] = []
+    tables: list[pa.Table] = []
+    for found in in_processes(_examine, (selection, split, transparency), blocks, processes):
+        rows += found
+        if len(rows) >= 100 * BLOCK:  # as a table they need a tenth of the memory
+            tables.append(pa.Table.from_pylist(rows, SCHEMA))
+            rows = []
+        if progress:
+            progress(split, sum(map(len, tables)) + len(rows), len(selection))
+    return pa.concat_tables([*tables, pa.Table.from_pylist(rows, SCHEMA)])
+
+
+def _examine(shared: tuple[Selection, str, Transparency], block: range) -> list[dict[str, Any]]:
+    selection, split, transparency = shared
+    return [
+        {"split": split, "path": selection.names[index].as_py(), "label": int(selection.labels[index])}
+        | _examine_image(selection, index, transparency)
+        for index in block
+    ]
+
+
+def _examine_image(selection: Selection, index: int, transparency: Transparency) -> dict[str, Any]:
+    found = {"bytes": 0, "sha256": "", "width": 0, "height": 0, "mode": "", "orientation": 1}
+    found |= {"deep": False, "animated": False, "transparency": False, "error": ""}
+    where = selection.where(index)
+    try:
+        data = selection.read(index)
+        found |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        found |= vars(read_header(data, where))
+        decode(data, where, transparency)
+    except DatasetError as error:
+        found["error"] = str(error)
+    return found
+
+
+# --- all of them ---
+
+
+def _report(rows: pa.Table, classes: list[str], expected: int | None, resolutions: Sequence[int]) -> SplitReport:
+    known = pc.greater(rows["width"], 0)
+    short = pc.min_element_wise(rows["width"], rows["height"])
+    kinds = {
+        "grey": pc.is_in(rows["mode"], pa.array(["1", "L", "LA"])),
+        "palette": pc.equal(rows["mode"], "P"),
+        "CMYK": pc.equal(rows["mode"], "CMYK"),
+        "with an alpha channel": rows["transparency"],
+        "more than 8 bits": rows["deep"],
+        "animated": rows["animated"],
+        "EXIF-rotated": pc.not_equal(rows["orientation"], 1),
+    }
+    count = np.bincount(rows["label"].to_numpy(), minlength=len(classes))
+    return SplitReport(
+        images=len(rows),
+        expected=expected,
+        bytes=pc.sum(rows["bytes"]).as_py(),
+        classes=dict(zip(classes, count.tolist(), strict=True)),
+        unusable=_kind(rows["error"], pc.not_equal(rows["error"], "")),
+        kinds={name: _kind(rows["path"], mask) for name, mask in kinds.items()},
+        smaller={each: pc.sum(pc.and_(known, pc.less(short, each))).as_py() for each in resolutions},
+    )
+
+
+def _kind(texts: pa.ChunkedArray, mask: pa.ChunkedArray) -> Kind:
+    chosen = texts.filter(mask)
+    return Kind(len(chosen), chosen[:EXAMPLES].to_pylist())
+
+
+def _in_both_splits(manifest: pa.Table) -> Kind:
+    training = manifest.filter(pc.and_(pc.equal(manifest["split"], "train"), pc.not_equal(manifest["sha256"], "")))
+    validation = pc.equal(manifest["split"], "validation")
+    shared = pc.is_in(manifest["sha256"], training["sha256"].combine_chunks())
+    return _kind(manifest["path"], pc.and_(validation, shared))

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are no plain RGB images: each kind follows its rule or is refused, and none passes in silence."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcae.data import DatasetError
+from dcae.data.decoding import decode, read_header
+
+GRADIENT = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixels(data: bytes, **options) -> np.ndarray:
+    return np.asarray(decode(data, "file", **options))
+
+
+def deep_colour_png() -> bytes:
+    """Two pixels of 16-bit RGB, which Pillow reads but does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    row = b"\0" + struct.pack(">6H", 1, 2, 3, 40000, 50000, 60000)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(row)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def half_transparent() -> Image.Image:
+    image = Image.new("RGBA", (4, 2), (200, 100, 50, 255))
+    image.paste((10, 20, 30, 0), (2, 0, 4, 2))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey_is_repeated_in_three_channels(mode):
+    image = Image.fromarray(GRADIENT).convert(mode)
+    expected = np.asarray(image.convert("L"))
+    for channel in range(3):
+        np.testing.assert_array_equal(pixels(saved(image))[..., channel], expected)
+
+
+def test_palettes_are_looked_up():
+    image = Image.fromarray(GRADIENT).convert("RGB").quantize(16)
+    np.testing.assert_array_equal(pixels(saved(image)), np.asarray(image.convert("RGB")))
+
+
+def test_cmyk_becomes_rgb_by_pillows_formula():
+    cyan = Image.new("CMYK", (8, 8), (255, 0, 0, 0))
+    assert abs(pixels(saved(cyan, "JPEG", quality=95))[0, 0].astype(int) - [0, 255, 255]).max() <= 3  # JPEG's loss
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_an_alpha_channel_without_transparency_is_left_out(mode):
+    image = Image.fromarray(GRADIENT).convert(mode)
+    np.testing.assert_array_equal(pixels(saved(image)), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize(("rule", "colour"), [("white", (255, 255, 255)), ("black", (0, 0, 0)), ("drop", (10, 20, 30))])
+def test_transparent_pixels_follow_the_rule(rule, colour):
+    found = pixels(saved(half_transparent()), transparency=rule)
+    assert tuple(found[0, 0]) == (200, 100, 50) and tuple(found[0, 3]) == colour
+
+
+def transparent_palette() -> bytes:
+    image = Image.new("P", (4, 2), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    return saved(image, transparency=1)
+
+
+@pytest.mark.parametrize(
+    "data", [saved(half_transparent()), saved(half_transparent().convert("LA")), transparent_palette()],
+    ids=["RGBA", "LA", "P"],
+)  # fmt: skip
+def test_without_a_rule_transparent_pixels_are_refused(data):
+    with pytest.raises(DatasetError, match=r"^file: has transparent pixels; .*`transparency`: drop, white or black"):
+        decode(data, "file")
+
+
+def test_a_half_transparent_pixel_is_mixed_with_what_lies_below():
+    image = Image.new("RGBA", (1, 1), (0, 0, 0, 128))
+    assert abs(pixels(saved(image), transparency="white").astype(int) - 127).max() <= 1  # rounding
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        saved(Image.fromarray(np.full((4, 4), 40000, np.uint16))),
+        saved(Image.fromarray(np.full((4, 4), 40000, np.int32)), "TIFF"),
+        saved(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"),
+        deep_colour_png(),
+    ],
+    ids=["grey PNG", "integer TIFF", "float TIFF", "colour PNG"],
+)
+def test_more_than_eight_bits_are_refused_rather_than_cut_off(data):
+    assert read_header(data, "file").deep
+    with pytest.raises(DatasetError, match=r"^file: has more than 8 bits per channel"):
+        decode(data, "file")
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
+def test_animations_are_refused(kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert read_header(data, "file").animated
+    with pytest.raises(DatasetError, match=r"^file: is an animation or has several pages"):
+        decode(data, "file")
+
+
+def test_the_second_picture_of_a_telephones_photograph_does_not_count():
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    data = saved(first, "MPO", save_all=True, append_images=[second])
+    assert not read_header(data, "file").animated
+    assert pixels(data)[0, 0, 0] > 250
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_orientation_is_reported_and_not_applied_but_for_tiff(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter
+    data = saved(Image.fromarray(GRADIENT[:16]).convert("RGB"), kind, exif=exif)
+    assert read_header(data, "file").orientation == 6
+    assert decode(data, "file").size == ((16, 32) if kind == "TIFF" else (32, 16)), "of a TIFF, Pillow applies it"
+
+
+def test_a_png_named_jpeg_is_read_by_its_content():
+    image = Image.fromarray(GRADIENT).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(decode(saved(image), "n02105855_2933.JPEG")), np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"not an image", "cannot identify image file"),
+        (saved(Image.fromarray(GRADIENT), "JPEG")[:200], ""),
+        (saved(Image.fromarray(GRADIENT), "BMP")[:200], ""),
+        (b"GIF89a" + bytes(20), "cannot identify image file"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "cannot identify image file"),
+    ],
+    ids=["empty", "text", "half a JPEG", "half a BMP", "GIF", "PostScript, for which Pillow would start a program"],
+)
+def test_what_is_no_image_is_named_with_the_remedy(data, reason):
+    with pytest.raises(DatasetError, match=rf"^file: cannot be read as an image \({reason}.*\); replace or remove"):
+        decode(data, "file")
+
+
+def test_the_header_of_an_image_is_read_without_its_pixels():
+    noise = np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)
+    for kind in ("JPEG", "PNG"):
+        data = saved(Image.fromarray(noise), kind)
+        header = read_header(data[: len(data) // 2], "file")
+        assert (header.width, header.height, header.mode, header.orientation) == (64, 32, "RGB", 1)

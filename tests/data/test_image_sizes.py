@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images smaller than the resolution: enlarged and counted, or left out."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcae.benchmark.entries import FolderEntry
+from dcae.data import DatasetError, open_dataset
+from dcae.data import image_sizes as module
+from dcae.data.image_sizes import image_sizes, smaller
+from dcae.data.layouts import select
+from tests.data import replicas
+
+SIDES = {"a": (40, 30), "b": (16, 50), "c": (20, 20), "d": (19, 90), "e": (64, 64)}
+
+
+def entry(path, smaller_images="upsample"):
+    return FolderEntry(kind="folder", name="mine", path=str(path), smaller_images=smaller_images)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split in ("train", "validation"):
+        for name, size in SIDES.items():
+            replicas.write(tmp_path / split / f"{name}.jpg", replicas.encoded(name, size))
+    return tmp_path
+
+
+def test_sizes_are_those_of_the_images(folder):
+    np.testing.assert_array_equal(image_sizes(select(entry(folder), "train")), list(SIDES.values()))
+
+
+def test_sizes_are_read_once(folder, monkeypatch):
+    selection = select(entry(folder), "train")
+    first = image_sizes(selection)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "read_header", lambda *_: pytest.fail("read again"))
+        np.testing.assert_array_equal(image_sizes(select(entry(folder), "train")), first)
+    replicas.write(folder / "train" / "f.jpg", replicas.encoded("f", (8, 9)))
+    assert image_sizes(select(entry(folder), "train")).tolist()[-1] == [8, 9]
+
+
+def test_several_processes_read_the_same_sizes(folder, monkeypatch, own_cache):
+    selection = select(entry(folder), "train")
+    one = image_sizes(selection)
+    monkeypatch.setattr(module, "FEW", 0)
+    monkeypatch.setattr(module, "BLOCK", 2)
+    for file in (own_cache / "datasets").iterdir():
+        file.unlink()
+    np.testing.assert_array_equal(image_sizes(selection, processes=2), one)
+
+
+def test_an_image_is_smaller_if_its_short_side_is(folder):
+    sizes = image_sizes(select(entry(folder), "train"))
+    assert smaller(sizes, 20).tolist() == [False, True, False, True, False]
+
+
+def test_enlarged_images_are_counted(folder):
+    dataset = open_dataset(entry(folder), "validation", 20)
+    assert (len(dataset), dataset.enlarged(), dataset.enlarged(2), dataset.discarded) == (5, 2, 1, 0)
+    assert open_dataset(entry(folder), "validation", 16).enlarged() == 0
+
+
+def test_records_remark_on_the_share_of_enlarged_images(folder):
+    dataset = open_dataset(entry(folder), "validation", 20)
+    assert dataset.remarks(1) == []
+    assert dataset.remarks(4) == ["2 of 4 images (50.0%) are smaller than the crop and were enlarged"]
+    assert dataset.remarks(50_000) == ["2 of 5 images (40.0%) are smaller than the crop and were enlarged"]
+
+
+def test_discarding_leaves_out_small_training_images_only(folder):
+    dataset = open_dataset(entry(folder, "discard"), "train", 20)
+    assert dataset.files == ["a.jpg", "c.jpg", "e.jpg"]
+    assert (dataset.discarded, dataset.enlarged()) == (2, 0)
+    assert dataset.fingerprint != open_dataset(entry(folder), "train", 20).fingerprint
+    assert len(open_dataset(entry(folder, "discard"), "validation", 20)) == 5
+
+
+def test_discarding_keeps_labels_and_captions_with_their_images(tmp_path):
+    for label, (name, size) in enumerate(SIDES.items()):
+        replicas.write(tmp_path / "train" / f"class {label}" / f"{name}.jpg", replicas.encoded(name, size))
+        replicas.write(tmp_path / "train" / f"class {label}" / f"{name}.txt", f"caption {name}")
+    dataset = open_dataset(entry(tmp_path, "discard"), "train", 20)
+    kept = [(dataset.files[k], dataset.label(k), dataset.caption(k)) for k in range(len(dataset))]
+    assert kept == [
+        (f"class {label}/{name}.jpg", label, f"caption {name}") for label, name in ((0, "a"), (2, "c"), (4, "e"))
+    ]
+    assert len(dataset.classes) == 5, "classes keep their numbers"
+
+
+def test_nothing_left_is_an_error(folder):
+    with pytest.raises(DatasetError, match="each of its 5 images is smaller than 100 px"):
+        open_dataset(entry(folder, "discard"), "train", 100)
+
+
+def test_an_unreadable_header_names_the_file(folder):
+    replicas.write(folder / "train" / "f.jpg", b"")
+    with pytest.raises(DatasetError, match=r"f\.jpg: cannot be read as an image \(the file is empty\)"):
+        image_sizes(select(entry(folder), "train"))
+
+
+@pytest.mark.parametrize("ending", ["zip", "deflated.zip", "folder"])
+def test_only_the_beginnings_of_large_files_are_read(tmp_path, monkeypatch, ending):
+    picture = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "large.png")
+    members = {"train/large.png": (tmp_path / "large.png").read_bytes()}
+    path = tmp_path / f"mine.{ending}"
+    if ending == "folder":
+        replicas.write(path / "train" / "large.png", *members.values())
+    else:
+        replicas.zipped(path, members, zipfile.ZIP_DEFLATED if "deflated" in ending else zipfile.ZIP_STORED)
+    selection = select(entry(path), "train")
+    assert selection.sizes[0] > module.BEGINNING
+    monkeypatch.setattr(type(selection.files), "read", lambda *_: pytest.fail("read as a whole"))
+    assert image_sizes(selection).tolist() == [[400, 300]]
+
+
+def test_a_header_behind_much_else_is_found(tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8))
+    (tmp_path / "train").mkdir()
+    image.save(tmp_path / "train" / "a.jpg", icc_profile=bytes(200_000))
+    assert image_sizes(select(entry(tmp_path), "train")).tolist() == [[400, 300]]
