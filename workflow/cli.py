@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from workflow.commands import describing, exporting, measuring, presenting, profiling, training
+from workflow.commands import comparing, describing, exporting, measuring, presenting, profiling, training
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 train = typer.Typer(no_args_is_help=True, help="Train an autoencoder's phase or a diffusion model.")
@@ -16,6 +16,7 @@ train.command("autoencoder")(training.train_autoencoder)
 train.command("denoiser")(training.train_denoiser)
 app.add_typer(train, name="train")
 app.command()(describing.describe)
+app.command()(comparing.compare)
 app.command()(training.encode)
 app.command()(training.captions)
 app.command()(measuring.reference)
