@@ -77,7 +77,7 @@ def compare(
     """Measure autoencoders on every picture in a folder.
 
     Args:
-        folder: with pictures, in sub-folders or not.
+        folder: with pictures, in sub-folders or not, or a zip file.
         contenders: at least one; none is loaded before the one before it is done.
         protocol: of kind quality; what of it cannot be had is left out and told.
         resolution: side of the ADM crop in pixels.
@@ -115,7 +115,7 @@ def compare(
     if not measured:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in left_out.items())
         raise CompareError(f"no autoencoder could be measured:{reasons}")
-    shown = worst_images(pictures, measured, loaded, worst, batch_size)
+    shown = worst_images(metrics, measured, loaded, worst, batch_size)
     warnings += [f"Left out: autoencoder {name}: {reason}" for name, reason in left_out.items()]
     shapes = {name: _latent_shape(by_name[name].entry, resolution) for name in measured}
     return Comparison(pictures, protocol, measured, shown, warnings, left_out, shapes, origins)

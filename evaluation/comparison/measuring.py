@@ -16,9 +16,10 @@ from dcae.training import perceptual_network
 from dcae.weights import WeightsError
 from evaluation.comparison.pictures import Pictures
 from evaluation.features import InceptionFeatures
-from evaluation.pixels import psnr, ssim, to_network
-from evaluation.reconstruction import UNITS, reconstruct_pixels
-from evaluation.statistics import frechet_distance_of_features, jackknife_frechet, mean_and_standard_error
+from evaluation.jackknife import Jackknife, jackknife_frechet, mean_and_standard_error
+from evaluation.one_pass import reconstruct_images
+from evaluation.pixels import psnr, ssim, to_network, to_uint8
+from evaluation.reconstruction import UNITS
 
 # The error of an rFID is the spread over 64 groups of images: four in each. Fewer say next to nothing.
 FEWEST_FOR_RFID = 256
@@ -26,10 +27,17 @@ FEWEST_FOR_RFID = 256
 
 @dataclass(frozen=True)
 class Measured:
-    """What one autoencoder does to the pictures; ``per_image``: psnr, ssim, lpips as float64 [N], in their order."""
+    """What one autoencoder does to the pictures.
+
+    Attributes:
+        per_image: psnr, ssim, lpips as float64 [N], in the order of the pictures.
+        values: their means, and rfid.
+        rfid: with what it is without each group of pictures, for differences; ``None`` if it was not measured.
+    """
 
     per_image: dict[str, Tensor]
     values: dict[str, Value]
+    rfid: Jackknife | None = None
 
 
 class Metrics:
@@ -61,6 +69,16 @@ class Metrics:
         """Inception features of the pictures themselves, [N, 2048]."""
         return torch.cat([self.inception(batch).cpu() for _, batch in batches(self.pictures, 16)])
 
+    def reconstruct(self, autoencoder: nn.Module, inputs: Tensor, start: int, padding: str | None) -> Tensor:
+        """A batch through an autoencoder, uint8 [B, 3, R, R]; random numbers of one that samples follow from ``start``.
+
+        Raises:
+            ValueError: another shape comes out, or values that are not finite.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(start)
+            return to_uint8(reconstruct_images(autoencoder, inputs, padding), self.protocol.quantisation)
+
     def measure(self, autoencoder: nn.Module, padding: str | None, batch_size: int) -> Measured:
         """Every picture through an autoencoder.
 
@@ -70,16 +88,18 @@ class Metrics:
         rows: dict[str, list[Tensor]] = {}
         features = []
         for start, inputs in batches(self.pictures, batch_size):
-            outputs = reconstructed(autoencoder, inputs.to(self.device), start, padding)
+            outputs = self.reconstruct(autoencoder, inputs.to(self.device), start, padding)
             for name, column in self._compare(outputs, inputs.to(self.device)).items():
                 rows.setdefault(name, []).append(column.cpu())
             if self.inception:
                 features.append(self.inception(outputs).cpu())
         per_image = {name: torch.cat(columns) for name, columns in rows.items()}
         values = {name: self._mean(name, column) for name, column in per_image.items()}
-        if self.inception:
-            values["rfid"] = self._rfid(torch.cat(features))
-        return Measured(per_image, values)
+        if not self.inception:
+            return Measured(per_image, values)
+        rfid = jackknife_frechet(torch.cat(features), self._real, paired=True)
+        values["rfid"] = self._value(rfid, len(self.pictures))
+        return Measured(per_image, values, rfid)
 
     @torch.inference_mode()
     def _compare(self, outputs: Tensor, inputs: Tensor) -> dict[str, Tensor]:
@@ -93,23 +113,12 @@ class Metrics:
         random = name == "lpips" and self.protocol.lpips.random
         return Value(value=mean, n=len(column), standard_error=error, unit=UNITS[name], random_features=random)
 
-    def _rfid(self, features: Tensor) -> Value:
-        return Value(
-            value=frechet_distance_of_features(features, self._real),
-            n=len(features),
-            standard_error=jackknife_frechet(features, self._real, paired=True),
-            random_features=self.protocol.inception.random,
-        )
+    def _value(self, rfid: Jackknife, n: int) -> Value:
+        random = self.protocol.inception.random
+        return Value(value=rfid.estimate, n=n, standard_error=rfid.standard_error, random_features=random)
 
 
 def batches(pictures: Pictures, batch_size: int) -> Iterator[tuple[int, Tensor]]:
     """Index of the first picture and the crops of each batch, uint8 [B, 3, R, R]."""
     for start in range(0, len(pictures), batch_size):
         yield start, pictures.batch(range(start, min(start + batch_size, len(pictures))))
-
-
-def reconstructed(autoencoder: nn.Module, inputs: Tensor, start: int, padding: str | None) -> Tensor:
-    """A batch through an autoencoder, uint8; the random numbers of one that samples follow from the batch's place."""
-    with torch.random.fork_rng():
-        torch.manual_seed(start)
-        return reconstruct_pixels(autoencoder, inputs, padding)

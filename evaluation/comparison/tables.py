@@ -14,7 +14,7 @@ import torch
 
 from dcae.benchmark.record import Value
 from evaluation.comparison.measuring import Measured
-from evaluation.statistics import mean_and_standard_error
+from evaluation.jackknife import mean_and_standard_error
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import RECONSTRUCTION, Metric
 from evaluation.tables.numbers import DISTINGUISHABLE, NOTHING
@@ -47,8 +47,12 @@ class Difference:
 def difference(a: Measured, b: Measured, metric: str) -> Difference:
     """Paired: its error is far smaller than that of either mean, since images differ more than autoencoders do.
 
-    Images that both reconstruct perfectly differ by nothing, though their PSNR is infinite.
+    Images that both reconstruct perfectly differ by nothing, though their PSNR is infinite. That of rFID is jackknifed
+    over the same groups of images.
     """
+    if metric == "rfid":
+        found = a.rfid.minus(b.rfid)
+        return Difference(found.estimate, found.standard_error, sum(found.sizes))
     values_a, values_b = a.per_image[metric], b.per_image[metric]
     differences = torch.where(values_a == values_b, torch.zeros_like(values_a), values_a - values_b)
     mean, error = mean_and_standard_error(differences)
@@ -84,7 +88,7 @@ def _number(value: Value | None, metric: Metric, bold: bool) -> Number:
 
 def _best(measured: Mapping[str, Measured], name: str) -> str | None:
     """The autoencoder that is better than every other by more than the error of their difference, if there is one."""
-    if name not in PER_IMAGE or len(measured) < 2:
+    if len(measured) < 2:
         return None
     metric = METRICS[name]
     order = sorted(measured, key=lambda each: measured[each].values[name].value, reverse=metric.better == "higher")
@@ -95,7 +99,7 @@ def _best(measured: Mapping[str, Measured], name: str) -> str | None:
 
 def paired_table(measured: Mapping[str, Measured]) -> Table:
     """A row for each two autoencoders: the differences of their per-image values, with verdicts."""
-    names = [name for name in PER_IMAGE if all(name in each.per_image for each in measured.values())]
+    names = [name for name in METRICS if all(name in each.values for each in measured.values())]
     columns = [Column("First", "First", label=True), Column("Second", "Second", label=True)]
     for name in names:
         title = METRICS[name].title

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.comparison.measuring import Measured, reconstructed
-from evaluation.comparison.pictures import Pictures
+from evaluation.comparison.measuring import Measured, Metrics
 
 CROP_SHARE = 4  # a crop's side is this part of the picture's
 SMALLEST_CROP = 32
@@ -61,7 +60,7 @@ def worst_indices(measured: Measured, metric: str, count: int) -> list[int]:
 
 
 def worst_images(
-    pictures: Pictures,
+    metrics: Metrics,
     measured: Mapping[str, Measured],
     load: Callable[[str], tuple[nn.Module, str | None]],
     count: int,
@@ -73,6 +72,7 @@ def worst_images(
     shown is what was measured.
 
     Args:
+        metrics: what they were measured with.
         load: an autoencoder by name, on its device, and its padding.
         count: pictures per autoencoder.
         batch_size: as it was measured with.
@@ -84,10 +84,9 @@ def worst_images(
     outputs: dict[int, dict[str, Tensor]] = {index: {} for index in wanted}
     for name in measured:
         autoencoder, padding = load(name)
-        device = next((parameter.device for parameter in autoencoder.parameters()), torch.device("cpu"))
         for start in sorted({index // batch_size * batch_size for index in wanted}):
-            inputs = pictures.batch(range(start, min(start + batch_size, len(pictures))))
-            results = reconstructed(autoencoder, inputs.to(device), start, padding).cpu()
+            inputs = metrics.pictures.batch(range(start, min(start + batch_size, len(metrics.pictures))))
+            results = metrics.reconstruct(autoencoder, inputs.to(metrics.device), start, padding).cpu()
             for index in wanted:
                 if start <= index < start + batch_size:
                     originals[index] = inputs[index - start]

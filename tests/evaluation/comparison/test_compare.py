@@ -23,6 +23,7 @@ from evaluation.comparison import measuring
 from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison
 from evaluation.comparison.measuring import Metrics
 from evaluation.comparison.pictures import find_pictures
+from evaluation.comparison.tables import difference
 from tests.autoencoders.released_families import saved
 
 SIDE = 64
@@ -167,13 +168,12 @@ def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch)
     monkeypatch.setattr(measuring, "InceptionFeatures", lambda protocol, device: Colours())
     metrics = Metrics(protocol(), find_pictures(pictures, SIDE))
     assert metrics.left_out == {}
-    values = {name: metrics.measure(load(name), None, 4).values["rfid"] for name in ("identity", "mean-colour")}
-    assert values["identity"].value == pytest.approx(0, abs=1e-3 * values["mean-colour"].value)
-    assert (
-        values["mean-colour"].n == 5
-        and values["mean-colour"].standard_error > 0
-        and values["mean-colour"].random_features
-    )
+    measured = {name: metrics.measure(load(name), None, 4) for name in ("identity", "mean-colour")}
+    perfect, worst = (each.values["rfid"] for each in measured.values())
+    assert perfect.value == pytest.approx(0, abs=1e-3 * worst.value)
+    assert worst.n == 5 and worst.standard_error > 0 and worst.random_features
+    found = difference(*measured.values(), "rfid")
+    assert found.mean == perfect.value - worst.value and found.standard_error == pytest.approx(worst.standard_error)
 
 
 def test_a_folder_without_pictures_is_an_error(tmp_path):
