@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from workflow.commands import data, describing, exporting, measuring, presenting, profiling, training
+from workflow.commands import comparing, data, describing, exporting, measuring, presenting, profiling, training
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 train = typer.Typer(no_args_is_help=True, help="Train an autoencoder's phase or a diffusion model.")
@@ -19,6 +19,7 @@ datasets = typer.Typer(no_args_is_help=True, help="Look at a data set.")
 datasets.command("check")(data.check)
 app.add_typer(datasets, name="data")
 app.command()(describing.describe)
+app.command()(comparing.compare)
 app.command()(training.encode)
 app.command()(training.captions)
 app.command()(measuring.reference)

@@ -211,22 +211,29 @@ HTML_STYLE = (
 )
 
 
-def to_html(table: Table) -> str:
-    """A page of its own, for the report: the same content as the Markdown form."""
+def html_sections(table: Table, heading: str = "h2") -> str:
+    """The sections and notes of a table as a part of a page, each section under a heading of that tag."""
     columns = [column for column in table.columns if column.printed]
     titles = [html.escape(column.title) for column in columns]
     alignment = ["left" if column.label else "right" for column in columns]
+    parts = []
+    for section in table.sections:
+        rows = [_printed(table, row, _html_entry, "<br>") for row in section.rows]
+        body = tabulate(rows, titles, tablefmt="unsafehtml", colalign=alignment, disable_numparse=True)
+        parts += [f"<{heading}>{html.escape(section.heading)}</{heading}>", body]
+    if table.notes:
+        parts.append("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in table.notes) + "</ul>")
+    return "\n".join(parts)
+
+
+def to_html(table: Table) -> str:
+    """A page of its own, for the report: the same content as the Markdown form."""
     parts = [
         f'<!doctype html><meta charset="utf-8"><title>{html.escape(table.title)}</title><style>{HTML_STYLE}</style>',
         f"<h1>{html.escape(table.title)}</h1>",
         f"<p>{html.escape(table.caption)}</p>",
+        html_sections(table),
     ]
-    for section in table.sections:
-        rows = [_printed(table, row, _html_entry, "<br>") for row in section.rows]
-        body = tabulate(rows, titles, tablefmt="unsafehtml", colalign=alignment, disable_numparse=True)
-        parts += [f"<h2>{html.escape(section.heading)}</h2>", body]
-    if table.notes:
-        parts.append("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in table.notes) + "</ul>")
     return "\n".join(parts) + "\n"
 
 

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PSNR, SSIM, LPIPS and rFID of autoencoders on a user's pictures, as far as weights and number of pictures allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from dcae.benchmark.entries import Protocol
+from dcae.benchmark.record import Value
+from dcae.training import perceptual_network
+from dcae.weights import WeightsError
+from evaluation.comparison.pictures import Pictures
+from evaluation.features import InceptionFeatures
+from evaluation.jackknife import Jackknife, jackknife_frechet, mean_and_standard_error
+from evaluation.one_pass import reconstruct_images
+from evaluation.pixels import psnr, ssim, to_network, to_uint8
+from evaluation.reconstruction import UNITS
+
+# The error of an rFID is the spread over 64 groups of images: four in each. Fewer say next to nothing.
+FEWEST_FOR_RFID = 256
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one autoencoder does to the pictures.
+
+    Attributes:
+        per_image: psnr, ssim, lpips as float64 [N], in the order of the pictures.
+        values: their means, and rfid.
+        rfid: with what it is without each group of pictures, for differences; ``None`` if it was not measured.
+    """
+
+    per_image: dict[str, Tensor]
+    values: dict[str, Value]
+    rfid: Jackknife | None = None
+
+
+class Metrics:
+    """The metrics of a protocol, of which those that cannot be had are left out, with the reason.
+
+    Attributes:
+        left_out: metric to why it is not measured.
+    """
+
+    def __init__(self, protocol: Protocol, pictures: Pictures, device: str | torch.device = "cpu"):
+        self.protocol, self.pictures, self.device = protocol, pictures, torch.device(device)
+        self.left_out: dict[str, str] = {}
+        self.lpips: nn.Module | None = None
+        self.inception: InceptionFeatures | None = None
+        try:
+            self.lpips = perceptual_network(protocol.lpips).to(self.device)
+        except WeightsError as error:
+            self.left_out["lpips"] = str(error)
+        if len(pictures) < FEWEST_FOR_RFID:
+            self.left_out["rfid"] = f"{len(pictures)} pictures are too few, it needs {FEWEST_FOR_RFID}"
+            return
+        try:
+            self.inception = InceptionFeatures(protocol, self.device)
+        except WeightsError as error:
+            self.left_out["rfid"] = str(error)
+
+    @cached_property
+    def _real(self) -> Tensor:
+        """Inception features of the pictures themselves, [N, 2048]."""
+        return torch.cat([self.inception(batch).cpu() for _, batch in batches(self.pictures, 16)])
+
+    def reconstruct(self, autoencoder: nn.Module, inputs: Tensor, start: int, padding: str | None) -> Tensor:
+        """A batch through an autoencoder, uint8 [B, 3, R, R]; random numbers of one that samples follow from ``start``.
+
+        Raises:
+            ValueError: another shape comes out, or values that are not finite.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(start)
+            return to_uint8(reconstruct_images(autoencoder, inputs, padding), self.protocol.quantisation)
+
+    def measure(self, autoencoder: nn.Module, padding: str | None, batch_size: int) -> Measured:
+        """Every picture through an autoencoder.
+
+        Raises:
+            ValueError: the autoencoder returns another shape, or values that are not finite.
+        """
+        rows: dict[str, list[Tensor]] = {}
+        features = []
+        for start, inputs in batches(self.pictures, batch_size):
+            outputs = self.reconstruct(autoencoder, inputs.to(self.device), start, padding)
+            for name, column in self._compare(outputs, inputs.to(self.device)).items():
+                rows.setdefault(name, []).append(column.cpu())
+            if self.inception:
+                features.append(self.inception(outputs).cpu())
+        per_image = {name: torch.cat(columns) for name, columns in rows.items()}
+        values = {name: self._mean(name, column) for name, column in per_image.items()}
+        if not self.inception:
+            return Measured(per_image, values)
+        rfid = jackknife_frechet(torch.cat(features), self._real, paired=True)
+        values["rfid"] = self._value(rfid, len(self.pictures))
+        return Measured(per_image, values, rfid)
+
+    @torch.inference_mode()
+    def _compare(self, outputs: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        found = {"psnr": psnr(outputs, inputs), "ssim": ssim(outputs, inputs)}
+        if self.lpips:
+            found["lpips"] = self.lpips(to_network(outputs), to_network(inputs)).flatten().double()
+        return found
+
+    def _mean(self, name: str, column: Tensor) -> Value:
+        mean, error = mean_and_standard_error(column)
+        random = name == "lpips" and self.protocol.lpips.random
+        return Value(value=mean, n=len(column), standard_error=error, unit=UNITS[name], random_features=random)
+
+    def _value(self, rfid: Jackknife, n: int) -> Value:
+        random = self.protocol.inception.random
+        return Value(value=rfid.estimate, n=n, standard_error=rfid.standard_error, random_features=random)
+
+
+def batches(pictures: Pictures, batch_size: int) -> Iterator[tuple[int, Tensor]]:
+    """Index of the first picture and the crops of each batch, uint8 [B, 3, R, R]."""
+    for start in range(0, len(pictures), batch_size):
+        yield start, pictures.batch(range(start, min(start + batch_size, len(pictures))))

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Autoencoders on a folder of photographs, from the files to the page."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from dcae.autoencoders import load
+from dcae.benchmark import Config
+from dcae.data import DatasetError
+from dcae.data.photographs import folder as photographs
+from evaluation.comparison import measuring
+from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison
+from evaluation.comparison.measuring import Metrics
+from evaluation.comparison.pictures import find_pictures
+from evaluation.comparison.tables import difference
+from tests.autoencoders.released_families import saved
+
+SIDE = 64
+STRANGE = 'a <img src=x onerror=alert(1)> & "b".png'
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Five photographs, one in a sub-folder under a strange name, one too small, one not to be read."""
+    made = tmp_path_factory.mktemp("pictures")
+    (made / "more").mkdir()
+    for name in ("chelsea.png", "coffee.png", "astronaut.png"):
+        shutil.copy(photographs() / name, made / name)
+    shutil.copy(photographs() / "motorcycle_left.png", made / "more" / STRANGE)
+    Image.open(photographs() / "chelsea.png").resize((48, 40)).save(made / "small.png")
+    (made / "broken.jpg").write_text("no picture")
+    (made / "notes.txt").write_text("no picture either, and no image file")
+    return made
+
+
+@pytest.fixture(scope="module")
+def contenders(tmp_path_factory) -> list[Contender]:
+    config = Config()
+    _, tiny = saved("taesd", tmp_path_factory.mktemp("taesd"))
+    return [*(Contender(config.entry("autoencoders", name)) for name in ("identity", "blur")), Contender(tiny)]
+
+
+def protocol(name: str = "random-features"):
+    return Config().entry("protocols", name)
+
+
+@pytest.fixture(scope="module")
+def comparison(pictures, contenders):
+    said = []
+    found = compare(pictures, contenders, protocol(), SIDE, Config(), batch_size=2, worst=2, tell=said.append)
+    return found, said
+
+
+def test_every_picture_is_measured_and_the_others_are_named(comparison):
+    found, said = comparison
+    assert found.pictures.names == ["astronaut.png", "chelsea.png", "coffee.png", "small.png", f"more/{STRANGE}"]
+    assert list(found.pictures.left_out) == ["broken.jpg"] and found.pictures.enlarged == ["small.png"]
+    assert [each.values["psnr"].n for each in found.measured.values()] == [5, 5, 5]
+    assert said[: len(found.warnings)] == found.warnings
+    kinds = [re.match(r"[\w ]+: (metric \w+|picture [\w.]+|1 of 5)", line)[1] for line in found.warnings]
+    assert kinds == ["picture broken.jpg", "1 of 5", "metric rFID"]
+
+
+def test_values_are_those_of_the_pictures(comparison, pictures):
+    found, _ = comparison
+    assert found.measured["identity"].per_image["psnr"].isinf().all()
+    crop = found.pictures.batch([1])[0].numpy()
+    small = np.asarray(crop).reshape(3, 8, 8, 8, 8).mean((2, 4))
+    pixels = torch.nn.functional.interpolate(
+        torch.from_numpy(small)[None], scale_factor=8, mode="bilinear", align_corners=False
+    )
+    expected = peak_signal_noise_ratio(crop, pixels[0].round().to(torch.uint8).numpy())
+    # Rounding of 127.5 x + 128 and of the mean of grey levels may differ by one level in a few pixels.
+    assert found.measured["blur"].per_image["psnr"][1].item() == pytest.approx(expected, abs=0.05)
+
+
+def test_worst_images_are_what_was_measured(comparison):
+    found, _ = comparison
+    assert found.worst["identity"] == []
+    for name in ("blur", "taesd"):
+        lpips = found.measured[name].per_image["lpips"]
+        assert [image.index for image in found.worst[name]] == lpips.argsort(descending=True)[:2].tolist()
+        for image in found.worst[name]:
+            assert torch.equal(image.original, found.pictures.batch([image.index])[0])
+            for other, pixels in image.reconstructions.items():
+                again = measuring.psnr(pixels[None], image.original[None]).item()
+                assert again == found.measured[other].per_image["psnr"][image.index].item()
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.sources, self.text = [], [], ""
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_files_of_a_comparison(comparison, tmp_path):
+    found, _ = comparison
+    written = write_comparison(found, tmp_path, {"device": "a <machine>"})
+    assert [path for path in written if not path.is_file()] == [] and written[0].name == "comparison.html"
+    rows = list(csv.DictReader((tmp_path / "per_image.csv").open(encoding="utf-8")))
+    assert len(rows) == 3 * 5 and {row["image"] for row in rows} == set(found.pictures.names)
+    assert float(rows[5]["psnr"]) == found.measured["blur"].per_image["psnr"][0].item()
+    [summary] = [r for r in csv.DictReader((tmp_path / "reconstruction.csv").open()) if r["Autoencoder"] == "blur"]
+    assert float(summary["PSNR (dB)"]) == found.measured["blur"].values["psnr"].value and summary["PSNR (dB), n"] == "5"
+    crops = Image.open(tmp_path / "worst" / "blur" / "1.png")
+    assert crops.size == (4 * 32 + 3 * 4, 32)  # the original and three reconstructions, gaps between
+
+
+def test_the_page_opens_offline_without_scripts_and_names_are_only_text(comparison, tmp_path):
+    found, _ = comparison
+    text = write_comparison(found, tmp_path, {"device": "a <machine>"})[0].read_text()
+    page = Page()
+    page.feed(text)
+    assert "script" not in page.tags and "link" not in page.tags
+    assert page.tags.count("img") == 2 * 2 * (2 + 3) == len(page.sources)
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert STRANGE in page.text and "a <machine>" in page.text
+    assert "Left out: picture broken.jpg" in page.text and "random features" in page.text
+    assert "prefers-color-scheme: dark" in text and "@media print" in text
+
+
+def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, contenders, tmp_path, monkeypatch):
+    monkeypatch.setattr("dcae.weights._folder_of", lambda *_: tmp_path)  # a folder without any weights
+    config = Config()
+    entries = ("rae-dinov2-b", "dc-ae-f128c512-in-1.0", "sd-vae-f8-demo", "sd-vae-f8-space-to-channel-demo")
+    others = [Contender(config.entry("autoencoders", name)) for name in entries]
+    found = compare(pictures, [contenders[1], *others], protocol("dc-ae"), SIDE, config, worst=1, tell=lambda _: None)
+    assert list(found.measured) == ["blur"] and set(found.measured["blur"].values) == {"psnr", "ssim"}
+    assert list(found.left_out) == list(entries)
+    told = "\n".join(found.warnings)
+    for part in (
+        "metric LPIPS: missing weights 'lpips-alexnet'", "metric rFID: 5 pictures are too few, it needs 256",
+        "rae-dinov2-b: takes images of 256 px alone, not 64", "64 px is no multiple of its spatial compression 128",
+        "sd-vae-f8-demo: is trained here: give its weights as sd-vae-f8-demo=FOLDER",
+    ):  # fmt: skip
+        assert part in told
+    with pytest.raises(CompareError, match=r"no autoencoder could be measured:\nsd-vae-f8-demo: is trained here"):
+        compare(pictures, others[2:], protocol(), SIDE, config, tell=lambda _: None)
+
+
+class Colours(torch.nn.Module):
+    """Instead of Inception, which takes seconds: mean colours of 16 squares."""
+
+    def forward(self, images):
+        return torch.nn.functional.avg_pool2d(images.float() / 255, SIDE // 4).flatten(1)
+
+
+def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch):
+    monkeypatch.setattr(measuring, "FEWEST_FOR_RFID", 5)
+    monkeypatch.setattr(measuring, "InceptionFeatures", lambda protocol, device: Colours())
+    metrics = Metrics(protocol(), find_pictures(pictures, SIDE))
+    assert metrics.left_out == {}
+    measured = {name: metrics.measure(load(name), None, 4) for name in ("identity", "mean-colour")}
+    perfect, worst = (each.values["rfid"] for each in measured.values())
+    assert perfect.value == pytest.approx(0, abs=1e-3 * worst.value)
+    assert worst.n == 5 and worst.standard_error > 0 and worst.random_features
+    found = difference(*measured.values(), "rfid")
+    assert found.mean == perfect.value - worst.value and found.standard_error == pytest.approx(worst.standard_error)
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path):
+    with pytest.raises(DatasetError, match=r"nowhere: no such folder"):
+        find_pictures(tmp_path / "nowhere", SIDE)
+    with pytest.raises(DatasetError, match=r"no images in it; expected files ending in \.bmp"):
+        find_pictures(tmp_path, SIDE)
+    (tmp_path / "broken.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"(?s)none of its 1 images can be read.*broken.png: "):
+        find_pictures(tmp_path, SIDE)

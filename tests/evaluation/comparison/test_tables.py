@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Means, differences image by image, and which of them is bold."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.stats import ttest_rel
+
+from dcae.benchmark.record import Value
+from evaluation.comparison.measuring import Measured
+from evaluation.comparison.tables import difference, main_table, paired_table
+from evaluation.comparison.worst import region_of_error, worst_indices
+from evaluation.jackknife import mean_and_standard_error
+from evaluation.tables.formats import to_markdown
+from evaluation.tables.metrics import RECONSTRUCTION
+
+PSNR, LPIPS = RECONSTRUCTION[1], RECONSTRUCTION[3]
+
+
+def measured(**columns) -> Measured:
+    per_image = {name: torch.as_tensor(column, dtype=torch.float64) for name, column in columns.items()}
+    values = {}
+    for name, column in per_image.items():
+        mean, error = mean_and_standard_error(column)
+        values[name] = Value(value=mean, n=len(column), standard_error=error)
+    return Measured(per_image, values)
+
+
+def images(seed: int, n: int = 40) -> torch.Tensor:
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_a_difference_is_seen_that_the_errors_of_the_means_would_hide():
+    base = 25 + 4 * images(0)  # images differ by 4 dB, autoencoders by 0.3
+    a, b = measured(psnr=base), measured(psnr=base - 0.3 + 0.1 * images(1))
+    found = difference(a, b, "psnr")
+    assert found.verdict(PSNR) == "better" and difference(b, a, "psnr").verdict(PSNR) == "worse"
+    assert a.values["psnr"].standard_error > 10 * found.standard_error
+    reference = ttest_rel(a.per_image["psnr"], b.per_image["psnr"])
+    assert found.mean / found.standard_error == pytest.approx(reference.statistic, rel=1e-9)
+
+
+def test_less_is_better_for_lpips_and_equal_is_not_distinguishable():
+    base = images(2).abs()
+    a, b = measured(lpips=base), measured(lpips=base + 0.1)
+    assert difference(a, b, "lpips").verdict(LPIPS) == "better"
+    assert difference(a, a, "lpips").verdict(LPIPS) == "not distinguishable"
+
+
+def test_two_perfect_autoencoders_do_not_differ_and_one_is_better_than_any_other():
+    perfect, other = measured(psnr=[math.inf] * 4), measured(psnr=[20.0, 21, 22, 23])
+    assert difference(perfect, perfect, "psnr").mean == 0
+    assert difference(perfect, other, "psnr").verdict(PSNR) == "better"
+
+
+def test_only_what_is_better_than_every_other_is_bold():
+    base = 25 + 4 * images(0)
+    rows = {
+        "a": measured(psnr=base, ssim=base / 100),
+        "b": measured(psnr=base - 1 + 0.1 * images(1), ssim=base / 100 + 1e-4 * images(1)),
+    }
+    shapes = dict.fromkeys(rows, "1x1x1")
+    text = to_markdown(main_table(rows, shapes, "title", "caption"))
+    assert text.count("**") == 2 and "**24" in text.split("| a ")[1].splitlines()[0]
+
+
+def test_each_pair_is_compared_once():
+    rows = {name: measured(psnr=images(seed)) for seed, name in enumerate("abc")}
+    [section] = paired_table(rows).sections
+    assert [row[:2] for row in section.rows] == [["a", "b"], ["a", "c"], ["b", "c"]]
+    assert paired_table({"a": rows["a"]}).sections == []
+
+
+def test_the_worst_come_first_and_perfect_ones_never():
+    found = measured(psnr=[20.0, math.inf, 10.0, 30.0], lpips=[0.2, 0.0, 0.5, 0.3])
+    assert worst_indices(found, "psnr", 2) == [2, 0]
+    assert worst_indices(found, "lpips", 4) == [2, 3, 0]
+
+
+def test_the_region_holds_the_place_of_the_error():
+    original = torch.zeros(3, 128, 128, dtype=torch.uint8)
+    spoiled = original.clone()
+    spoiled[:, 100, 20] = 255
+    region = region_of_error(original, spoiled)
+    assert region.side == 32 and region.of(spoiled).max() == 255 and region.of(spoiled).shape == (3, 32, 32)
+    assert region_of_error(original[..., :20, :20], original[..., :20, :20]).side == 20
