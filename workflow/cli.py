@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from workflow.commands import describing, exporting, measuring, presenting, training
+from workflow.commands import describing, exporting, measuring, presenting, training, verifying
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 train = typer.Typer(no_args_is_help=True, help="Train an autoencoder's phase or a diffusion model.")
@@ -25,6 +25,7 @@ app.command()(measuring.profile)
 app.command()(presenting.tables)
 app.command()(presenting.figures)
 app.command()(exporting.export)
+app.command()(verifying.verify)
 
 EXIT_ERROR = 1
 OWN_PACKAGES = ("dcae", "evaluation", "workflow")

@@ -13,6 +13,7 @@ from dcae.benchmark.entries import digest
 from workflow.steps import code_of, code_of_denoiser
 
 TABLES = ("table1", "table2", "table3", "table4", "table5")
+FURTHER_TABLES = ("paired", "protocols")
 FIGURES = (
     "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "reconstruction_samples", "generation_samples",
 )  # fmt: skip
@@ -176,12 +177,13 @@ class Jobs:
 
     @property
     def table_files(self) -> list[str]:
-        return [self._results("tables", f"{name}.{ending}") for name in TABLES for ending in ("csv", "md", "tex")]
+        forms = dict.fromkeys(TABLES, ("csv", "md", "tex")) | dict.fromkeys(FURTHER_TABLES, ("csv", "md"))
+        return [self._results("tables", f"{name}.{ending}") for name, endings in forms.items() for ending in endings]
 
     @property
     def table_pages(self) -> list[str]:
         """What the report shows of the tables."""
-        return [self._results("tables", f"{name}.html") for name in TABLES]
+        return [self._results("tables", f"{name}.html") for name in (*TABLES, *FURTHER_TABLES)]
 
     @property
     def figure_files(self) -> list[str]:

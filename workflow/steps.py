@@ -20,7 +20,12 @@ MODULES = {
     "evaluate": ("evaluation.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
     "generate": ("evaluation.generation", "dcae.autoencoders.loading", "dcae.data.loading", "dcae.diffusion.loading"),
     "profile": ("evaluation.efficiency", "dcae.diffusion.building"),
-    "tables": ("evaluation.tables.paper", "workflow.commands.presenting"),
+    "tables": (
+        "evaluation.tables.paper",
+        "evaluation.tables.paired",
+        "evaluation.tables.protocols",
+        "workflow.commands.presenting",
+    ),
     "figures": ("evaluation.figures.drawing", "workflow.commands.presenting"),
 }
 

@@ -83,16 +83,34 @@ def read_records(benchmark: Benchmark, results: Path) -> list[Record]:
     return ordered
 
 
+def read_per_image(benchmark: Benchmark, results: Path, records: list[Record]) -> dict[tuple, Any]:
+    """The values of every image of the reconstruction records, by cell, where they are there."""
+    from evaluation import read_rows
+    from evaluation.tables.rows import identity
+
+    found = {}
+    for record in (record for record in records if record.kind == "reconstruction"):
+        cell = record.cell
+        place = f"{cell['dataset']}-{cell['resolution']}"
+        path = results / benchmark.name / "per_image" / place / f"{cell['autoencoder']}.parquet"
+        if path.is_file():
+            found[identity(cell)] = read_rows(path)
+    return found
+
+
 def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path("results")) -> None:
-    """Write Tables 1 to 5 from the records that are there, the published numbers beside them. Trains nothing."""
-    from evaluation import build_tables, check_controls, write_tables
+    """Write Tables 1 to 5, beside the published numbers, and those of pairs and protocols. Trains nothing."""
+    from evaluation import build_paired, build_protocols, build_tables, check_controls, write_tables
 
     benchmark = Benchmark.load(benchmark_file)
     records = read_records(benchmark, results)
     for check in check_controls(records):
         print(check)
     planned = [context for _, context in planned_cells(benchmark)]
-    built = build_tables(records, benchmark.name, planned=planned)
+    per_image = read_per_image(benchmark, results, records)
+    built = build_tables(records, benchmark.name, planned=planned, per_image=per_image)
+    built["paired"] = build_paired(records, per_image, benchmark.name)
+    built["protocols"] = build_protocols(records, benchmark.name)
     written = write_tables(built, results / benchmark.name / "tables")
     print(f"{len(records)} records: {', '.join(str(path) for path in written)}")
 
