@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "jackknife": ["jackknife_frechet", "mean_and_standard_error"],
         "kernel_distance": ["clip_mmd", "kernel_inception_distance"],
         "model_card": ["card_text"],
+        "paired": ["compare_distances", "compare_images", "read_rows"],
         "pixels": ["psnr", "ssim"],
         "neighbours": ["precision_recall"],
         "published_reconstruction": ["has_published_elsewhere"],
@@ -30,6 +31,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "tables.choices": ["Choice", "build_choices"],
         "tables.elsewhere": ["build_published_elsewhere"],
         "tables.formats": ["write_tables"],
+        "tables.paired": ["build_paired"],
         "tables.paper": ["build_tables"],
+        "tables.protocols": ["build_protocols"],
     },
 )

@@ -8,7 +8,17 @@ import sys
 
 import typer
 
-from workflow.commands import comparing, data, describing, exporting, measuring, presenting, profiling, training
+from workflow.commands import (
+    comparing,
+    data,
+    describing,
+    exporting,
+    measuring,
+    presenting,
+    profiling,
+    training,
+    verifying,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 train = typer.Typer(no_args_is_help=True, help="Train an autoencoder's phase or a diffusion model.")
@@ -29,6 +39,7 @@ app.command()(profiling.profile)
 app.command()(presenting.tables)
 app.command()(presenting.figures)
 app.command()(exporting.export)
+app.command()(verifying.verify)
 
 EXIT_ERROR = 1
 OWN_PACKAGES = ("dcae", "evaluation", "workflow")

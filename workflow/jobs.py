@@ -14,8 +14,8 @@ from dcae.benchmark.used import entries_used
 from evaluation.published_reconstruction import has_published_elsewhere
 from workflow.steps import code_of, code_of_denoiser
 
-TABLES = ("table1", "table2", "table3", "table4", "table5", "ablations", "choices")
-WITHOUT_LATEX = ("choices", "published_elsewhere")
+TABLES = ("table1", "table2", "table3", "table4", "table5", "ablations", "paired", "protocols", "choices")
+WITHOUT_LATEX = ("paired", "protocols", "choices", "published_elsewhere")
 FIGURES = (
     "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "figure5",
     "reconstruction_samples", "generation_samples",

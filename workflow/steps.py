@@ -20,8 +20,8 @@ MODULES = {
     "evaluate": ("evaluation.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
     "generate": ("evaluation.generation", "dcae.autoencoders.loading", "dcae.data.loading", "dcae.diffusion.loading"),
     "tables": (
-        *("evaluation.tables.paper", "evaluation.tables.elsewhere"),
-        *("evaluation.tables.ablations", "evaluation.tables.choices"),
+        *("evaluation.tables.paper", "evaluation.tables.paired", "evaluation.tables.protocols"),
+        *("evaluation.tables.ablations", "evaluation.tables.choices", "evaluation.tables.elsewhere"),
         "workflow.commands.presenting",
     ),
     "profile": ("evaluation.efficiency.denoiser", "dcae.diffusion.building"),

@@ -34,10 +34,13 @@ def caption(table: int, rows: list[Row], benchmark: str) -> str:
     if any(metric.ratio for metric in METRICS[table]):
         parts.append("In brackets: ratio to the row f8 p2 of the same diffusion model.")
     compared = COMPARED.get(table, "of equal data and diffusion model")
-    parts.append(
-        f"Bold: the best of the rows {compared} under one heading, if it differs from the next best by more than two "
-        "standard errors of the difference (of independent errors, which is cautious for equal images)."
+    told_apart = (
+        "it is better than the next best in a paired comparison over the same images (95 %), or where their rows are "
+        "missing, by more than two standard errors"
+        if table == 2
+        else "it differs from the next best by more than two standard errors of the difference"
     )
+    parts.append(f"Bold: the best of the rows {compared} under one heading, if {told_apart}.")
     return " ".join([*parts, *about_random_features(METRICS[table], rows)])
 
 

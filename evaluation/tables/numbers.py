@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from dcae.benchmark.record import Record
+from evaluation.paired import Comparison
 from evaluation.published import Published, PublishedValue
 from evaluation.tables.formats import Number
 from evaluation.tables.metrics import Metric
+from evaluation.tables.paired import PerImageOfCells, compare_records
 from evaluation.tables.rows import RE_EVALUATED, REPRODUCED, Row
 
 # Where the paper prints the FID of a row of Table 1: in that table, or else in Table 3 (the row f32 p1 of DiT-XL).
@@ -68,10 +70,15 @@ def marked_numbers(metric: Metric, random: bool, rows: list[Row], marks: dict[tu
 
 
 def measured_numbers(
-    table: int, metric: Metric, random: bool, rows: list[Row], marks: dict[tuple[str, str], str]
+    table: int,
+    metric: Metric,
+    random: bool,
+    rows: list[Row],
+    marks: dict[tuple[str, str], str],
+    per_image: PerImageOfCells,
 ) -> list[Number]:
     """The numbers of ``marked_numbers``, the best ones bold."""
-    return _with_bold(table, rows, marked_numbers(metric, random, rows, marks), metric)
+    return _with_bold(table, rows, marked_numbers(metric, random, rows, marks), metric, per_image)
 
 
 def paper_value(row: Row, metric: Metric, published: Published, table: int) -> PublishedValue | None:
@@ -105,14 +112,25 @@ def _comparable(table: int, row: Row, kind: str) -> tuple:
     return row.heading, row.setting, beside.get(table, row.device), row.records[kind].protocol_fingerprint
 
 
-def _distinguishable(best: Number, other: Number) -> bool:
+def _distinguishable(best: Number, other: Number, paired: Comparison | None) -> bool:
+    if paired:
+        return paired.verdict == "better"
     if best.standard_error is None or other.standard_error is None:
         return False
     error = math.hypot(best.standard_error, other.standard_error)
     return abs(best.value - other.value) > DISTINGUISHABLE * error
 
 
-def _with_bold(table: int, rows: list[Row], numbers: list[Number], metric: Metric) -> list[Number]:
+def _paired(best: Row, other: Row, metric: Metric, per_image: PerImageOfCells) -> Comparison | None:
+    """Of reconstructions of the same images; samples of diffusion models are independent."""
+    if metric.kind != "reconstruction":
+        return None
+    return compare_records(best.records[metric.kind], other.records[metric.kind], metric, per_image)
+
+
+def _with_bold(
+    table: int, rows: list[Row], numbers: list[Number], metric: Metric, per_image: PerImageOfCells
+) -> list[Number]:
     groups: dict[tuple, list[int]] = {}
     for index, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         contends = row.heading in (REPRODUCED, RE_EVALUATED) and metric.better is not None
@@ -121,8 +139,12 @@ def _with_bold(table: int, rows: list[Row], numbers: list[Number], metric: Metri
     result = list(numbers)
     for indices in groups.values():
         ordered = sorted(indices, key=lambda i: numbers[i].value, reverse=metric.better == "higher")
-        if len(ordered) > 1 and _distinguishable(numbers[ordered[0]], numbers[ordered[1]]):
-            result[ordered[0]] = replace(result[ordered[0]], bold=True)
+        if len(ordered) < 2:
+            continue
+        best, next_best = ordered[:2]
+        paired = _paired(rows[best], rows[next_best], metric, per_image)
+        if _distinguishable(numbers[best], numbers[next_best], paired):
+            result[best] = replace(result[best], bold=True)
     return result
 
 

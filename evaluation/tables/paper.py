@@ -9,6 +9,7 @@ columns of their own too, and say so in the name.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any
 
 from dcae.benchmark.record import Record
@@ -18,9 +19,11 @@ from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import METRICS, Metric
 from evaluation.tables.notes import caption, notes
 from evaluation.tables.numbers import measured_numbers, paper_number, protocol_marks
+from evaluation.tables.paired import PerImageOfCells
 from evaluation.tables.rows import NOT_RUN, Row, collect_rows, display_name, latent_shape
 
 RATIO = "ratio to f8 p2"
+NO_ROWS: PerImageOfCells = MappingProxyType({})
 
 
 def _name_columns(rows: list[Row], kind: str, printed: bool = True) -> list[tuple[Column, list[str]]]:
@@ -64,7 +67,12 @@ def _origin_columns(rows: list[Row]) -> list[tuple[Column, list[str]]]:
 
 
 def _metric_columns(
-    table: int, metric: Metric, rows: list[Row], published: Published, marks: dict[tuple[str, str], str]
+    table: int,
+    metric: Metric,
+    rows: list[Row],
+    published: Published,
+    marks: dict[tuple[str, str], str],
+    per_image: PerImageOfCells,
 ) -> list[tuple[Column, list[Number]]]:
     """The measured columns (one for each kind of features that occurs), then the paper's."""
     values = [row.value(metric.kind, metric.name) for row in rows]
@@ -73,7 +81,7 @@ def _metric_columns(
     for random in sorted({value.random_features for value in values if value}) or [False]:
         suffix = " [random features]" if random else ""
         title = metric.title + metric.arrow + suffix
-        numbers = measured_numbers(table, metric, random, rows, marks)
+        numbers = measured_numbers(table, metric, random, rows, marks, per_image)
         columns.append((Column(metric.title + suffix, title, measured=True, ratio=ratio), numbers))
     if metric.published:
         numbers = [paper_number(row, metric, published, table) for row in rows]
@@ -87,6 +95,7 @@ def build_table(
     benchmark: str = "",
     published: Published | None = None,
     planned: Iterable[dict[str, Any]] = (),
+    per_image: PerImageOfCells = NO_ROWS,
 ) -> Table:
     """One of Tables 1 to 5; arguments and errors as of ``build_tables``."""
     records = list(records)
@@ -96,7 +105,7 @@ def build_table(
     marks, notes_on_protocols = protocol_marks(rows, kinds)
     columns: list[tuple[Column, list]] = _label_columns(number, rows)
     for metric in METRICS[number]:
-        columns += _metric_columns(number, metric, rows, published, marks)
+        columns += _metric_columns(number, metric, rows, published, marks, per_image)
     columns += _origin_columns(rows)
     sections: dict[str, list] = {}
     for index, row in enumerate(rows):
@@ -121,6 +130,7 @@ def build_tables(
     benchmark: str = "",
     published: Published | None = None,
     planned: Iterable[dict[str, Any]] = (),
+    per_image: PerImageOfCells = NO_ROWS,
 ) -> dict[str, Table]:
     """Tables 1 to 5 from whatever records there are.
 
@@ -129,6 +139,7 @@ def build_tables(
         benchmark: its name, for the captions.
         published: the paper's numbers; by default those of ``config/published``.
         planned: cells of the benchmark in the form of a record's ``cell``; without a record they read "not run".
+        per_image: values of every image by ``identity`` of their cell; where they are there, bold is decided by them.
 
     Returns:
         ``{"table1": ..., …, "table5": ...}``
@@ -138,4 +149,6 @@ def build_tables(
     """
     records, planned = list(records), list(planned)
     published = published if published is not None else read_published()
-    return {f"table{number}": build_table(number, records, benchmark, published, planned) for number in METRICS}
+    return {
+        f"table{number}": build_table(number, records, benchmark, published, planned, per_image) for number in METRICS
+    }

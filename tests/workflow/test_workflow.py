@@ -124,7 +124,8 @@ def test_encoding_does_not_make_the_training_of_diffusion_models_stale(finished)
 
 
 def test_tables_from_records_alone(finished, clone):
-    shutil.copytree(finished.folder / "results/tiny/records", clone.folder / "results/tiny/records")
+    for folder in ("records", "per_image"):
+        shutil.copytree(finished.folder / "results/tiny" / folder, clone.folder / "results/tiny" / folder)
     output = clone.snakemake("tables").stderr
     assert "train_" not in output
     rebuilt = tables_of(clone)

@@ -98,6 +98,21 @@ def read_records(benchmark: Benchmark, results: Path) -> list[Record]:
     return ordered
 
 
+def read_per_image(benchmark: Benchmark, results: Path, records: list[Record]) -> dict[tuple, Any]:
+    """The values of every image of the reconstruction records, by cell, where they are there."""
+    from evaluation import read_rows
+    from evaluation.tables.rows import identity
+
+    found = {}
+    for record in (record for record in records if record.kind == "reconstruction"):
+        cell = record.cell
+        place = f"{cell['dataset']}-{cell['resolution']}"
+        path = results / benchmark.name / "per_image" / place / f"{cell['autoencoder']}.parquet"
+        if path.is_file():
+            found[identity(cell)] = read_rows(path)
+    return found
+
+
 def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path("results")) -> None:
     """Write every table from the records that are there, the published numbers beside them. Trains nothing.
 
@@ -107,24 +122,29 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
         Choice,
         build_ablations,
         build_choices,
+        build_paired,
+        build_protocols,
         build_published_elsewhere,
         build_tables,
         check_controls,
         has_published_elsewhere,
         write_tables,
-    )  # fmt: skip
+    )
 
     benchmark = Benchmark.load(benchmark_file)
     records = read_records(benchmark, results)
     for check in check_controls(records):
         print(check)
     planned = [context for _, context in planned_cells(benchmark)]
+    per_image = read_per_image(benchmark, results, records)
     choices = [
         Choice(kind, entry.name, *chosen) for kind, entry in entries_used(benchmark) for chosen in entry.chosen()
     ]
     built = {
-        **build_tables(records, benchmark.name, planned=planned),
+        **build_tables(records, benchmark.name, planned=planned, per_image=per_image),
         "ablations": build_ablations(records, benchmark.name, planned=planned),
+        "paired": build_paired(records, per_image, benchmark.name),
+        "protocols": build_protocols(records, benchmark.name),
         "choices": build_choices(choices, benchmark.name),
     }
     if has_published_elsewhere(benchmark.all_autoencoders):

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of protocols: the same reconstructions under every protocol of the pass, one column for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dcae.benchmark.record import Record, Value
+from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.metrics import RECONSTRUCTION, Metric
+from evaluation.tables.rows import display_name
+
+BESIDE_TABLE_2 = (
+    Metric("reconstruction", "kid", "KID", "lower", 4),
+    Metric("reconstruction", "precision", "Precision", "higher", 3),
+    Metric("reconstruction", "recall", "Recall", "higher", 3),
+    Metric("reconstruction", "rfid_infinity", "rFID∞", "lower", 2),
+    Metric("reconstruction", "fd_dinov2", "FD-DINOv2", "lower", 2),
+    Metric("reconstruction", "cmmd", "CMMD", "lower", 3),
+)
+
+
+def _by_protocol(record: Record) -> dict[str, tuple[dict[str, Value], dict[str, str], str]]:
+    """Values, exclusions and fingerprint by the name of the protocol."""
+    main = record.protocol.get("name", "main")
+    found = {main: (record.values, record.excluded, record.protocol_fingerprint)}
+    return found | {
+        name: (each.values, each.excluded, each.protocol_fingerprint) for name, each in record.further.items()
+    }
+
+
+def build_protocols(records: Iterable[Record], benchmark: str = "") -> Table:
+    """A row for each reconstruction cell, a column for each metric under each protocol that gave it."""
+    records = [record for record in records if record.kind == "reconstruction"]
+    found = [_by_protocol(record) for record in records]
+    protocols = list(dict.fromkeys(name for each in found for name in each))
+    pairs = [
+        (metric, protocol)
+        for metric in (*RECONSTRUCTION, *BESIDE_TABLE_2)
+        for protocol in protocols
+        if any(metric.name in each[protocol][0] for each in found if protocol in each)
+    ]
+    columns = [Column("Autoencoder", "Autoencoder", label=True)]
+    for metric, protocol in pairs:
+        values = [each[protocol][0].get(metric.name) for each in found if protocol in each]
+        random = " [random features]" if any(value and value.random_features for value in values) else ""
+        columns.append(
+            Column(f"{metric.title}, {protocol}{random}", f"{metric.title}{metric.arrow} {protocol}{random}", True)
+        )
+    sections: dict[str, list[list[str | Number]]] = {}
+    for record, each in zip(records, found, strict=True):
+        place = f"{display_name(record.cell, 'dataset')} at {record.cell['resolution']} px"
+        entries = [_number(each.get(protocol, ({},))[0].get(metric.name), metric) for metric, protocol in pairs]
+        sections.setdefault(place, []).append([display_name(record.cell, "autoencoder"), *entries])
+    above = (
+        f"{f'Benchmark {benchmark}: t' if benchmark else 'T'}he same reconstructions, measured in one pass under every "
+        "protocol; values ± one standard error. Numbers of different protocols are not comparable with each other."
+    )
+    return Table(
+        "Protocols",
+        above,
+        columns,
+        [Section(place, rows) for place, rows in sections.items()],
+        [*_fingerprints(found), *_exclusions(found)],
+        forms=("csv", "md", "html"),
+    )
+
+
+def _number(value: Value | None, metric: Metric) -> Number:
+    if value is None:
+        return Number(None, missing="–")
+    return Number(value.value, metric.decimals, standard_error=value.standard_error, n=value.n)
+
+
+def _fingerprints(found: list[dict]) -> list[str]:
+    """One note for each protocol; a second fingerprint under one name is told loudly."""
+    fingerprints: dict[str, dict[str, None]] = {}
+    for each in found:
+        for name, (_, _, fingerprint) in each.items():
+            fingerprints.setdefault(name, {})[fingerprint] = None
+    return [
+        f"{name}: fingerprint {', '.join(prints)}."
+        + (" THE CELLS WERE MEASURED BY DIFFERENT PROTOCOLS OF THIS NAME: measure them again." * (len(prints) > 1))
+        for name, prints in fingerprints.items()
+    ]
+
+
+def _exclusions(found: list[dict]) -> list[str]:
+    """What could not be had, with the number of cells."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for each in found:
+        for protocol, (_, excluded, _) in each.items():
+            for name, reason in excluded.items():
+                counts[protocol, name, reason] = counts.get((protocol, name, reason), 0) + 1
+    return [f"Left out in {n} cells: {name} of {protocol}: {reason}." for (protocol, name, reason), n in counts.items()]
