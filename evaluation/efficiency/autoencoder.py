@@ -103,8 +103,8 @@ def profile_autoencoder(
     Returns:
         ``parameters``, ``encoder_parameters``, ``decoder_parameters``; and with the prefixes ``encode_`` and
         ``decode_``: ``gmacs`` (per image), ``images_per_second``, ``latency_ms`` (one image), ``utilisation``, and
-        ``peak_memory_gb`` and ``…_gib`` at the batch size of the throughput. What does not fit is measured in tiles if the protocol has ``tiling``, which the
-        remarks say.
+        ``peak_memory_gb`` and ``…_gib`` at the batch size of the throughput. What does not fit is measured in tiles if
+        the protocol has ``tiling``, which the remarks say.
 
     Raises:
         BackendError: a backend is not installed, or has not got the precision.

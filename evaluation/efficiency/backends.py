@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways to run a model: eager, compiled, by ONNX Runtime, by TensorRT; checked against eager before a time counts."""
+"""Ways to run a model: eager, compiled, by ONNX Runtime, by TensorRT; all are checked against eager first."""
 
 from __future__ import annotations
 

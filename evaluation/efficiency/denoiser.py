@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -191,11 +192,10 @@ class Needs:
             return size
         line = or_not_enough_memory(lambda: self.line(work), self.device)
         size = line.largest_batch_size(SHARE_TO_FILL * free_memory(self.device), self.protocol.largest_batch_size)
+        need = self.training if work == "training" else self.inference
         while self.device.type != "cpu":
             try:
-                or_not_enough_memory(
-                    lambda: (self.training if work == "training" else self.inference)(size), self.device
-                )
+                or_not_enough_memory(partial(need, size), self.device)
                 break
             except NotEnoughMemory:
                 if size == 1:

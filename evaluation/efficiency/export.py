@@ -33,7 +33,7 @@ def export_onnx(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> Path
 
 
 def _drop_squeezes_of_nothing(graph: torch.fx.Graph) -> None:
-    """PyTorch squeezes a dimension only if it is 1 and ONNX always: drop what changes no shape (PixArt in diffusers)."""
+    """PyTorch squeezes a dimension only if it is 1, ONNX any: drop what changes no shape (PixArt in diffusers)."""
     for node in list(graph.nodes):
         if node.target is torch.ops.aten.squeeze.dim and node.meta["val"].shape == node.args[0].meta["val"].shape:
             node.replace_all_uses_with(node.args[0])

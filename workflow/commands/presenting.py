@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dcae tables`` and ``dcae figures``: pure functions of the records and published numbers that are there."""
+"""``dcae tables`` and ``dcae figures``, and those of a suite: pure functions of records and published numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record, Training
 from dcae.benchmark.entries import Phase
 from dcae.benchmark.studies import membership
 from dcae.benchmark.used import entries_used
 from workflow.commands import options
+
+if TYPE_CHECKING:
+    from evaluation.published import Published
 
 
 def _phases(benchmark: Benchmark, training: Training | None) -> list[Phase]:
@@ -161,3 +164,19 @@ def figures(benchmark_file: options.BenchmarkFile, results: options.ResultsFolde
     folder = results / benchmark.name
     written = draw_figures(read_records(benchmark, results), folder / "samples", folder / "figures")
     print(f"figures: {', '.join(str(path) for path in written)}")
+
+
+def present_suite(folder: Path, published: Published) -> list[Path]:
+    """Write tables and figures of the records that ``dcae profile --suite`` left in a folder. Returns the paths."""
+    from evaluation.figures.efficiency import draw_suite_figures
+    from evaluation.tables.efficiency import build_suite_tables
+    from evaluation.tables.formats import write_tables
+
+    def order(record: Record) -> tuple:
+        cell = record.cell
+        size = cell["spatial_compression"], -cell.get("patch_size", 0)
+        return cell.get("table", 0), cell["resolution"], cell.get("diffusion", ""), *size, cell["autoencoder"]
+
+    records = sorted((Record.read(path) for path in sorted((folder / "records").rglob("*.json"))), key=order)
+    written = write_tables(build_suite_tables(records, published), folder / "tables")
+    return written + draw_suite_figures(records, published, folder / "figures")
