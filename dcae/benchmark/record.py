@@ -83,7 +83,7 @@ class Record(BaseModel):
     """One cell's result. ``number_class``: re-evaluated = released weights, reproduced = trained here.
 
     ``values`` are those of ``protocol``; ``excluded``: for a value that could not be had, why. What other protocols
-    gave in the same pass stands under their names in ``further``, so that no value is taken for one of another protocol.
+    gave in the same pass stands under their names in ``further``: no value is taken for one of another protocol.
     ``conditions``: what a speed was measured under, such as batch sizes, clocks and temperature; ``remarks``: what a
     reader has to know about a value.
     """
