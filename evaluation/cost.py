@@ -71,7 +71,9 @@ def bytes_kept_for_backward(forward: Callable[[], Tensor]) -> int:
 
     def keep(tensor: Tensor) -> Tensor:
         if not isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter):  # a view has a base
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            storages[tensor.untyped_storage()._cdata] = (
+                tensor.untyped_storage().nbytes()
+            )  # meta tensors have no address
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
