@@ -203,6 +203,26 @@ def test_a_changed_diffusion_recipe_makes_stale_what_it_decides(tmp_path):
     assert other_training != training and other_generation != generation
 
 
+def test_a_block_decides_how_many_samples_its_cells_are_of(tmp_path):
+    plan = yaml.safe_load(DEMO.read_text())["generation"][1]
+    usual = Benchmark.load(changed(tmp_path, generation=[plan]))
+    fewer = Benchmark.load(changed(tmp_path, generation=[{**plan, "generation_images": 7}]))
+    cell = usual.cells.generation[0]
+    assert usual.generation_protocol(cell) == usual.protocol("generation")
+    assert fewer.generation_protocol(cell).generation_images == 7
+    assert digests.generation_digest(usual, cell) != digests.generation_digest(fewer, cell)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("generation_images", 7), ("evaluated_on", "photographs"), ("published", {"dataset": "FFHQ", "resolution": 1024})],
+)
+def test_blocks_that_ask_for_one_cell_in_two_ways_are_refused(tmp_path, field, value):
+    plan = yaml.safe_load(DEMO.read_text())["generation"][1]
+    message = message_of(changed(tmp_path, generation=[plan, {**plan, field: value}]))
+    assert f"generation.1.{field}" in message and "another block" in message
+
+
 def test_autoencoder_without_a_patch_size(tmp_path):
     generation = yaml.safe_load(DEMO.read_text())["generation"]
     generation[1]["patch_sizes"] = {8: [4]}
