@@ -44,6 +44,7 @@ format: setup ## rewrite the sources as lint wants them
 bench: setup ## what users wait for, and DC-AE against diffusers, as ratios; about eight minutes
 	python -m benchmarks.workflow
 	python -m benchmarks.dc_ae
+	python -m benchmarks.diffusion
 
 # requirements.lock: every package with the hashes of its files, for Python 3.11 and 3.12, without the address of any
 # package index (pip's own settings name that).

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -22,12 +23,12 @@ from dcae.diffusion import LatentDataset, build_denoiser, encode_dataset
 from dcae.diffusion.embeddings import LabelEmbedding, TimestepEmbedding, position_table, unpatchify
 from dcae.training.denoiser import read_samples
 from evaluation.cost import count_macs
-from evaluation.efficiency.timing import DTYPES, best_time, matrix_product_rate
+from evaluation.efficiency.timing import DTYPES, best_time, matrix_product_rate, step_durations
 
 CLASSES = 1000
-TURNS = 3
-SECONDS_PER_TURN = 4
-NO_SLOWER = 0.95  # what two turns of the same code differ by
+ROUNDS = 3  # at least; in each, every model takes one step
+SECONDS = 8  # for the rounds of a comparison
+NO_SLOWER = 0.95  # what two measurements of the same code differ by
 LOADER_PROMISE = 5  # times the denoiser's images per second
 PAPER = {"training": 6295 / 352, "inference": 53774 / 2991}  # Table 3, UViT-S: DC-AE-f64 p1 over SD-VAE-f8 p2
 LEAST_SHARE = {"training": 0.45, "inference": 0.60}  # of a matrix product's rate
@@ -124,34 +125,49 @@ def inference_step(denoiser: nn.Module, batch: tuple[Tensor, ...], precision: st
 STEPS = {"training": training_step, "inference": inference_step}
 
 
-def images_per_second(
+def prepared_step(
     build: Callable[..., nn.Module],
     name: str,
     shape: tuple[int, int, int],
     batch_size: int,
     work: str,
-    device: str = "cpu",
+    device: str,
     precision: str = "fp32",
     compiled: bool = False,
-) -> tuple[float, int]:
-    """Of one model on latents of a shape (channels, size, patch size); and its peak memory in bytes."""
+) -> Callable[[], object]:
+    """A step of one model on latents of a shape (channels, size, patch size), warmed up."""
     channels, size, patch_size = shape
     denoiser = build(name, channels, size, patch_size).to(device)
     if compiled:
         denoiser.compile()
     step = STEPS[work](denoiser, inputs(channels, size, batch_size, device), precision)
-    restart_peak_memory(device)
-    for _ in range(2):
+    for _ in range(1 if device == "cpu" else 3):
         step()
-    return batch_size / best_time(step, torch.device(device), SECONDS_PER_TURN), peak_memory(device)
+    return step
 
 
-def in_turns(measurements: dict[str, tuple]) -> dict[str, float]:
-    """The best images per second of each of several measurements, which take turns in processes of their own."""
-    best = dict.fromkeys(measurements, 0.0)
-    for _ in range(TURNS):
-        for name, arguments in measurements.items():
-            best[name] = max(best[name], in_a_new_process(images_per_second, *arguments)[0])
+def rate_and_memory(
+    build: Callable[..., nn.Module], name: str, shape: tuple[int, int, int], batch_size: int, work: str
+) -> tuple[float, int]:
+    """Images per second of one model on a GPU, compiled and in bf16, and its peak memory in bytes."""
+    step = prepared_step(build, name, shape, batch_size, work, "cuda", "bf16", compiled=True)
+    restart_peak_memory("cuda")
+    return batch_size / best_time(step, torch.device("cuda"), SECONDS), peak_memory("cuda")
+
+
+def side_by_side(models: dict[str, tuple], work: str, device: str) -> dict[str, float]:
+    """The best images per second of several models that take turns, step by step, so that all see the same machine.
+
+    ``models``: name to what builds it, its entry, its shape and its batch size.
+    """
+    steps = {name: prepared_step(*model, work, device) for name, model in models.items()}
+    best = dict.fromkeys(models, 0.0)
+    rounds, started = 0, time.perf_counter()
+    while rounds < ROUNDS or time.perf_counter() - started < SECONDS:
+        for name, step in steps.items():
+            (duration,) = step_durations(step, 1, torch.device(device))
+            best[name] = max(best[name], models[name][-1] / duration)
+        rounds += 1
     return best
 
 
@@ -160,10 +176,10 @@ def in_turns(measurements: dict[str, tuple]) -> dict[str, float]:
 
 def against_published(device: str) -> bool:
     """Print how fast the own DiT-S is beside the published design, eager; false if it is slower."""
-    kept = True
+    kept, shape, batch_size = True, (32, 16, 1), 4 if device == "cpu" else 64
     for work in STEPS:
-        arguments = ("dit-s", (32, 16, 1), 8 if device == "cpu" else 64, work, device)
-        best = in_turns({"own": (own, *arguments), "published": (published, *arguments)})
+        models = {"own": (own, "dit-s", shape, batch_size), "published": (published, "dit-s", shape, batch_size)}
+        best = in_a_new_process(side_by_side, models, work, device)
         ratio = best["own"] / best["published"]
         kept &= ratio >= NO_SLOWER
         print(
@@ -177,13 +193,13 @@ def against_published(device: str) -> bool:
 def short_against_long(device: str) -> float:
     """Print UViT-S at 64 and 1024 tokens beside the paper's ratio; the training images per second at 64 tokens."""
     rates: dict[str, float] = {}
+    images = 1 if device == "cpu" else 32  # of 1024 tokens; of 64 tokens as many as have the same tokens in all
     for work in STEPS:
-        best = in_turns(
-            {
-                "f64 p1": (own, "uvit-s", (128, 8, 1), 32, work, device),
-                "f8 p2": (own, "uvit-s", (4, 64, 2), 2 if device == "cpu" else 32, work, device),
-            }
-        )
+        models = {
+            "f64 p1": (own, "uvit-s", (128, 8, 1), 16 * images),
+            "f8 p2": (own, "uvit-s", (4, 64, 2), images),
+        }
+        best = in_a_new_process(side_by_side, models, work, device)
         rates[work] = best["f64 p1"]
         print(
             f"UViT-S, {work}: f64 p1 (64 tokens) {best['f64 p1']:.2f} images/s, f8 p2 (1024 tokens) "
@@ -223,9 +239,8 @@ def loader_images_per_second() -> float:
     with tempfile.TemporaryDirectory() as folder:
         encode_dataset(_Identity(), _Noise(), folder, {"benchmark": "noise"})
         latents = LatentDataset(folder)
-        return 256 / best_time(
-            lambda: read_samples(latents, range(256), CLASSES, recipe, 0), torch.device("cpu"), SECONDS_PER_TURN
-        )
+        read = partial(read_samples, latents, range(256), CLASSES, recipe, 0)
+        return 256 / best_time(read, torch.device("cpu"), seconds=3)
 
 
 def loader_against_denoiser(denoiser_rate: float) -> bool:
@@ -249,8 +264,7 @@ def utilisation() -> bool:
             macs = count_macs(own(name, 32, 16, 1), *inputs(32, 16, 1, "meta"))
         for work, papers_rate in zip(STEPS, papers, strict=True):
             batch_size = 256
-            arguments = (own, name, (32, 16, 1), batch_size, work, "cuda", "bf16", True)
-            rate, memory = in_a_new_process(images_per_second, *arguments)
+            rate, memory = in_a_new_process(rate_and_memory, own, name, (32, 16, 1), batch_size, work)
             share = rate * macs * (3 if work == "training" else 1) / product
             kept &= share >= LEAST_SHARE[work]
             print(

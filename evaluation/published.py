@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's printed numbers, read from ``config/published/{table,figure}*.csv``: one row per printed cell.
+"""The authors' printed numbers, read from ``config/published/{table,figure,readme}*.csv``: one row per printed cell.
 
-Columns of the files: ``table`` ("1" to "5", or "figure 2a"), ``dataset``, ``resolution`` (pixels), ``diffusion``,
-``autoencoder``, ``patch_size``, ``tokens``, ``latent_shape`` (height x width x channels), ``column`` (the name of the
-value in this project's records), ``value`` (as printed), ``printed_precision`` (unit of the last printed digit),
-``protocol``, ``source`` and ``note`` (repairs of the printed layout, disagreements within the paper).
+Columns of the files: ``table`` ("1" to "5", "figure 2a", or "readme", that of the authors' code), ``dataset``,
+``resolution`` (pixels), ``diffusion``, ``autoencoder``, ``patch_size``, ``tokens``, ``latent_shape`` (height x width x
+channels), ``column`` (the name of the value in this project's records), ``value`` (as printed), ``printed_precision``
+(unit of the last printed digit), ``protocol``, ``source`` and ``note`` (repairs of the printed layout, disagreements
+within the paper).
 
 Autoencoders are named as in the paper. Table 2's baselines carry their channels too (SD-VAE-f32c32), since they are not
 the public models that Tables 1 and 3 call SD-VAE-f32. ``tokens`` of Tables 3 and 5 is computed, (resolution / (f p))^2.
-A number that the paper prints once for two data sets ("FFHQ & MJHQ") is that of each.
+A number that the paper prints once for two data sets ("FFHQ & MJHQ") is that of each. † stands, in the README too, for a
+diffusion model that was trained for four times as many steps.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 PUBLISHED_FOLDER = Path(__file__).resolve().parents[1] / "config" / "published"
+KINDS = ("table", "figure", "readme")
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,15 @@ class Published:
 
 
 def read_published(folder: Path = PUBLISHED_FOLDER) -> Published:
-    """Every number in the CSV files of a folder whose names begin with ``table`` or ``figure``.
+    """Every number in the CSV files of a folder whose names begin with ``table``, ``figure`` or ``readme``.
 
     Raises:
         ValueError: naming the file and the line of a row that cannot be read.
         FileNotFoundError: if the folder holds no CSV file.
     """
-    files = sorted(path for path in Path(folder).glob("*.csv") if path.name.startswith(("table", "figure")))
+    files = sorted(path for path in Path(folder).glob("*.csv") if path.name.startswith(KINDS))
     if not files:
-        raise FileNotFoundError(f"no published values: expected table*.csv or figure*.csv in {folder}")
+        raise FileNotFoundError(f"no published values: expected table*.csv, figure*.csv or readme*.csv in {folder}")
     return Published(value for path in files for value in _read_file(path))
 
 

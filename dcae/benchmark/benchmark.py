@@ -6,86 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, PositiveInt, TypeAdapter, model_validator
+from pydantic import TypeAdapter
 
+from dcae.benchmark.benchmark_file import BenchmarkFile, GenerationPlan
 from dcae.benchmark.checks import check_divides, check_entries, error_in
 from dcae.benchmark.config import Config, read_yaml, validate
-from dcae.benchmark.entries import Settings
-from dcae.benchmark.studies import Studies, each_study, further_bases, variants
-
-
-class PublishedTwin(Settings):
-    """The published cell that stands beside a measured one: its data set and resolution in the paper."""
-
-    dataset: str
-    resolution: PositiveInt
-
-
-class ReconstructionPlan(Settings):
-    """Every autoencoder is measured on every data set at every resolution named here, of those that it takes."""
-
-    protocol: str
-    further_protocols: list[str] = Field([], description="measured in the same pass, beside the main protocol")
-    datasets: dict[str, dict[PositiveInt, PublishedTwin | None]] = Field(
-        description="data set: resolution: the published cell beside it, or null"
-    )
-
-
-class GenerationPlan(Settings):
-    """One diffusion model on the latents of several autoencoders.
-
-    ``patch_sizes`` maps a spatial compression to the patch sizes to run. Without ``autoencoders`` it runs on all under
-    ``autoencoders`` of the benchmark whose compression has a patch size here, except those in ``without``.
-    """
-
-    diffusion: str
-    dataset: str = Field(description="what the diffusion model is trained on")
-    evaluated_on: str | None = Field(
-        None,
-        description="data set whose images, and captions where the model has them, samples are measured against; "
-        "default: the one trained on",
-    )
-    resolution: PositiveInt
-    patch_sizes: dict[PositiveInt, list[PositiveInt]]
-    autoencoders: list[str] | None = None
-    without: list[str] = Field([], description="autoencoders to leave out")
-    tables: list[int] = Field(description="tables of the paper that its cells belong to")
-    published: PublishedTwin | None = None
-
-
-class BenchmarkFile(Settings):
-    """The YAML of a benchmark."""
-
-    description: str
-    seed: int = Field(0, ge=0)
-    autoencoders: list[str] = Field(min_length=1, description="a row in every table")
-    reconstruction_only: list[str] = Field([], description="a row in Table 2 alone")
-    studies: Studies = Field({}, description="what becomes of an autoencoder if one thing differs; reconstruction only")
-    controls: list[str] = Field([], description="reconstruction only; their scores are known")
-    reconstruction: ReconstructionPlan
-    generation_protocol: str | None = None
-    efficiency_protocol: str | None = None
-    generation: list[GenerationPlan] = Field([], description="diffusion models on the latents of autoencoders")
-
-    @model_validator(mode="after")
-    def _generation_needs_protocols(self):
-        if self.generation and not (self.generation_protocol and self.efficiency_protocol):
-            raise ValueError("generation is given, so generation_protocol and efficiency_protocol are needed")
-        return self
-
-    @model_validator(mode="after")
-    def _each_name_once(self):
-        names = [*self.with_rows, *variants(self.studies)]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            fields = "autoencoders, reconstruction_only, controls and the variants of studies"
-            raise ValueError(f"named more than once under {fields}: {', '.join(repeated)}")
-        return self
-
-    @property
-    def with_rows(self) -> list[str]:
-        """The autoencoders that are measured everywhere and have rows in Table 2."""
-        return [*self.autoencoders, *self.reconstruction_only, *self.controls]
+from dcae.benchmark.studies import each_study, further_bases, variants
 
 
 @dataclass(frozen=True)
@@ -242,6 +168,11 @@ class Benchmark:
         """The data set that a cell's samples are measured against."""
         return self.generation_plans(cell)[0].evaluated_on or cell.dataset
 
+    def generation_protocol(self, cell: GenerationCell):
+        """The protocol of a generation cell, with the number of samples that its block asks for."""
+        protocol, images = self.protocol("generation"), self.generation_plans(cell)[0].generation_images
+        return protocol.model_copy(update={"generation_images": images}) if images else protocol
+
     def generation_plans(self, cell: GenerationCell) -> list[GenerationPlan]:
         """The blocks of the file that ask for a cell (one cell may belong to several tables)."""
         return [plan for plan in self.content.generation if cell in self._cells_of(plan)]
@@ -277,7 +208,7 @@ class Benchmark:
         ]
 
     def _generation_cells(self) -> list[GenerationCell]:
-        cells: dict[GenerationCell, str] = {}  # and what each is evaluated on
+        cells: dict[GenerationCell, GenerationPlan] = {}  # and the block that asks for it first
         for index, plan in enumerate(self.content.generation):
             for cell in self._cells_of(plan):
                 check_divides(self, cell.autoencoder, cell.resolution, f"generation.{index}.resolution")
@@ -288,8 +219,10 @@ class Benchmark:
                         f"generation.{index}.patch_sizes",
                         f"{cell.patch_size} does not divide the {side} x {side} latents of {cell.autoencoder}",
                     )
-                if cell in cells and (plan.evaluated_on or plan.dataset) != cells[cell]:
-                    message = f"{cell} is evaluated on {cells[cell]} by another block: one cell has one data set"
-                    raise error_in(self, f"generation.{index}.evaluated_on", message)
-                cells[cell] = plan.evaluated_on or plan.dataset
+                first = cells.setdefault(cell, plan)
+                for field in ("evaluated_on", "generation_images", "published"):
+                    mine, other = getattr(plan, field), getattr(first, field)
+                    if mine != other:
+                        message = f"{mine}, but another block that asks for {cell} says {other}: one cell has one"
+                        raise error_in(self, f"generation.{index}.{field}", message)
         return list(cells)

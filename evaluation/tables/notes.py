@@ -87,7 +87,8 @@ def stand_ins(rows: list[Row]) -> list[str]:
 def _printed_elsewhere(table: int, rows: list[Row], published: Published) -> list[str]:
     papers = [paper_value(row, metric, published, table) for row in rows for metric in METRICS[table]]
     others = sorted({paper.table for paper in papers if paper and paper.table != str(table)})
-    return [f"Paper values of rows that Table {table} does not print are those of Table {other}." for other in others]
+    places = {other: "the README of the authors' code" if other == "readme" else f"Table {other}" for other in others}
+    return [f"Paper values of rows that Table {table} does not print are those of {places[other]}." for other in others]
 
 
 def _image_counts(table: int, rows: list[Row]) -> list[str]:

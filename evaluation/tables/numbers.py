@@ -16,8 +16,9 @@ from evaluation.tables.metrics import Metric
 from evaluation.tables.paired import PerImageOfCells, compare_records
 from evaluation.tables.rows import RE_EVALUATED, REPRODUCED, Row
 
-# Where the paper prints the FID of a row of Table 1: in that table, or else in Table 3 (the row f32 p1 of DiT-XL).
-PRINTED_IN = {1: (1, 3), 2: (2,), 3: (3,), 4: (4,), 5: (5,)}
+# Where the FIDs of a row of Table 1 are printed: in that table, or else in Table 3 (the row f32 p1 of DiT-XL). Those of
+# Table 3: there, or else in the README of the authors' code, which has released models that are not in the paper.
+PRINTED_IN: dict[int, tuple[int | str, ...]] = {1: (1, 3), 2: (2,), 3: (3, "readme"), 4: (4,), 5: (5,)}
 # Standard errors of a difference from which two values count as different.
 DISTINGUISHABLE = 2.0
 

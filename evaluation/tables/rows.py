@@ -53,8 +53,11 @@ class Row:
 
     @property
     def setting(self) -> tuple:
-        """Data, resolution and diffusion model: rows are compared if they share these."""
-        diffusion = self.cell.get("diffusion") or self.cell.get("diffusion_paper_name")
+        """Data, resolution and diffusion model: rows are compared if they share these.
+
+        Entries that are one model in the paper are one here, whatever their guidance, weights or length of training.
+        """
+        diffusion = self.cell.get("diffusion_paper_name") or self.cell.get("diffusion")
         return self.cell["dataset"], self.cell["resolution"], diffusion
 
     @property

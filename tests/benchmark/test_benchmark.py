@@ -180,30 +180,47 @@ def test_what_leaves_the_weights_as_they_are_makes_no_training_stale(tmp_path):
 
 
 def test_a_changed_diffusion_recipe_makes_stale_what_it_decides(tmp_path):
-    before = all_digests(Benchmark.load(changed(tmp_path)))
-    generation = yaml.safe_load(DEMO.read_text())["generation"]
-    generation[1]["diffusion"] = "other-dit"
+    plan = {**yaml.safe_load(DEMO.read_text())["generation"][1], "diffusion": "other-dit"}
+    cell = GenerationCell("scenes", plan["resolution"], "dc-ae-f32-demo", "other-dit", 1)
     for kind in ("recipes", "diffusion"):
         (tmp_path / kind).mkdir()
     entry = {**entry_text("diffusion", "dit-demo"), "recipe": "demo-other"}
     (tmp_path / "diffusion" / "other-dit.yaml").write_text(yaml.safe_dump(entry))
 
-    def digests_with(**fields) -> dict[str, str]:
+    def digests_with(**fields) -> tuple[str, str]:
         recipe = {**entry_text("recipes", "demo-dit"), **fields}
         (tmp_path / "recipes" / "demo-other.yaml").write_text(yaml.safe_dump(recipe))
-        found = all_digests(Benchmark.load(changed(tmp_path, generation=generation)))
-        return {key: value for key, value in found.items() if "other-dit" in key}
+        benchmark = Benchmark.load(changed(tmp_path, generation=[plan]))
+        return digests.denoiser_digest(benchmark, cell), digests.generation_digest(benchmark, cell)
 
-    def trainings(found: dict[str, str]) -> set[str]:
-        return {value for key, value in found.items() if key.startswith("train")}
-
-    of_demo = trainings({key: value for key, value in before.items() if "'dit-demo'" in key})
-    assert trainings(digests_with(checkpoint_every=7, gradient_checkpointing=True)) == of_demo
-    usual, more_dropped = digests_with(), digests_with(label_dropout=0.2)
-    assert {key.split()[0] for key in usual if usual[key] != more_dropped[key]} == {"train"}
+    training, generation = digests_with()
+    assert digests_with(checkpoint_every=7, gradient_checkpointing=True) == (training, generation)
+    other_training, other_generation = digests_with(label_dropout=0.2)
+    assert other_training != training and other_generation == generation
+    # Released weights are sampled by it without any training.
     schedule = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
-    noisier = digests_with(noise_schedule=schedule)  # released weights are sampled by it, without any training
-    assert {key.split()[0] for key in usual if usual[key] != noisier[key]} == {"train", "generate"}
+    other_training, other_generation = digests_with(noise_schedule=schedule)
+    assert other_training != training and other_generation != generation
+
+
+def test_a_block_decides_how_many_samples_its_cells_are_of(tmp_path):
+    plan = yaml.safe_load(DEMO.read_text())["generation"][1]
+    usual = Benchmark.load(changed(tmp_path, generation=[plan]))
+    fewer = Benchmark.load(changed(tmp_path, generation=[{**plan, "generation_images": 7}]))
+    cell = usual.cells.generation[0]
+    assert usual.generation_protocol(cell) == usual.protocol("generation")
+    assert fewer.generation_protocol(cell).generation_images == 7
+    assert digests.generation_digest(usual, cell) != digests.generation_digest(fewer, cell)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("generation_images", 7), ("evaluated_on", "photographs"), ("published", {"dataset": "FFHQ", "resolution": 1024})],
+)
+def test_blocks_that_ask_for_one_cell_in_two_ways_are_refused(tmp_path, field, value):
+    plan = yaml.safe_load(DEMO.read_text())["generation"][1]
+    message = message_of(changed(tmp_path, generation=[plan, {**plan, field: value}]))
+    assert f"generation.1.{field}" in message and "another block" in message
 
 
 def test_autoencoder_without_a_patch_size(tmp_path):

@@ -2,9 +2,7 @@
 """Encoding a data set: what is written, what goes on after a stop, and what is refused."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+import multiprocessing
 
 import pytest
 import torch
@@ -14,7 +12,6 @@ from dcae.diffusion import LatentDataset, encode_dataset
 from dcae.diffusion.shards import CacheError
 from tests.diffusion.images import Images, Unshuffle, Variational, shard
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 IDENTITY = {"autoencoder": "unshuffle", "dataset": "abc", "resolution": 8}
 
 
@@ -114,13 +111,18 @@ def test_processes_share_the_shards_and_the_last_one_completes_the_folder(tmp_pa
 
 
 def test_processes_that_run_at_the_same_time_complete_the_folder(tmp_path):
-    program = (
-        "import sys; from dcae.diffusion import encode_dataset; from tests.diffusion.images import Images, Unshuffle\n"
-        "encode_dataset(Unshuffle(), Images(40), sys.argv[1], {}, shard_size=2, process=int(sys.argv[2]), processes=3)"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path / "together")]
-    running = [subprocess.Popen([*command, str(process)], cwd=REPOSITORY) for process in range(3)]
-    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    def share(process: int) -> None:
+        torch.set_num_threads(1)
+        together = tmp_path / "together"
+        encode_dataset(Unshuffle(), Images(40), together, {}, shard_size=2, process=process, processes=3)
+
+    context = multiprocessing.get_context("fork")  # as loaders start theirs, without new imports
+    running = [context.Process(target=share, args=(process,)) for process in range(3)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(timeout=60)
+    assert [process.exitcode for process in running] == [0, 0, 0]
     encode_dataset(Unshuffle(), Images(40), tmp_path / "alone", {}, shard_size=2)
     assert contents(tmp_path / "together") == contents(tmp_path / "alone")
 

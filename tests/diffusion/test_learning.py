@@ -70,9 +70,9 @@ def distance_to_class(denoiser: torch.nn.Module, kind: str, guidance_scale: floa
 
 @pytest.mark.parametrize("kind", list(ENTRY))
 def test_two_classes_are_learned(kind):
-    untrained, trained = train(kind, 0), train(kind, 300)
+    untrained, trained = train(kind, 0), train(kind, 200)
     # Without any velocity the noise stays as it is, at a distance of 2.
     assert distance_to_class(untrained, kind, 1.0) > (1.9 if kind == "usit" else 10)
-    # Seen: 0.05 to 0.1.
+    # Seen: 0.05 to 0.2.
     assert distance_to_class(trained, kind, 1.0) < 0.4
     assert distance_to_class(trained, kind, 1.5) < 0.4

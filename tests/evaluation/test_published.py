@@ -130,7 +130,20 @@ def test_figure_5_holds_the_three_ways_to_use_a_gan(published):
 def test_tables_hold_no_other_numbers(published):
     for table, count in COUNTS.items():
         assert sum(value.table == table for value in published) == count
-    assert {value.table for value in published} - set(COUNTS) == {"figure 2a", "figure 3a", "figure 3b", "figure 5"}
+    others = {value.table for value in published} - set(COUNTS)
+    assert others == {"figure 2a", "figure 3a", "figure 3b", "figure 5", "readme"}
+
+
+def test_the_readme_repeats_the_numbers_of_table_3(published):
+    readme = [value for value in published if value.table == "readme"]
+    assert len(readme) == 11 * 2
+    both = [(value, printed) for value in readme if (printed := published.find(3, value.column, **place(value)))]
+    assert len(both) == 5 * 2 and all(value.value == printed.value for value, printed in both)
+
+
+def place(value) -> dict:
+    fields = ("dataset", "resolution", "autoencoder", "diffusion", "patch_size")
+    return {field: getattr(value, field) for field in fields}
 
 
 @pytest.mark.parametrize(
@@ -208,8 +221,11 @@ def test_every_file_is_read_and_names_its_source(published):
     assert {path.stem for path in PUBLISHED_FOLDER.glob("*.csv")} - {"reconstruction"} == {
         *(f"table{i}" for i in range(1, 6)),
         "figures",
+        "readme",
     }
-    assert all(value.source.startswith("arXiv 2410.10733") for value in published)
+    for value in published:
+        of_the_code = value.table == "readme"
+        assert value.source.startswith("mit-han-lab/efficientvit" if of_the_code else "arXiv 2410.10733")
 
 
 def test_a_broken_line_is_named(tmp_path):

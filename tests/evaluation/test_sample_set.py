@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dcae.benchmark.entries import ADAPTERS, NoiseSchedule, TextEncoder
 from dcae.data.dataset import ImageDataset
 from dcae.diffusion import CaptionDataset, T5TextEncoder, build_denoiser, encode_captions
-from evaluation.sample_set import SHOWN, ImageSource, Measures, write_sample_set
+from evaluation.sample_set import SHOWN, ImageSource, Measures, SampleSet, write_sample_set
 
 COUNT, SHARD = 11, 4
 SCHEDULE = NoiseSchedule(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -92,14 +92,18 @@ def test_batch_size_changes_conditions_by_nothing_and_images_by_rounding(source,
     assert whole.features["pixels"].std() > 5, "samples that are all alike would show nothing"
 
 
+def assert_equal(one: SampleSet, other: SampleSet) -> None:
+    assert torch.equal(one.features["pixels"], other.features["pixels"])
+    assert torch.equal(one.clip_scores, other.clip_scores)
+    assert torch.equal(one.first, other.first)
+
+
 def test_two_processes_make_the_set_of_one_to_the_bit(source, tmp_path):
     alone = write(source, tmp_path / "alone", batch_size=SHARD)
     folder = tmp_path / "together"
     assert write(source, folder, batch_size=SHARD, process=1, processes=2) is None
     together = write(source, folder, batch_size=SHARD, process=0, processes=2)
-    assert torch.equal(alone.features["pixels"], together.features["pixels"])
-    for name in ("clip_scores", "first"):
-        assert torch.equal(getattr(alone, name), getattr(together, name))
+    assert_equal(alone, together)
 
 
 def test_two_processes_at_the_same_time_make_the_set_of_one_to_the_bit(source, tmp_path):
@@ -119,8 +123,7 @@ def test_two_processes_at_the_same_time_make_the_set_of_one_to_the_bit(source, t
         process.join(timeout=60)
     assert any(whole), "whoever ends last finds the set complete"
     together = write(source, tmp_path / "set", batch_size=SHARD)
-    for name in ("features", "clip_scores", "first"):
-        assert torch.equal(getattr(alone, name), getattr(together, name))
+    assert_equal(alone, together)
 
 
 def test_a_stopped_run_goes_on_with_the_shards_that_are_missing(tmp_path, monkeypatch):

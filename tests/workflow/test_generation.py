@@ -34,7 +34,7 @@ VAE = {
 ENTRIES = {
     "autoencoders/tiny-vae": {
         "kind": "diffusers", "class": "AutoencoderKL", "spatial_compression": 4, "latent_channels": CHANNELS,
-        "latent_scale": 0.5, "pretrained": {"id": "vae"}, "description": "random weights in diffusers' layout",
+        "latent_scale": 0.5, "pretrained": {"id": "vae"}, "conventions": {"latent_statistics": "entry"},
     },
     "datasets/few-scenes": {"kind": "scenes", "train_images": 8, "validation_images": 4},
     "datasets/plain-folder": {"kind": "folder", "path": "pictures"},
@@ -130,16 +130,16 @@ def released(_released, tmp_path, monkeypatch) -> Path:
 
 
 def features(folder: Path, setting: str) -> torch.Tensor:
-    return torch.cat([load_file(path)["features"] for path in sorted((folder / setting).glob("shard-*"))])
+    shards = [load_file(path) for path in sorted((folder / setting).glob("shard-*"))]
+    (name,) = shards[0]
+    return torch.cat([shard[name] for shard in shards])
 
 
 def test_released_weights_are_measured_from_end_to_end(released):
     record = json.loads((released / "out/record.json").read_text())
     assert record["number_class"] == "re-evaluated"
     assert record["cell"]["diffusion"] == "released-uvit"
-    assert {name: value["n"] for name, value in record["values"].items()} == {
-        "fid_without_guidance": IMAGES, "fid_with_guidance": IMAGES,
-    }  # fmt: skip
+    assert all(record["values"][f"fid_{setting}_guidance"]["n"] == IMAGES for setting in ("without", "with"))
     sampling = {name: record["protocol"][name] for name in ("sampler", "sampling_steps", "guided_channels")}
     assert sampling == {"sampler": "dpm-solver++", "sampling_steps": 3, "guided_channels": "all"}
     assert (released / "out/images.png").stat().st_size > 0
@@ -167,11 +167,13 @@ def test_two_processes_write_the_record_of_one(released, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "0")
     assert generate(to="shared") == 0
     alone, shared = (json.loads((released / to / "record.json").read_text()) for to in ("out", "shared"))
-    for name, value in alone["values"].items():
-        assert shared["values"][name]["value"] == pytest.approx(value["value"], rel=1e-3)  # a grey level may flip
+    assert shared["values"].keys() == alone["values"].keys()
     for setting in ("without_guidance", "with_guidance"):
         ours, theirs = (features(Path(to) / "features", setting) for to in ("out", "shared"))
+        # Batches of other sizes round otherwise, so that a grey level may flip.
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0.05 * float(ours.std()))
+        fid = f"fid_{setting}"
+        assert shared["values"][fid]["value"] == pytest.approx(alone["values"][fid]["value"], rel=1e-2)
 
 
 # --- bad input ---

@@ -232,7 +232,7 @@ def generate(
     benchmark = Benchmark.load(benchmark_file)
     cell = GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size)
     entry = benchmark.diffusion(diffusion)
-    protocol = benchmark.protocol("generation")
+    protocol = benchmark.generation_protocol(cell)
     compared_with = benchmark.evaluation_dataset(cell)
     conditional = entry.conditioning == "class"
     class_names = open_dataset(benchmark.dataset(dataset), "train", resolution).classes if conditional else []

@@ -39,7 +39,7 @@ def _context(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, pu
     phases = _phases(benchmark, benchmark.training(cell.autoencoder)) if entry.recipe else None
     return {
         **vars(cell),
-        "autoencoder_paper_name": entry.paper_name,
+        "autoencoder_paper_name": getattr(published, "autoencoder", None) or entry.paper_name,
         "autoencoder_kind": entry.kind,
         "residual_shortcuts": entry.shortcut != "none" if entry.kind == "dc-ae" else None,
         "high_resolution_phase": any(phase.trains == "middle" for phase in phases) if phases else None,

@@ -110,6 +110,15 @@ def test_speed_is_shown_with_its_ratio_to_f8_p2(records):
     assert "(17.9×)" in to_markdown(build_table(3, records))
 
 
+def test_entries_that_are_one_model_in_the_paper_share_the_row_that_speeds_are_divided_by(records):
+    """As DiT-XL with the guidance that fits DC-AE-f32, or weights of a longer training."""
+    other = synthetic.generation(synthetic.generation_cell("uvit-other", "UViT-S", "dc-ae-f64-demo", 1))
+    data = frame(build_table(3, [*records, *other])).set_index(["Diffusion model", "Autoencoder", "p"])
+    name = "Training (images/s)"
+    base, fast = data.loc[("uvit-demo", "sd-vae-f8-demo", 2)], data.loc[("uvit-other", "dc-ae-f64-demo", 1)]
+    assert fast[f"{name}, ratio to f8 p2"] == pytest.approx(fast[name] / base[name])
+
+
 def test_no_ratio_without_an_f8_p2_row(records):
     left = [record for record in records if record.cell.get("patch_size") != 2]
     assert frame(build_table(3, left))["Training (images/s), ratio to f8 p2"].isna().all()

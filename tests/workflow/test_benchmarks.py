@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The full-size benchmarks hold every row of the paper's tables of diffusion models, each beside its own numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dcae.benchmark import Benchmark, Config
+from evaluation.published import read_published
+from evaluation.tables.metrics import METRICS
+from evaluation.tables.numbers import paper_value
+from evaluation.tables.rows import Row
+from workflow.commands.presenting import planned_cells
+
+CONFIG = Path(__file__).parents[2] / "config"
+PUBLISHED = read_published()
+# The README of the DC-AE authors' code, and facebook/DiT-XL-2-512: FID without and with guidance.
+RELEASED = {
+    "dit-xl-2-512": (12.03, 3.04),
+    "dit-xl-in-512px-f32c32": (9.56, 2.84),
+    "dit-xl-in-512px-f32c32-trainbs1024": (6.88, 2.41),
+    "uvit-s-in-512px-f32c32": (46.12, 18.08),
+    "uvit-h-in-512px-f32c32": (9.83, 2.53),
+    "uvit-h-in-512px-f64c128": (13.96, 3.01),
+    "uvit-h-in-512px-f64c128-train2000k": (12.26, 2.66),
+    "uvit-2b-in-512px-f32c32": (8.13, 2.30),
+    "uvit-2b-in-512px-f64c128": (7.78, 2.47),
+    "uvit-2b-in-512px-f64c128-train2000k": (6.50, 2.25),
+    "usit-h-in-512px-f32c32": (3.80, 1.89),
+    "usit-2b-in-512px-f32c32": (2.90, 1.72),
+}
+
+
+def rows(benchmark: Benchmark, table: int) -> list[Row]:
+    return [Row(cell, {}) for kind, cell in planned_cells(benchmark) if kind == "generation" and table in cell["tables"]]
+
+
+@pytest.fixture(scope="module")
+def paper() -> Benchmark:
+    return Benchmark.load(CONFIG / "paper.yaml")
+
+
+@pytest.mark.parametrize(("table", "besides"), [(1, 1), (3, 1), (4, 0), (5, 0)])
+def test_the_paper_benchmark_has_every_row_of_a_table(paper, table, besides):
+    """Besides: DiT-XL on DC-AE-f32, printed in Table 3 alone, in Table 1; and Flux-VAE with its shift, in Table 3."""
+    planned = rows(paper, table)
+    found = [row.published(PUBLISHED, table, metric.published_name) for row in planned for metric in METRICS[table]]
+    printed = {value.row for value in PUBLISHED.rows(table)}
+    assert {value.row for value in found if value} == printed
+    assert len(planned) == len(printed) + besides
+
+
+def test_samples_are_as_many_as_real_images_and_at_most_50_000(paper):
+    images = {cell.dataset: paper.generation_protocol(cell).generation_images for cell in paper.cells.generation}
+    assert images == {"imagenet": 50_000, "ffhq": 50_000, "mjhq-30k": 27_000, "mapillary-vistas": 18_000}
+    for name, number in images.items():
+        assert number <= paper.dataset(name).expected_images.train
+
+
+def test_released_diffusion_models_stand_beside_their_own_numbers():
+    benchmark = Benchmark.load(CONFIG / "released-diffusion.yaml")
+    numbers = {
+        row.cell["diffusion"]: tuple(
+            paper_value(row, metric, PUBLISHED, 3).value for metric in METRICS[3] if metric.name.startswith("fid")
+        )
+        for row in rows(benchmark, 3)
+    }
+    assert numbers == RELEASED
+    entries = [Config().entry("diffusion", name) for name in Config().files("diffusion")]
+    released = {entry.name for entry in entries if entry.pretrained and entry.conditioning == "class"}
+    assert set(RELEASED) == released
+    assert all(benchmark.is_released(cell.diffusion) for cell in benchmark.cells.generation)
+    assert not any(benchmark.final_training(name) for name in benchmark.all_autoencoders)
+
+
+def test_latents_have_the_shape_that_released_diffusion_models_were_trained_on():
+    benchmark = Benchmark.load(CONFIG / "released-diffusion.yaml")
+    for cell in benchmark.cells.generation:
+        autoencoder = benchmark.autoencoder(cell.autoencoder)
+        f, channels = autoencoder.spatial_compression, autoencoder.latent_channels
+        assert f"f{f}c{channels}" in cell.diffusion or (f, channels, cell.diffusion) == (8, 4, "dit-xl-2-512")
