@@ -123,6 +123,15 @@ def test_a_file_that_has_gone_or_may_not_be_read_is_named(folder):
         files.read(3)
 
 
+def test_a_folder_that_may_not_be_listed_is_named(folder, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.raises(DatasetError, match=rf"^{folder}: cannot be listed \(.*Permission denied"):
+        FolderFiles(folder)
+
+
 def test_paths_lead_into_zip_files(tmp_path):
     path = replicas.zipped(
         tmp_path / "all.zip", {"x/train/1.jpg": b"1", "x/training/2.jpg": b"2", "x/labels.csv": b"3"}
