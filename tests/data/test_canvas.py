@@ -66,8 +66,8 @@ def test_slanted_thin_line_has_its_area_on_average_over_a_pixel(x, y, angle):
         centre = np.array([x, y])
         return area(lambda canvas: canvas.line(WHITE, [centre - half, centre + half], width), 64)
 
-    # A quarter of a pixel wide: one that runs along a diagonal of pixels is up to 0.44 too dark or 0.28 too light, as it
-    # meets their centres or passes between them. The round ends reach half a pixel too far.
+    # A quarter of a pixel wide: one that runs along a diagonal of pixels has up to 44 % too much or 28 % too little, as
+    # it meets their centres or passes between them. The round ends reach half a pixel too far.
     areas = [drawn(x + k / 8 / 64) for k in range(8)]
     assert np.mean(areas) == pytest.approx(width * 0.5, rel=0.06)
 

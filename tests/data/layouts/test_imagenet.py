@@ -12,13 +12,10 @@ from dcae.benchmark.entries import (
 )
 from dcae.data import DatasetError, open_dataset
 from dcae.data.layouts import select
+from dcae.data.storage import ArchiveFiles, FolderFiles
 from tests.data import replicas
 
 SPLITS = ("train", "validation")
-
-
-def names(entry, split):
-    return select(entry, split).names.to_pylist()
 
 
 def imagenet(path, **fields):
@@ -55,11 +52,10 @@ def test_kaggles_zip_file_is_read_as_it_is(tmp_path):
         assert (one.batch(range(len(one))) == other.batch(range(len(other)))).all()
 
 
-def test_two_layouts_beside_each_other_need_a_choice(tmp_path):
-    replicas.imagenet_archives(replicas.imagenet_folders(tmp_path))
-    with pytest.raises(DatasetError, match="as folders and as archives; choose by `layout`"):
-        select(imagenet(tmp_path), "train")
-    assert names(imagenet(tmp_path, layout="archives"), "train") == names(imagenet(tmp_path, layout="folders"), "train")
+def test_of_layouts_beside_each_other_the_first_counts_unless_the_entry_says_otherwise(tmp_path):
+    replicas.imagenet_archives(replicas.imagenet_folders(tmp_path))  # as torchvision leaves it after unpacking
+    assert isinstance(select(imagenet(tmp_path), "train").files, FolderFiles)
+    assert isinstance(select(imagenet(tmp_path, layout="archives"), "train").files, ArchiveFiles)
 
 
 def test_missing_imagenet_tells_every_layout(tmp_path):
