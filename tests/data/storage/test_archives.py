@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcae.data import DatasetError
-from dcae.data.storage import ArchiveFiles, cache
+from dcae.data.storage import ArchiveFiles
 from tests.data import replicas
 
 MEMBERS = {f"{name}.bin": name.encode() * 1000 for name in "cab"}
@@ -91,31 +91,6 @@ def test_the_index_is_remembered_until_the_archive_changes(tmp_path, own_cache, 
         assert ArchiveFiles([path]).names.equals(first.names)
     replicas.write(path, replicas.tar({"new.bin": b"1"}))
     assert ArchiveFiles([path]).names.to_pylist() == ["new.bin"]
-
-
-def test_a_damaged_cache_is_made_anew(tmp_path, own_cache):
-    path = replicas.write(tmp_path / "a.tar", replicas.tar(MEMBERS))
-    ArchiveFiles([path])
-    (file,) = (own_cache / "datasets").iterdir()
-    for content in (b"", file.read_bytes()[:-50], b"\0" * 1000):
-        file.write_bytes(content)
-        assert len(ArchiveFiles([path])) == 3
-
-
-def test_a_cache_that_cannot_be_written_is_told_of(tmp_path, monkeypatch):
-    replicas.write(tmp_path / "file", b"")
-    monkeypatch.setenv("DCAE_CACHE", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="cannot be written .*; set DCAE_CACHE"):
-        assert len(ArchiveFiles([replicas.write(tmp_path / "a.tar", replicas.tar(MEMBERS))])) == 3
-
-
-def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
-    monkeypatch.delenv("DCAE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.folder() == tmp_path / "dcae"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache.folder() == tmp_path / "home" / ".cache" / "dcae"
 
 
 # --- what is refused ---
