@@ -5,7 +5,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from torchvision.datasets import ImageFolder
+from torchvision.datasets import ImageFolder, ImageNet
+from torchvision.datasets import imagenet as torchvision_imagenet
 
 from dcae.benchmark.entries import (
     ImageNetEntry,
@@ -34,6 +35,18 @@ def test_every_layout_of_imagenet_is_torchvisions_in_order_labels_and_bytes(tmp_
     assert found.classes == reference.classes == sorted(replicas.SYNSETS)
     for index, (path, _) in enumerate(reference.samples):
         assert found.read(index) == Path(path).read_bytes()
+
+
+def test_the_tar_files_are_read_as_torchvision_unpacks_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision_imagenet, "_verify_archive", lambda *_: None)  # by the md5 of the real ones
+    replicas.imagenet_archives(tmp_path)
+    packed = {split: select(imagenet(tmp_path), split) for split in SPLITS}
+    unpacked = ImageNet(tmp_path, split="train"), ImageNet(tmp_path, split="val")
+    for selection, reference in zip(packed.values(), unpacked, strict=True):
+        assert selection.labels.tolist() == reference.targets and selection.classes == reference.wnids
+        for index, (path, _) in enumerate(reference.samples):
+            assert selection.names[index].as_py() == "/".join(path.split("/")[-2:])
+            assert selection.read(index) == Path(path).read_bytes()
 
 
 def test_imagenet_has_one_fingerprint_in_all_its_layouts(tmp_path):
