@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NOT_DECISIVE = (
     "dcae.benchmark",
     "dcae.data.storage.cache",
+    "dcae.data.workers",
     "dcae.training.checkpoint",
     "dcae.training.processes",
     "dcae.training.progress",
@@ -26,8 +27,11 @@ NOT_DECISIVE = (
     "dcae.training.trackers",
 )
 
-# Modules that matter only to jobs whose entries are of a kind: an edit to U-ViT must not re-train a DiT.
-ONLY_FOR_KIND = {
+IMAGE_FILES = ("ffhq", "folder", "imagenet", "mapillary-vistas", "mjhq-30k", "sa-1b", "webdataset")
+
+# Modules that matter only to jobs whose entries are of a kind, or of one of several: an edit to U-ViT must not re-train
+# a DiT, and one to the reading of archives must not re-train what sees scenes.
+ONLY_FOR_KIND: dict[str, str | tuple[str, ...]] = {
     "dcae.autoencoders.dc_ae": "dc-ae",
     "dcae.autoencoders.dc_ae_blocks": "dc-ae",
     "dcae.autoencoders.dc_ae_config": "dc-ae",
@@ -39,6 +43,9 @@ ONLY_FOR_KIND = {
     "dcae.autoencoders.space_to_channel": "space-to-channel",
     "dcae.data.scenes": "scenes",
     "dcae.data.photographs": "photographs",
+    "dcae.data.image_sizes": IMAGE_FILES,
+    "dcae.data.images": IMAGE_FILES,
+    "dcae.data.layouts.selecting": IMAGE_FILES,
     "dcae.data.layouts.ffhq": "ffhq",
     "dcae.data.layouts.imagenet": "imagenet",
     "dcae.data.layouts.mapillary_vistas": "mapillary-vistas",
@@ -139,10 +146,14 @@ def reached_modules(starts: tuple[str, ...], kinds: frozenset[str] | None, roots
         module = waiting.pop()
         reached.add(module)
         for name in _imported(module, roots) - reached:
-            of_these_kinds = kinds is None or ONLY_FOR_KIND.get(name, name) in (*kinds, name)
-            if of_these_kinds and not name.startswith(NOT_DECISIVE):
+            if _matters(name, kinds) and not name.startswith(NOT_DECISIVE):
                 waiting.add(name)
     return reached
+
+
+def _matters(module: str, kinds: frozenset[str] | None) -> bool:
+    only = ONLY_FOR_KIND.get(module)
+    return only is None or kinds is None or not kinds.isdisjoint((only,) if isinstance(only, str) else only)
 
 
 def _root_of(package: str) -> Path | None:

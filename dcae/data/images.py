@@ -30,7 +30,6 @@ class Images(ImageDataset):
         crop: "centre" is the ADM crop; "random" cuts out a part at the image's own resolution, another one each epoch.
         seed: of the random crops.
         transparency: what becomes of transparent pixels (``dcae.data.decoding``).
-        discarded: how many images were left out of the selection for their size; for information.
 
     Raises:
         DatasetError: as ``decode``, when an image is asked for.
@@ -43,10 +42,9 @@ class Images(ImageDataset):
         crop: Crop = "centre",
         seed: int = 0,
         transparency: Transparency = "refuse",
-        discarded: int = 0,
     ):
         self.selection, self.resolution, self.crop, self.seed = selection, resolution, crop, seed
-        self.transparency, self.discarded = transparency, discarded
+        self.transparency = transparency
         self.classes = selection.classes
 
     @cached_property

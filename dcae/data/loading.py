@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from dcae.benchmark.entries import DatasetEntry, ImageFilesEntry, PhotographsEntry, ScenesEntry
 from dcae.data.dataset import SPLITS, ImageDataset, Split
@@ -41,4 +42,11 @@ def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Cro
     # Validation images are all measured, as the paper's protocol does.
     discard = entry.smaller_images == "discard" and split == "train"
     kept = without_smaller(found, resolution, processes=len(os.sched_getaffinity(0))) if discard else found
-    return Images(kept, resolution, crop, transparency=entry.transparency, discarded=len(found) - len(kept))
+    if len(kept) < len(found):
+        print(
+            f"data set {entry.name}: {len(found) - len(kept):,} of {len(found):,} training images are smaller than "
+            f"{resolution} px and left out",
+            file=sys.stderr,
+            flush=True,
+        )
+    return Images(kept, resolution, crop, transparency=entry.transparency)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dcae.benchmark import sources
+from dcae.benchmark.entries import ImageFilesEntry
 
 
 @pytest.fixture
@@ -99,6 +100,18 @@ def test_kinds_keep_other_families_out():
     assert "dcae.autoencoders.from_diffusers" in sources.reached_modules(
         starts, frozenset({"diffusers"}), (sources.REPOSITORY,)
     )
+
+
+def test_how_image_files_are_read_matters_to_data_sets_of_files_only():
+    def reached(*kinds):
+        return sources.reached_modules(("dcae.data.loading",), frozenset(kinds), (sources.REPOSITORY,))
+
+    of_files = {"dcae.data.images", "dcae.data.decoding", "dcae.data.storage.archives", "dcae.data.storage.folders"}
+    assert not of_files & reached("scenes")
+    assert of_files | {"dcae.data.layouts.imagenet"} <= reached("imagenet")
+    assert not {"dcae.data.layouts.imagenet", "dcae.data.scenes"} & reached("ffhq")
+    kinds = {each.model_fields["kind"].annotation.__args__[0] for each in ImageFilesEntry.__subclasses__()}
+    assert kinds == set(sources.IMAGE_FILES)
 
 
 def test_every_module_of_a_kind_exists():

@@ -75,9 +75,12 @@ def imagenet_kaggle(root: Path) -> Path:
 
 def imagenet_devkit(truth: list[int] | None = None) -> bytes:
     """The devkit's archive; ``meta.mat`` has the official fields, of which the number of children tells classes."""
-    fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
-    rows = [(number, wnid, SYNSETS[wnid], 0) for wnid, number in DEVKIT_NUMBERS.items()]
-    synsets = np.array([*rows, (1001, "n00001740", "entity", 3)], dtype=fields)
+    fields = (
+        "ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height", "num_train_images"
+    )  # fmt: skip
+    rows = [(number, wnid, SYNSETS[wnid], "a gloss", 0, [], 0, 3) for wnid, number in DEVKIT_NUMBERS.items()]
+    rows += [(1001, "n00001740", "entity", "a gloss", 3, [1, 2, 3], 1, 0)]
+    synsets = np.array(rows, dtype=[(field, "O") for field in fields])
     meta = io.BytesIO()
     scipy.io.savemat(meta, {"synsets": synsets.reshape(-1, 1)})
     truth = truth or [DEVKIT_NUMBERS[wnid] for wnid in VALIDATION]

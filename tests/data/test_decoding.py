@@ -3,10 +3,13 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from dcae.data import DatasetError
@@ -162,3 +165,30 @@ def test_the_header_of_an_image_is_read_without_its_pixels():
         data = saved(Image.fromarray(noise), kind)
         header = read_header(data[: len(data) // 2], "file")
         assert (header.width, header.height, header.mode, header.orientation) == (64, 32, "RGB", 1)
+
+
+def valid_images() -> dict[str, bytes]:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+    files = {kind: saved(image, kind) for kind in ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")}
+    return files | {"palette": saved(image.quantize(8), transparency=3)}
+
+
+VALID = valid_images()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(VALID)),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
+    header=st.booleans(),
+)
+def test_a_damaged_image_is_decoded_or_refused_and_raises_nothing_else(kind, changes, header):
+    data = bytearray(VALID[kind])
+    for place, value in changes:
+        data[int(place * (min(len(data), 120 if header else len(data)) - 1))] = value
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of what it mends
+            assert decode(bytes(data), "file").mode == "RGB"
+    except DatasetError as error:
+        assert str(error).startswith("file: ")

@@ -60,7 +60,7 @@ def test_an_image_is_smaller_if_its_short_side_is(folder):
 
 def test_enlarged_images_are_counted(folder):
     dataset = open_dataset(entry(folder), "validation", 20)
-    assert (len(dataset), dataset.enlarged(), dataset.enlarged(2), dataset.discarded) == (5, 2, 1, 0)
+    assert (len(dataset), dataset.enlarged(), dataset.enlarged(2)) == (5, 2, 1)
     assert open_dataset(entry(folder), "validation", 16).enlarged() == 0
 
 
@@ -71,10 +71,11 @@ def test_records_remark_on_the_share_of_enlarged_images(folder):
     assert dataset.remarks(50_000) == ["2 of 5 images (40.0%) are smaller than the crop and were enlarged"]
 
 
-def test_discarding_leaves_out_small_training_images_only(folder):
+def test_discarding_leaves_out_small_training_images_only_and_tells_how_many(folder, capsys):
     dataset = open_dataset(entry(folder, "discard"), "train", 20)
     assert dataset.files == ["a.jpg", "c.jpg", "e.jpg"]
-    assert (dataset.discarded, dataset.enlarged()) == (2, 0)
+    assert "data set mine: 2 of 5 training images are smaller than 20 px and left out" in capsys.readouterr().err
+    assert dataset.enlarged() == 0
     assert dataset.fingerprint != open_dataset(entry(folder), "train", 20).fingerprint
     assert len(open_dataset(entry(folder, "discard"), "validation", 20)) == 5
 

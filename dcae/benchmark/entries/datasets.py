@@ -75,7 +75,9 @@ class ImageNetEntry(ImageFilesEntry):
     """ImageNet-1k as folders of classes, as Kaggle has it, or as the official tar files."""
 
     kind: Literal["imagenet"]
-    layout: Literal["folders", "kaggle", "archives"] | None = Field(None, description="found out if it is not given")
+    layout: Literal["folders", "kaggle", "archives"] | None = Field(
+        None, description="default: the first of these that is there"
+    )
 
 
 class FFHQEntry(ImageFilesEntry):

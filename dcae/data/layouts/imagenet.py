@@ -32,7 +32,12 @@ from dcae.data.storage import ArchiveFiles, Files, open_files, read_side_file
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 KAGGLE, SOLUTION = "ILSVRC/Data/CLS-LOC", "LOC_val_solution.csv"
-LAYOUTS = {"folders": "train/ and val/", "kaggle": f"{KAGGLE}/ and {SOLUTION}", "archives": TRAIN_TAR}
+LAYOUTS = {
+    "folders": ("train/ and val/", "train", "val"),
+    "kaggle": (f"{KAGGLE}/ and {SOLUTION}", KAGGLE),
+    "archives": (f"{TRAIN_TAR}, {VALIDATION_TAR} and {DEVKIT}", TRAIN_TAR, VALIDATION_TAR),
+}
+"""Layout to what it consists of, and to what it is known by."""
 
 Split = Literal["train", "validation"]
 
@@ -41,7 +46,7 @@ def select_imagenet(entry: ImageNetEntry, split: Split, refresh: bool = False) -
     """The images of a split.
 
     Raises:
-        DatasetError: no layout is found, or several; a file is missing; a validation image has no class.
+        DatasetError: no layout is found; a file is missing; a validation image has no class.
     """
     path = Path(entry.path).expanduser()
     layout = entry.layout or _found_layout(path)
@@ -57,20 +62,13 @@ def select_imagenet(entry: ImageNetEntry, split: Split, refresh: bool = False) -
 
 
 def _found_layout(path: Path) -> str:
-    marks = {
-        "folders": [path / "train", path / "val"],
-        "kaggle": [path / KAGGLE],
-        "archives": [path / TRAIN_TAR, path / VALIDATION_TAR],
-    }
-    zipped = path.suffix.lower() == ".zip" and path.is_file()
-    found = ["kaggle"] if zipped else [name for name, files in marks.items() if any(file.exists() for file in files)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise DatasetError(
-            f"{path.absolute()}: holds ImageNet as {' and as '.join(found)}; choose by `layout` in the entry"
-        )
-    expected = "; ".join(f"{what} (layout {name})" for name, what in LAYOUTS.items())
+    """The first layout of which something is there; which one it is changes nothing."""
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return "kaggle"
+    for layout, (_, *marks) in LAYOUTS.items():
+        if any((path / mark).exists() for mark in marks):
+            return layout
+    expected = "; ".join(f"{what} (layout {layout})" for layout, (what, *_) in LAYOUTS.items())
     raise DatasetError(
         f"{path.absolute()}: no ImageNet there; expected one of: {expected}; put it there, or correct `path`"
     )

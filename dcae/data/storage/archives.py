@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from dcae.data.errors import DatasetError
 from dcae.data.storage import cache
-from dcae.data.storage.files import Files, order, state_of
+from dcae.data.storage.files import Files, check_utf8, order, state_of
 
 THREADS = 16  # an index waits for the file system, not for the processor
 MOST_OPEN = 64  # archives that one process keeps open
@@ -133,9 +133,9 @@ class ArchiveFiles(Files):
 def _state(archive: Path) -> list[int]:
     try:
         status = archive.stat()
-    except OSError:
+    except OSError as error:
         raise DatasetError(
-            f"{archive.absolute()}: no such file; put it there, or correct `path` in the entry"
+            f"{archive.absolute()}: no such file ({error}); put it there, or correct `path` in the entry"
         ) from None
     return [status.st_size, status.st_mtime_ns]
 
@@ -178,6 +178,7 @@ def _checked(archive: Path, members: Iterator[Member]) -> list[Member]:
         if any(part.startswith(".") or part == "__MACOSX" for part in parts):  # macOS adds the latter to its zip files
             continue
         name = "/".join(parts)
+        check_utf8(name, str(archive))
         if name in found:
             raise DatasetError(
                 f"{archive}: two members are named {name}; which one counts is open: make the archive anew"
@@ -192,7 +193,9 @@ def _zip_members(archive: Path) -> Iterator[Member]:
             for info in opened.infolist():
                 if not info.is_dir():
                     yield _zip_member(archive, file, info)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except DatasetError:
+        raise
+    except Exception as error:  # of a damaged file, zipfile raises errors of many types
         raise DatasetError(
             f"{archive}: cannot be read as a zip file ({error}); get it again, and if it came in parts "
             f"(.z01, .z02, …), join them: zip -s 0 {archive.name} --out whole.zip"
@@ -237,7 +240,9 @@ def _tar_members(archive: Path, start: int = 0, end: int | None = None) -> Itera
                         raise DatasetError(f"{archive}: is cut off within member {info.name}; get the archive again")
                     yield Member(info.name, info.offset_data, info.size, info.size, NO_CRC, False)
                     opened.members = []  # a million of them would fill the memory
-    except tarfile.TarError as error:
+    except DatasetError:
+        raise
+    except Exception as error:  # of a damaged file, tarfile raises errors of many types
         raise DatasetError(
             f"{archive}: cannot be read as an uncompressed tar file ({error}); get it again, or uncompress it"
         ) from error

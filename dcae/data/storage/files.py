@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from dcae.data.errors import DatasetError
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -71,6 +74,14 @@ def are_images(names: pa.StringArray) -> pa.BooleanArray:
     """Which names end as those of images do."""
     endings = "|".join(ending[1:] for ending in IMAGE_ENDINGS)
     return pc.match_substring_regex(names, rf"\.({endings})$", ignore_case=True)
+
+
+def check_utf8(name: str, root: str) -> None:
+    """Raise ``DatasetError`` for the name of a file that is not UTF-8, as which it could not be kept."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DatasetError(f"{root}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from None
 
 
 def state_of(names: pa.StringArray, numbers: np.ndarray, *more: str) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dcae.data.errors import DatasetError
 from dcae.data.storage import cache
-from dcae.data.storage.files import Files, order, state_of
+from dcae.data.storage.files import Files, check_utf8, order, state_of
 
 THREADS = 16  # listing waits for the file system, not for the processor
 TICK = 2.0  # seconds; the coarsest clock of a common file system
@@ -115,14 +115,14 @@ def _walk(root: Path) -> Iterator[_Folder]:
 
 
 def _scan(root: Path, real: Path, path: str) -> _Folder:
-    changed = os.stat(root / path).st_mtime_ns  # before it is listed: what comes later shows as a change
-    folder = _Folder(path, changed, [], [], [])
-    with os.scandir(root / path) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
+    try:
+        changed = os.stat(root / path).st_mtime_ns  # before it is listed: what comes later shows as a change
+        with os.scandir(root / path) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+        folder = _Folder(path, changed, [], [], [])
+        for entry in visible:
             name = f"{path}/{entry.name}".lstrip("/")
-            _check_name(root, name)
+            check_utf8(name, str(root))
             if entry.is_symlink():
                 _check_link(Path(entry.path), real)
             if entry.is_dir():
@@ -130,14 +130,9 @@ def _scan(root: Path, real: Path, path: str) -> _Folder:
             elif entry.is_file():
                 folder.names.append(name)
                 folder.sizes.append(entry.stat().st_size)
+    except OSError as error:
+        raise DatasetError(f"{root / path}: cannot be listed ({error}); correct its permissions") from error
     return folder
-
-
-def _check_name(root: Path, name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise DatasetError(f"{root}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from None
 
 
 def _check_link(link: Path, real: Path) -> None:

@@ -5,20 +5,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from torchvision.datasets import ImageFolder
+from torchvision.datasets import ImageFolder, ImageNet
+from torchvision.datasets import imagenet as torchvision_imagenet
 
 from dcae.benchmark.entries import (
     ImageNetEntry,
 )
 from dcae.data import DatasetError, open_dataset
 from dcae.data.layouts import select
+from dcae.data.storage import ArchiveFiles, FolderFiles
 from tests.data import replicas
 
 SPLITS = ("train", "validation")
-
-
-def names(entry, split):
-    return select(entry, split).names.to_pylist()
 
 
 def imagenet(path, **fields):
@@ -39,6 +37,18 @@ def test_every_layout_of_imagenet_is_torchvisions_in_order_labels_and_bytes(tmp_
         assert found.read(index) == Path(path).read_bytes()
 
 
+def test_the_tar_files_are_read_as_torchvision_unpacks_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision_imagenet, "_verify_archive", lambda *_: None)  # by the md5 of the real ones
+    replicas.imagenet_archives(tmp_path)
+    packed = {split: select(imagenet(tmp_path), split) for split in SPLITS}
+    unpacked = ImageNet(tmp_path, split="train"), ImageNet(tmp_path, split="val")
+    for selection, reference in zip(packed.values(), unpacked, strict=True):
+        assert selection.labels.tolist() == reference.targets and selection.classes == reference.wnids
+        for index, (path, _) in enumerate(reference.samples):
+            assert selection.names[index].as_py() == "/".join(path.split("/")[-2:])
+            assert selection.read(index) == Path(path).read_bytes()
+
+
 def test_imagenet_has_one_fingerprint_in_all_its_layouts(tmp_path):
     entries = [imagenet(make(tmp_path / layout)) for layout, make in replicas.IMAGENET.items()]
     for split in SPLITS:
@@ -55,11 +65,10 @@ def test_kaggles_zip_file_is_read_as_it_is(tmp_path):
         assert (one.batch(range(len(one))) == other.batch(range(len(other)))).all()
 
 
-def test_two_layouts_beside_each_other_need_a_choice(tmp_path):
-    replicas.imagenet_archives(replicas.imagenet_folders(tmp_path))
-    with pytest.raises(DatasetError, match="as folders and as archives; choose by `layout`"):
-        select(imagenet(tmp_path), "train")
-    assert names(imagenet(tmp_path, layout="archives"), "train") == names(imagenet(tmp_path, layout="folders"), "train")
+def test_of_layouts_beside_each_other_the_first_counts_unless_the_entry_says_otherwise(tmp_path):
+    replicas.imagenet_archives(replicas.imagenet_folders(tmp_path))  # as torchvision leaves it after unpacking
+    assert isinstance(select(imagenet(tmp_path), "train").files, FolderFiles)
+    assert isinstance(select(imagenet(tmp_path, layout="archives"), "train").files, ArchiveFiles)
 
 
 def test_missing_imagenet_tells_every_layout(tmp_path):

@@ -7,12 +7,16 @@ import os
 import pickle
 import stat
 import tarfile
+import tempfile
 import zipfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dcae.data import DatasetError
-from dcae.data.storage import ArchiveFiles, cache
+from dcae.data.storage import ArchiveFiles
 from tests.data import replicas
 
 MEMBERS = {f"{name}.bin": name.encode() * 1000 for name in "cab"}
@@ -87,31 +91,6 @@ def test_the_index_is_remembered_until_the_archive_changes(tmp_path, own_cache, 
         assert ArchiveFiles([path]).names.equals(first.names)
     replicas.write(path, replicas.tar({"new.bin": b"1"}))
     assert ArchiveFiles([path]).names.to_pylist() == ["new.bin"]
-
-
-def test_a_damaged_cache_is_made_anew(tmp_path, own_cache):
-    path = replicas.write(tmp_path / "a.tar", replicas.tar(MEMBERS))
-    ArchiveFiles([path])
-    (file,) = (own_cache / "datasets").iterdir()
-    for content in (b"", file.read_bytes()[:-50], b"\0" * 1000):
-        file.write_bytes(content)
-        assert len(ArchiveFiles([path])) == 3
-
-
-def test_a_cache_that_cannot_be_written_is_told_of(tmp_path, monkeypatch):
-    replicas.write(tmp_path / "file", b"")
-    monkeypatch.setenv("DCAE_CACHE", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="cannot be written .*; set DCAE_CACHE"):
-        assert len(ArchiveFiles([replicas.write(tmp_path / "a.tar", replicas.tar(MEMBERS))])) == 3
-
-
-def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
-    monkeypatch.delenv("DCAE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.folder() == tmp_path / "dcae"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache.folder() == tmp_path / "home" / ".cache" / "dcae"
 
 
 # --- what is refused ---
@@ -217,3 +196,40 @@ def test_an_archive_that_has_shrunk_or_gone_since_is_told_of(tmp_path):
         other.read(0)
     with pytest.raises(DatasetError, match=r"a\.tar: no such file"):
         ArchiveFiles([path])
+
+
+def test_names_in_a_tar_that_are_not_utf_8_are_refused(tmp_path):
+    data = replicas.tar({"abcde.jpg": b"1"}).replace(b"abcde", b"ab\xff\xfee")
+    checksum = sum(data[:148]) + 8 * 32 + sum(data[156:512])
+    path = replicas.write(tmp_path / "a.tar", data[:148] + b"%06o\0 " % checksum + data[156:])
+    with pytest.raises(DatasetError, match="is not UTF-8; rename it"):
+        ArchiveFiles([path])
+
+
+@pytest.fixture(scope="module")
+def valid():
+    members = {f"n{k}/é{k}.jpg": bytes(range(200)) for k in range(3)}
+    with tempfile.TemporaryDirectory() as folder:
+        zips = [replicas.zipped(Path(folder) / "a.zip", members, method).read_bytes() for method in (0, 8)]
+    return {"tar": replicas.tar(members), "zip": zips[0], "deflated.zip": zips[1]}
+
+
+@pytest.mark.parametrize("ending", ["tar", "zip", "deflated.zip"])
+def test_a_damaged_archive_is_read_or_refused_and_raises_nothing_else(valid, own_cache, ending):
+    @settings(max_examples=60, deadline=None)
+    @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6), cut=st.booleans())
+    def damaged(changes, cut):
+        data = bytearray(valid[ending])
+        for place, value in changes:
+            data[int(place * (len(data) - 1))] = value
+        if cut:
+            del data[int(changes[0][0] * len(data)) :]
+        path = replicas.write(own_cache / f"a.{ending}", bytes(data))
+        try:
+            files = ArchiveFiles([path], refresh=True)
+            for number in range(len(files)):
+                files.read(number)
+        except DatasetError as error:
+            assert str(path) in str(error)
+
+    damaged()

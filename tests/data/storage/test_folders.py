@@ -6,7 +6,7 @@ import os
 import pytest
 
 from dcae.data import DatasetError
-from dcae.data.storage import FolderFiles, open_files, read_side_file
+from dcae.data.storage import FolderFiles
 from tests.data import replicas
 
 LONG_AGO = 1_600_000_000
@@ -123,12 +123,10 @@ def test_a_file_that_has_gone_or_may_not_be_read_is_named(folder):
         files.read(3)
 
 
-def test_paths_lead_into_zip_files(tmp_path):
-    path = replicas.zipped(
-        tmp_path / "all.zip", {"x/train/1.jpg": b"1", "x/training/2.jpg": b"2", "x/labels.csv": b"3"}
-    )
-    assert open_files(path / "x" / "train").names.to_pylist() == ["1.jpg"]
-    assert len(open_files(path)) == 3
-    assert read_side_file(path / "x" / "labels.csv", "labels") == b"3"
-    with pytest.raises(DatasetError, match=r"x/other\.csv: missing, needed for labels"):
-        read_side_file(path / "x" / "other.csv", "labels")
+def test_a_folder_that_may_not_be_listed_is_named(folder, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.raises(DatasetError, match=rf"^{folder}: cannot be listed \(.*Permission denied"):
+        FolderFiles(folder)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work on many files by several processes: in order, with what they share sent once, and errors passed on."""
+
+import os
+
+import pytest
+
+from dcae.data import DatasetError
+from dcae.data.workers import in_processes
+
+
+def product(shared: list[int], task: int) -> tuple[int, int]:
+    if task == 13:
+        raise DatasetError("file 13: cannot be read")
+    return shared[0] * task, os.getpid()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_results_come_in_the_order_of_the_tasks(processes):
+    found = list(in_processes(product, [7], range(12), processes))
+    assert [number for number, _ in found] == [7 * task for task in range(12)]
+    assert (os.getpid() in {process for _, process in found}) == (processes == 1)
+    with pytest.raises(DatasetError, match=r"^file 13: cannot be read$"):
+        list(in_processes(product, [7], [1, 13], processes))
