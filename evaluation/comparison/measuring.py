@@ -88,8 +88,9 @@ class Metrics:
         rows: dict[str, list[Tensor]] = {}
         features = []
         for start, inputs in batches(self.pictures, batch_size):
-            outputs = self.reconstruct(autoencoder, inputs.to(self.device), start, padding)
-            for name, column in self._compare(outputs, inputs.to(self.device)).items():
+            inputs = inputs.to(self.device)
+            outputs = self.reconstruct(autoencoder, inputs, start, padding)
+            for name, column in self._compare(outputs, inputs).items():
                 rows.setdefault(name, []).append(column.cpu())
             if self.inception:
                 features.append(self.inception(outputs).cpu())

@@ -33,6 +33,18 @@ def test_describe_tells_shape_size_and_origin(monkeypatch, capsys):
     assert described["source"] and described["licence"] == "Apache-2.0"
 
 
+def test_describe_tells_the_licence_before_the_weights_are_here(monkeypatch, capsys):
+    def no_network(*_, **__):
+        raise FileNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
+    assert dcae(monkeypatch, "describe", "autoencoders/sd3-vae", "--resolution", "512", "--json") == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["latent_shape"] == [16, 64, 64] and described["gated"] == "yes"
+    assert described["restriction"].startswith("Stability AI Community License")
+    assert "hf download stabilityai/stable-diffusion-3-medium-diffusers" in described["why"]
+
+
 def test_describe_knows_entries_of_every_kind(monkeypatch, capsys):
     assert dcae(monkeypatch, "describe", "diffusion/dit-xl") == 0
     assert "1,152" in capsys.readouterr().out

@@ -33,6 +33,21 @@ def _find(name: str) -> tuple[str, Entry]:
     return kinds[0], config.entry(kinds[0], short)
 
 
+def _about_autoencoder(entry: Entry, resolution: int) -> dict[str, object]:
+    """Shape, parameters and cost; the shape alone where only a ``config.json`` that is not here tells the rest."""
+    from dcae.weights import WeightsError
+    from evaluation import describe_autoencoder
+
+    restrictions = {"gated": "yes" if entry.gated else None, "restriction": entry.restriction}
+    try:
+        found = describe_autoencoder(entry, resolution)
+    except WeightsError as error:
+        side = resolution // entry.spatial_compression
+        shape = [entry.latent_channels, side, side]
+        found = {"latent_shape": shape, "parameters": "unknown without config.json", "why": str(error)}
+    return found | {name: value for name, value in restrictions.items() if value}
+
+
 def describe(
     entry: Annotated[str, typer.Argument(help="kind/name, for example autoencoders/dc-ae-f32c32, or a file")],
     resolution: Annotated[int, typer.Option(help="pixels per side, for latent shape and GMACs")] = 256,
@@ -42,14 +57,10 @@ def describe(
     kind, found = _find(entry)
     description = {"entry": f"{kind}/{found.name}", "description": found.description}
     if kind == "autoencoders":
-        from evaluation import describe_autoencoder
-
-        description |= describe_autoencoder(found, resolution)
+        description |= _about_autoencoder(found, resolution)
     else:
         description |= found.decisive()
     description |= {"source": found.source, "licence": found.licence}
-    if kind == "autoencoders":
-        description |= {"gated": found.gated, "restriction": found.restriction}
     if as_json:
         print(json.dumps(description, indent=1))
         return

@@ -176,6 +176,13 @@ def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch)
     assert found.mean == perfect.value - worst.value and found.standard_error == pytest.approx(worst.standard_error)
 
 
+def test_pictures_may_lie_in_a_zip_file(pictures, tmp_path):
+    archive = Path(shutil.make_archive(str(tmp_path / "pictures"), "zip", pictures))
+    inside, outside = find_pictures(archive, SIDE), find_pictures(pictures, SIDE)
+    assert inside.names == outside.names and list(inside.left_out) == ["broken.jpg"]
+    assert torch.equal(inside.batch(range(5)), outside.batch(range(5)))
+
+
 def test_a_folder_without_pictures_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match=r"nowhere: no such folder"):
         find_pictures(tmp_path / "nowhere", SIDE)
