@@ -9,8 +9,8 @@ within the paper).
 
 Autoencoders are named as in the paper. Table 2's baselines carry their channels too (SD-VAE-f32c32), since they are not
 the public models that Tables 1 and 3 call SD-VAE-f32. ``tokens`` of Tables 3 and 5 is computed, (resolution / (f p))^2.
-A number that the paper prints once for two data sets ("FFHQ & MJHQ") is that of each. † stands, in the README too, for a
-diffusion model that was trained for four times as many steps.
+A number that the paper prints once for two data sets ("FFHQ & MJHQ") is that of each. † stands for a diffusion model
+that was trained for four times as many steps.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ RELEASED = {
 
 
 def rows(benchmark: Benchmark, table: int) -> list[Row]:
-    return [Row(cell, {}) for kind, cell in planned_cells(benchmark) if kind == "generation" and table in cell["tables"]]
+    generation = [cell for kind, cell in planned_cells(benchmark) if kind == "generation"]
+    return [Row(cell, {}) for cell in generation if table in cell["tables"]]
 
 
 @pytest.fixture(scope="module")
