@@ -12,6 +12,7 @@ from dcae.data.decoding import Header, read_header
 from dcae.data.errors import DatasetError
 from dcae.data.selection import Selection
 from dcae.data.storage import cache
+from dcae.data.storage.files import state_of
 from dcae.data.workers import in_processes
 
 BEGINNING = 2**16  # bytes of a file that nearly always hold its header
@@ -38,10 +39,10 @@ def remember_sizes(selection: Selection, sizes: np.ndarray) -> None:
     cache.store(*_key_and_state(selection), _table(sizes))
 
 
-def _key_and_state(selection: Selection) -> tuple[str, list]:
+def _key_and_state(selection: Selection) -> tuple[str, str]:
     names = selection.names
     key = f"image sizes of {selection.files.place}: {len(selection)} from {names[0]} to {names[-1]}"
-    return key, [selection.files.state, int(selection.members.sum())]
+    return key, state_of(names, selection.members, selection.files.state)
 
 
 def _table(sizes: np.ndarray) -> pa.Table:
