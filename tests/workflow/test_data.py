@@ -15,7 +15,6 @@ from workflow import cli
 @pytest.fixture
 def check(tmp_path, monkeypatch, capsys):
     """Exit status, output and errors of a check of two small splits."""
-    monkeypatch.setenv("DCAE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     for name in ("train/cat/a", "train/cat/b", "train/dog/c", "validation/cat/d", "validation/dog/e"):
         replicas.write(tmp_path / "images" / f"{name}.jpg", replicas.encoded(name, (30, 20 + 5 * ord(name[-1]) % 7)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listings of data sets are kept apart for each test."""
+"""What is remembered of data sets is kept apart for each test, and never in the cache of whoever runs the tests."""
 
 import pytest
 
