@@ -5,8 +5,8 @@ Each turn is a process of its own, and the two implementations take turns, so th
 second pair of turns is in the other order. Times are the best of all turns, of which there are fewer where a step takes
 long. With a GPU everything is measured there.
 
-Peak memory counts weights, gradients, the optimiser's state and all tensors that are alive at once during a step
-(``evaluation.efficiency.memory``); the step that is watched warms up the next one, which is timed.
+Peak memory is what is in use at once during the timed steps: weights, gradients, the optimiser's state, activations and
+the workspace of operators. A small step has warmed them up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import functools
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -24,13 +24,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import in_a_new_process
+from benchmarks.timing import PeakInUse, in_a_new_process
 from dcae.autoencoders import load, save
 from dcae.autoencoders.dc_ae_config import config_of
 from dcae.training.freezing import freeze_all_but
 from evaluation.cost import bytes_kept_for_backward, count_macs
 from evaluation.efficiency.autoencoder import PAPERS_PHASES
-from evaluation.efficiency.memory import meter
 from evaluation.efficiency.timing import DTYPES, best_time, matrix_product_rate
 
 Implementation = Literal["own", "diffusers"]
@@ -41,6 +40,7 @@ ENTRY_OF_PHASES = "dc-ae-f64c128"
 PAPERS_RATIO = PAPERS_PHASES["all"] / PAPERS_PHASES["middle"]
 MOST_PAIRS_OF_TURNS = 3
 SECONDS_PER_SETTING = 130  # another pair of turns begins only if it is likely to end within these
+WARM_UP_IS_SMALLER = 4  # times, at each side
 SECONDS_PER_WORK = 8  # of a turn; one call if that takes longer
 LARGEST_DIFFERENCE = {"fp32": 1e-4, "bf16": 3e-2}  # relative to the outputs' norm; bf16 has 8 bits
 
@@ -126,15 +126,18 @@ def training_step(implementation: Implementation, autoencoder: nn.Module, settin
 
 
 def measure(implementation: Implementation, work: Work, autoencoder: nn.Module, setting: Setting) -> Measurement:
-    """A call to warm up, whose memory is counted, then another, and more while they fit into so many seconds."""
+    """A small call to warm up, then as many as fit into so many seconds, or one."""
     device = torch.device(setting.device)
     make = forward_step if work == "forward" else training_step
-    with meter(device) as memory:
-        step = make(implementation, autoencoder, setting)
-        outputs = step()
-    weights = sum(each.nbytes for each in (*autoencoder.parameters(), *autoencoder.buffers()))
-    kept = None if outputs is None else outputs.float().cpu().clone()  # made in inference mode, not sent as such
-    return Measurement(best_time(step, device, SECONDS_PER_WORK), weights + memory.peak, kept)
+    small = replace(setting, resolution=setting.resolution // WARM_UP_IS_SMALLER)
+    make(implementation, autoencoder, small)()
+    step = make(implementation, autoencoder, setting)
+    outputs: dict[str, Tensor | None] = {}
+    with PeakInUse(device) as memory:
+        seconds = best_time(lambda: outputs.update(last=step()), device, SECONDS_PER_WORK)
+    last = outputs["last"]
+    kept = None if last is None else last.float().cpu().clone()  # made in inference mode, not sent as such
+    return Measurement(seconds, memory.peak, kept)
 
 
 def take_turn(implementation: Implementation, setting: Setting, folder: Path) -> Turn:

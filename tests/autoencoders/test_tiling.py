@@ -56,13 +56,16 @@ def test_what_tiles_change_for_dc_ae_is_small_and_least_far_from_seams():
     autoencoder = load(dc_ae(), seed=1)
     images = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16) * 2 - 1, size=(128, 128), mode="bicubic")
     with torch.no_grad():
-        whole = autoencoder.encode(images)
-        errors = []
+        latents = autoencoder.encode(images)
+        whole = {"encode": latents, "decode": autoencoder.decode(latents)}
+        errors = {"encode": [], "decode": []}
         for overlap in (8, 32):
-            tiled = Tiled(autoencoder, Tiling(tile=64, overlap=overlap)).encode(images)
-            errors.append(((tiled - whole).norm() / whole.norm()).item())
+            tiled = Tiled(autoencoder, Tiling(tile=64, overlap=overlap))
+            for name, outputs in (("encode", tiled.encode(images)), ("decode", tiled.decode(latents))):
+                errors[name].append(((outputs - whole[name]).norm() / whole[name].norm()).item())
     # Random weights, two stages of global attention of a 64 px tile instead of 128 px: a tenth, not rounding and not 1.
-    assert 1e-6 < errors[1] < errors[0] < 0.25
+    for narrow_overlap, wide_overlap in errors.values():
+        assert 1e-6 < wide_overlap < narrow_overlap < 0.25
 
 
 def test_an_entry_asks_for_tiles():

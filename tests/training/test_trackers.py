@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -78,6 +80,39 @@ def test_without_a_tracker_there_are_only_the_pictures(tmp_path):
     curves.finish()
     assert [path.name for path in tmp_path.rglob("*.*")] == ["reconstructions-00000001.png"]
     np.testing.assert_array_equal(Image.open(tmp_path / "samples" / "reconstructions-00000001.png"), picture)
+
+
+class FakeRun:
+    """What the package wandb gives for a run."""
+
+    def __init__(self, **options):
+        self.options, self.points, self.ended = options, [], False
+
+    def log(self, values, step=None, **_):
+        self.points.append((step, values))
+
+    def finish(self):
+        self.ended = True
+
+
+def test_weights_and_biases_gets_the_points_and_pictures_of_all_attempts_as_one_run(tmp_path, monkeypatch):
+    """With a stand-in for the package, which is not a dependency."""
+    runs = []
+    fake = ModuleType("wandb")
+    fake.init = lambda **options: runs.append(FakeRun(**options)) or runs[-1]
+    fake.Image = lambda image, **_: image
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for first in (0, 2):  # two attempts at one training
+        curves = Curves("wandb", tmp_path, "title", first, {"seed": "0"})
+        curves.log(first + 1, {"loss": 0.5, "validation_psnr": 20.0})
+        curves.show(first + 1, "reconstructions", np.zeros((2, 3, 3), np.uint8))
+        curves.finish()
+    assert runs[0].options["id"] == runs[1].options["id"] and runs[1].options["resume"] == "allow"
+    assert runs[0].options["name"] == "title" and runs[0].options["config"] == {"seed": "0"}
+    assert [step for run in runs for step, _ in run.points] == [1, 1, 3, 3]
+    assert runs[0].points[0][1] == {"training/loss": 0.5, "validation/psnr": 20.0}
+    assert "validation/reconstructions" in runs[0].points[1][1]
+    assert all(run.ended for run in runs)
 
 
 def test_a_missing_package_is_told_before_the_training(toy, tmp_path, monkeypatch):

@@ -188,6 +188,17 @@ def test_figure_3b_has_two_lines_for_each_shape(ablations, published):
             assert (low, high) in itertools.pairwise(y)
 
 
+def test_figure_3a_pairs_a_variant_with_its_own_base(ablations, published):
+    """Of two studied autoencoders at f64: not the base of one with the variant of the other."""
+    base = synthetic.autoencoder("dc-ae-f64-wide", 64, 256, "DC-AE-f64")
+    variant = synthetic.variant("dc-ae-f64-wide-no", 64, "shortcuts", "dc-ae-f64-wide", "no shortcuts", shortcuts=False)
+    wide = [synthetic.reconstruction("scenes", 64, *each) for each in ((base, 0.99), (variant, 0.5))]
+    psnr = figure_3a([wide[0], *ablations, wide[1]], published).axes[1]
+    assert curve(psnr, "blue")[1][3] == values_of(ablations, ["dc-ae-f64"], 64, "psnr")[0]
+    assert curve(psnr, "orange")[1][3] == values_of(ablations, ["dc-ae-f64-no-shortcuts"], 64, "psnr")[0]
+    assert "SD-VAE" not in texts(psnr.figure)
+
+
 @pytest.mark.parametrize("draw_figure", [figure_3a, figure_3b])
 def test_variants_of_other_studies_are_in_neither_panel_of_figure_3(ablations, published, draw_figure):
     others = ("gan", "kl", "blocks", "recipe", "tuned-layers")
