@@ -41,7 +41,7 @@ format: setup ## rewrite the sources as lint wants them
 	ruff format
 	snakefmt Snakefile workflow
 
-bench: setup ## what users wait for, and DC-AE against diffusers, as ratios; about eight minutes
+bench: setup ## what users wait for, and models against published designs, as ratios; about ten minutes
 	python -m benchmarks.workflow
 	python -m benchmarks.dc_ae
 	python -m benchmarks.diffusion

@@ -12,7 +12,7 @@ from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.entries import digest
 from dcae.benchmark.used import entries_used
 from evaluation.published_reconstruction import has_published_elsewhere
-from workflow.steps import code_of, code_of_denoiser
+from workflow.steps import code_of, code_of_denoiser, code_of_generation
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "ablations", "paired", "protocols", "choices")
 WITHOUT_LATEX = ("paired", "protocols", "choices", "published_elsewhere")
@@ -269,8 +269,7 @@ class Jobs:
         return digests.generation_digest(self.benchmark, self._generation_cell(wildcards))
 
     def generation_code(self, wildcards) -> str:
-        datasets = {wildcards.dataset, self._evaluation_dataset(wildcards)}
-        return code_of("generate", self.benchmark, datasets, wildcards.autoencoder, wildcards.diffusion)
+        return code_of_generation(self.benchmark, self._generation_cell(wildcards))
 
     def efficiency_config(self, wildcards) -> str:
         return digests.efficiency_digest(self.benchmark, self._generation_cell(wildcards))

@@ -58,3 +58,12 @@ def code_of_denoiser(benchmark: Benchmark, cell: GenerationCell) -> str:
         return training
     encoding = code_of("encode", benchmark, [cell.dataset], cell.autoencoder)
     return digest(training, encoding, code_digest(("dcae.diffusion.on_the_fly",)))
+
+
+def code_of_generation(benchmark: Benchmark, cell: GenerationCell) -> str:
+    """Digest of the code of a cell's samples and their measures; where weights are released, of reading them, too."""
+    datasets = {cell.dataset, benchmark.evaluation_dataset(cell)}
+    sampling = code_of("generate", benchmark, datasets, cell.autoencoder, cell.diffusion)
+    if not benchmark.is_released(cell.diffusion):
+        return sampling
+    return digest(sampling, code_digest(("dcae.diffusion.released",)))

@@ -19,10 +19,12 @@ from safetensors.torch import load_file, save_file
 
 import evaluation.generation
 from dcae.benchmark import Benchmark
+from dcae.benchmark.sources import REPOSITORY, reached_modules
 from dcae.diffusion import build_denoiser
 from dcae.diffusion.released_layouts import OF_U_VIT
 from evaluation.sample_set import write_sample_set
 from workflow import cli
+from workflow.steps import code_of_generation
 
 IMAGES = 6
 SIDE, CHANNELS = 16, 4  # latents of 64 px at f4
@@ -174,6 +176,20 @@ def test_two_processes_write_the_record_of_one(released, monkeypatch, capsys):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0.05 * float(ours.std()))
         fid = f"fid_{setting}"
         assert shared["values"][fid]["value"] == pytest.approx(alone["values"][fid]["value"], rel=1e-2)
+
+
+def test_code_that_reads_released_weights_decides_their_samples_alone(released, monkeypatch):
+    def reached(modules, kinds=frozenset(), factory=None):
+        return " ".join(sorted(reached_modules(modules, kinds, (REPOSITORY,))))
+
+    monkeypatch.setattr("workflow.steps.code_digest", reached)
+    monkeypatch.setattr("workflow.steps.digest", lambda *parts: " ".join(parts))
+    benchmark = Benchmark.load("config/mine.yaml")
+    code = {cell.diffusion: code_of_generation(benchmark, cell).split() for cell in benchmark.cells.generation}
+    readers = {"dcae.diffusion.released", "dcae.diffusion.released_layouts", "dcae.released_files"}
+    assert readers <= set(code["released-uvit"])
+    assert "dcae.diffusion.released" not in code["trained-uvit"]
+    assert all("dcae.diffusion.sampling" in modules for modules in code.values())
 
 
 # --- bad input ---

@@ -15,7 +15,7 @@ from dcae.benchmark.record import Measured
 from workflow.commands import options
 from workflow.commands.training import captions_identity
 from workflow.provenance import device_description, input_hashes, provenance
-from workflow.steps import code_of
+from workflow.steps import code_of, code_of_generation
 
 if TYPE_CHECKING:
     from evaluation.sample_set import ImageSource
@@ -240,7 +240,7 @@ def generate(
     inputs = input_hashes(denoiser, weights, captions)
     identity = {
         "config": digests.generation_digest(benchmark, cell),
-        "code": code_of("generate", benchmark, {dataset, compared_with}, autoencoder, diffusion),
+        "code": code_of_generation(benchmark, cell),
         "inputs": inputs,
     }
     result = evaluate_generation(
