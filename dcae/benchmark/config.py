@@ -170,7 +170,7 @@ def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Co
 def _extended(kind: str, content: dict[str, Any], place: Path | str, config: Config) -> list[dict[str, Any]]:
     """The contents that some content extends: the nearest first, then what that one extends."""
     found, names = [], []
-    while "extends" in content:
+    while content.get("extends") is not None:
         name = str(content["extends"])
         if name in names:
             circle = " -> ".join([*names, name])

@@ -140,7 +140,7 @@ def test_the_page_opens_offline_without_scripts_and_names_are_only_text(comparis
 def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, contenders, tmp_path, monkeypatch):
     monkeypatch.setattr("dcae.weights._folder_of", lambda *_: tmp_path)  # a folder without any weights
     config = Config()
-    entries = ("rae-dinov2-b", "dc-ae-f128c512-in-1.0", "sd-vae-f8-demo", "sd-vae-f8-space-to-channel-demo")
+    entries = ("rae-dinov2-b", "dc-ae-f128c512-in-1.0", "sd-vae-f8-demo", "dc-ae-f8c4-space-to-channel-f64-demo")
     others = [Contender(config.entry("autoencoders", name)) for name in entries]
     found = compare(pictures, [contenders[1], *others], protocol("dc-ae"), SIDE, config, worst=1, tell=lambda _: None)
     assert list(found.measured) == ["blur"] and set(found.measured["blur"].values) == {"psnr", "ssim"}
