@@ -41,8 +41,9 @@ format: setup ## rewrite the sources as lint wants them
 	ruff format
 	snakefmt Snakefile workflow
 
-bench: setup ## what users wait for, and DC-AE against diffusers, as ratios; about eight minutes
+bench: setup ## what users wait for, metrics against tools, DC-AE against diffusers, as ratios; about ten minutes
 	python -m benchmarks.workflow
+	python -m benchmarks.evaluation
 	python -m benchmarks.dc_ae
 	python -m benchmarks.diffusion
 
