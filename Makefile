@@ -41,8 +41,9 @@ format: setup ## rewrite the sources as lint wants them
 	ruff format
 	snakefmt Snakefile workflow
 
-bench: setup ## what users wait for, and models against published designs, as ratios; about ten minutes
+bench: setup ## what users wait for, metrics against tools, models against others' designs, as ratios; ten minutes
 	python -m benchmarks.workflow
+	python -m benchmarks.evaluation
 	python -m benchmarks.dc_ae
 	python -m benchmarks.diffusion
 

@@ -67,7 +67,7 @@ class Extractor:
     def __init__(self, protocols: Iterable[Protocol], device: str | torch.device = "cpu"):
         self.device = torch.device(device)
         self._inception: dict[NetworkWeights, nn.Sequential] = {}
-        self._networks = {name: self._network(each) for name, each in distinct(protocols).items()}
+        self.networks = {name: self._network(each) for name, each in distinct(protocols).items()}
 
     def _network(self, each: FeatureSet):
         if each.role == "inception":
@@ -85,8 +85,8 @@ class Extractor:
             ValueError: features that are not finite.
         """
         images = images.to(self.device)
-        wanted = self._networks if names is None else names
-        found = {name: self._networks[name](images).float().cpu() for name in wanted}
+        wanted = self.networks if names is None else names
+        found = {name: self.networks[name](images).float().cpu() for name in wanted}
         for name, features in found.items():
             if not features.isfinite().all():
                 raise ValueError(f"{name}: the network gives NaN or infinity: are its weights the right ones?")

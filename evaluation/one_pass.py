@@ -63,7 +63,9 @@ class OnePass:
         self.device = torch.device(device)
         self.extractor = Extractor(self.protocols, device)
         trunks = dict.fromkeys(protocol.lpips for protocol in self.protocols)
-        self.lpips = {weights: perceptual_network(weights).to(device) for weights in trunks}
+        self.lpips = {
+            weights: perceptual_network(weights).to(device, memory_format=torch.channels_last) for weights in trunks
+        }
 
     @torch.inference_mode()
     def compare(self, outputs: Tensor, inputs: Tensor) -> Table:
@@ -85,7 +87,8 @@ class OnePass:
         return next(columns(protocol)["lpips"] for protocol in protocols if protocol.lpips == weights)
 
     def _lpips(self, weights: NetworkWeights, images: Tensor, inputs: Tensor) -> Tensor:
-        distances = self.lpips[weights](to_network(images), to_network(inputs))  # [B, 1, 1, 1]
+        pair = (to_network(each).contiguous(memory_format=torch.channels_last) for each in (images, inputs))
+        distances = self.lpips[weights](*pair)  # [B, 1, 1, 1]
         return distances.flatten().double().cpu()
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 SSIM_SIGMA, SSIM_TAPS = 1.5, 11
+STRIP = 2**14  # pixels of a colour channel whose maps fit a core's cache
 SSIM_C1, SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -54,35 +55,48 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     """
     if min(images.shape[-2:]) <= SSIM_TAPS // 2:
         raise ValueError(f"SSIM needs images of at least {SSIM_TAPS // 2 + 1} pixels a side, got {tuple(images.shape)}")
-    # In float32 the variance of a flat area drowns in rounding, and equal images get less than 1.
-    x, y = images.double(), references.double()
-    mean_x, mean_y, square_x, square_y, product = _local_means(torch.stack([x, y, x * x, y * y, x * y]))
-    variance_x = (square_x - mean_x**2).clamp(min=0)
-    variance_y = (square_y - mean_y**2).clamp(min=0)
-    covariance = product - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
-    structure = (2 * covariance + SSIM_C2) / (variance_x + variance_y + SSIM_C2)
-    return (luminance * structure).flatten(1).mean(1)
+    rows = images.shape[-2] if images.is_cuda else max(16, STRIP // images.shape[-1])
+    pairs = zip(_mirrored(images), _mirrored(references), strict=True)
+    values = [_ssim_sum(x, y, rows) for x, y in pairs]
+    return torch.stack(values) / images[0].numel() if values else images.new_zeros(0, dtype=torch.float64)
+
+
+def _mirrored(images: Tensor) -> Tensor:
+    """Images [..., H, W] with a mirrored border as wide as half the window; the edge itself is not repeated."""
+    border = SSIM_TAPS // 2
+    for dim in (-2, -1):
+        side = images.shape[dim]
+        before = images.narrow(dim, 1, border).flip(dim)
+        after = images.narrow(dim, side - 1 - border, border).flip(dim)
+        images = torch.cat([before, images, after], dim)
+    return images
+
+
+def _ssim_sum(image: Tensor, reference: Tensor, rows: int) -> Tensor:
+    """Sum of the map of two mirrored images [C, H + 10, W + 10], so many rows at a time: these stay in the cache."""
+    border = SSIM_TAPS - 1
+    total = torch.zeros((), dtype=torch.float64, device=image.device)
+    for start in range(0, image.shape[-2] - border, rows):
+        # In float32 the variance of a flat area drowns in rounding, and equal images get less than 1.
+        x, y = (each[:, start : start + rows + border].double() for each in (image, reference))
+        mean_x, mean_y, squares, product = _local_means(torch.stack([x, y, x * x + y * y, x * y]))
+        product_of_means, squares_of_means = mean_x * mean_y, mean_x**2 + mean_y**2
+        variances = (squares - squares_of_means).clamp_(min=0)
+        covariance = product - product_of_means
+        above = (2 * product_of_means + SSIM_C1) * (2 * covariance + SSIM_C2)
+        total += (above / ((squares_of_means + SSIM_C1) * (variances + SSIM_C2))).sum()
+    return total
 
 
 def _local_means(maps: Tensor) -> Tensor:
-    """Gaussian means around each pixel, the same shape [..., H, W]: the window down the columns, then along rows."""
+    """Gaussian means of maps [..., H + 10, W + 10], [..., H, W]: the window down the columns, then along rows."""
     half = SSIM_TAPS // 2
     weights = [math.exp(-0.5 * ((tap - half) / SSIM_SIGMA) ** 2) for tap in range(SSIM_TAPS)]
     for dim in (-2, -1):
-        side = maps.shape[dim]
-        padded = _mirrored(maps, half, dim)
+        side = maps.shape[dim] - SSIM_TAPS + 1
         # Sums of shifted maps: on a CPU several times faster than a convolution with one channel.
-        total = torch.zeros_like(maps)
+        total = torch.zeros_like(maps.narrow(dim, 0, side), memory_format=torch.contiguous_format)
         for tap, weight in enumerate(weights):
-            total.add_(padded.narrow(dim, tap, side), alpha=weight / sum(weights))
+            total.add_(maps.narrow(dim, tap, side), alpha=weight / sum(weights))
         maps = total
     return maps
-
-
-def _mirrored(maps: Tensor, border: int, dim: int) -> Tensor:
-    """Maps with a mirrored border at both ends of a dimension; the edge itself is not repeated."""
-    side = maps.shape[dim]
-    before = maps.narrow(dim, 1, border).flip(dim)
-    after = maps.narrow(dim, side - 1 - border, border).flip(dim)
-    return torch.cat([before, maps, after], dim)

@@ -51,8 +51,8 @@ class Counted(nn.Module):
 
 def test_a_pass_runs_each_network_once_for_each_distinct_input(protocols, dataset):
     one_pass = OnePass(protocols[:2], "cpu")
-    counted = [Counted(each) for each in one_pass.extractor._networks.values()]
-    one_pass.extractor._networks = dict(zip(one_pass.extractor._networks, counted, strict=True))
+    counted = [Counted(each) for each in one_pass.extractor.networks.values()]
+    one_pass.extractor.networks = dict(zip(one_pass.extractor.networks, counted, strict=True))
     autoencoder = Counted(load("blur"))
     autoencoder.encode = lambda images: images
     autoencoder.decode = lambda latents: autoencoder(latents)

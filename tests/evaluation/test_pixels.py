@@ -140,3 +140,15 @@ def test_the_range_of_ssim_counts():
         assert abs(float(theirs) - ours) > 0.02, wrong
     right = structural_similarity_index_measure(made / 255, images / 255, data_range=1.0)
     assert float(right) == pytest.approx(ours, rel=1e-4)
+
+
+@pytest.mark.parametrize("strip", [1, 2**12, 2**30])
+def test_ssim_does_not_depend_on_how_many_rows_are_taken_at_a_time(strip, monkeypatch):
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    import evaluation.pixels
+
+    images, made = photographs()[..., :70], degraded(photographs())[..., :70]
+    monkeypatch.setattr(evaluation.pixels, "STRIP", strip)  # 16 rows, 58, all 96
+    expected = structural_similarity_index_measure(made, images, data_range=(0.0, 255.0), reduction="none")
+    torch.testing.assert_close(ssim(made, images).float(), expected, atol=5e-5, rtol=0)
