@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 
@@ -156,7 +157,8 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
         dtype = _computed_in(x)
-        minimal = x.device.type == "cpu" and self._gains_from_minimal_filtering(dtype, *x.shape[-2:])
+        computed = x.device.type == "cpu" and not isinstance(x, FakeTensor)  # which is a shape without values
+        minimal = computed and self._gains_from_minimal_filtering(dtype, *x.shape[-2:])
         frozen = torch.is_grad_enabled() and x.requires_grad and not self.weight.requires_grad
         if not (minimal or frozen):
             return super().forward(x)

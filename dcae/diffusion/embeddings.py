@@ -72,7 +72,8 @@ class LabelEmbedding(nn.Embedding):
     def forward(self, labels: Tensor) -> Tensor:
         """[B] -> [B, width]. Raises ``ValueError`` for a label outside 0 ... classes."""
         # On an accelerator looking at the labels would wait for the device; there the lookup itself refuses them.
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        # Compiled or merely counted, labels are shapes without values.
+        if labels.device.type == "cpu" and type(labels) is Tensor and not torch.compiler.is_compiling():
             check_labels(labels, self.num_embeddings)
         return super().forward(labels)
 

@@ -8,6 +8,7 @@ multiply-accumulates as eight passes of DiT-XL on its latents, and decoding as m
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,10 +26,13 @@ from evaluation.efficiency.backends import ready
 from evaluation.efficiency.denoiser import Training, autocast
 from evaluation.efficiency.memory import (
     NotEnoughMemory,
+    in_place_of,
     memory_values,
     or_not_enough_memory,
     peak_of,
+    require,
     training_peaks,
+    without_values,
 )
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
@@ -120,7 +124,7 @@ def profile_autoencoder(
     profile.begin(device, protocol)
     autoencoder = load(entry, config=config, device=device).to(DTYPES[protocol.precision]).requires_grad_(False)
     for method in CODERS:
-        _profile_coder(profile, autoencoder, method, entry, resolution, protocol, device)
+        _profile_coder(profile, autoencoder, method, entry, resolution, protocol, device, config)
     return profile.end(device)
 
 
@@ -132,45 +136,57 @@ def _profile_coder(
     resolution: int,
     protocol: EfficiencyProtocol,
     device: torch.device,
+    config: Config | None,
 ) -> None:
     like = {"device": device, "dtype": DTYPES[protocol.precision]}
     size = batch_size_for(resolution, protocol)
 
-    def memory_with(model: nn.Module) -> dict[str, Value]:
-        values = random_input(method, entry, resolution, size, **like)
+    def memory_of(model: nn.Module, tiled: bool = False) -> dict[str, Value]:
+        counted = device.type == "cpu"
+        if counted:
+            shapes = load(entry, config=config, device="meta").to(like["dtype"])
+            model = Tiled(shapes, protocol.tiling) if tiled else shapes
+        with without_values(device):
+            model = in_place_of(model, device) if counted else model
+            values = random_input(method, entry, resolution, size, **like)
 
-        def make() -> Callable[[], Tensor]:
-            return torch.no_grad()(lambda: getattr(model, method)(values))
+            def make() -> Callable[[], Tensor]:
+                return torch.no_grad()(lambda: getattr(model, method)(values))
 
-        count = bytes_of(model) + values.nbytes + or_not_enough_memory(lambda: peak_of(make, device), device)
+            count = bytes_of(model) + values.nbytes + or_not_enough_memory(partial(peak_of, make, device), device)
+        require(count, device)
         return memory_values(f"{method}_peak_memory", count)
 
     def memory() -> dict[str, Value]:
         nonlocal autoencoder
         try:
-            return memory_with(autoencoder)
+            return memory_of(autoencoder)
         except NotEnoughMemory as error:
             if not protocol.tiling or resolution <= protocol.tiling.tile:
                 raise
             tile, overlap = protocol.tiling.tile, protocol.tiling.overlap
             profile.remarks.append(f"{method}: in tiles of {tile} px that overlap by {overlap}; whole, it {error}")
             autoencoder = Tiled(autoencoder, protocol.tiling)
-            return memory_with(autoencoder)
+            return memory_of(autoencoder, tiled=True)
 
-    def call(batch_size: int) -> Callable[[], Tensor]:
+    def duration(batch_size: int) -> Value:
         values = random_input(method, entry, resolution, batch_size, **like)
-        return ready(protocol.inference_backend, Coder(autoencoder, method), [values])
+        call = ready(protocol.inference_backend, Coder(autoencoder, method), [values])
+        return time_of(call, device, protocol)
 
     def speed() -> dict[str, Value]:
         profile.conditions[f"{method}_batch_size"] = size
-        return {f"{method}_images_per_second": throughput(time_of(call(size), device, protocol), size)}
+        of_batch = duration(size)
+        values = {f"{method}_images_per_second": throughput(of_batch, size)}
+        return values | ({f"{method}_latency_ms": milliseconds(of_batch)} if size == 1 else {})
 
     def latency() -> dict[str, Value]:
-        return {f"{method}_latency_ms": milliseconds(time_of(call(1), device, protocol))}
+        return {f"{method}_latency_ms": milliseconds(duration(1))}
 
     profile.attempt((f"{method}_peak_memory_gb", f"{method}_peak_memory_gib"), memory, device)
     profile.attempt(f"{method}_images_per_second", speed, device)
-    profile.attempt(f"{method}_latency_ms", latency, device)
+    if f"{method}_latency_ms" not in profile.values:
+        profile.attempt(f"{method}_latency_ms", latency, device)
     profile.utilisation(f"{method}_images_per_second", profile.values[f"{method}_gmacs"].value)
 
 
@@ -210,11 +226,14 @@ def profile_phases(
     names = {"all": "full_training_peak", "middle": "middle_training_peak"}
 
     def peak(trains: str) -> dict[str, Value]:
-        images = random_input("encode", entry, resolution, protocol.phase_batch_size, device=device)
-        autoencoder = load(entry, config=config, device=device)
+        counted = device.type == "cpu"
+        autoencoder = load(entry, config=config, device="meta" if counted else device)
         freeze_all_but(autoencoder, trains)
-        peaks = training_peaks(lambda: PhaseTraining(autoencoder, [images], protocol, compiled=False), device)
-        return memory_values(names[trains], bytes_of(autoencoder) + images.nbytes + peaks.all)
+        with without_values(device):
+            autoencoder = in_place_of(autoencoder, device) if counted else autoencoder
+            images = random_input("encode", entry, resolution, protocol.phase_batch_size, device=device)
+            peaks = training_peaks(lambda: PhaseTraining(autoencoder, [images], protocol, compiled=False), device)
+            return memory_values(names[trains], bytes_of(autoencoder) + images.nbytes + peaks.all)
 
     for trains, name in names.items():
         profile.attempt((f"{name}_gb", f"{name}_gib"), lambda trains=trains: peak(trains), device)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,23 +21,19 @@ from dcae.diffusion import Captions, build_denoiser
 from evaluation.cost import count_macs, count_parameters
 from evaluation.efficiency.backends import compile_blocks, ready
 from evaluation.efficiency.memory import (
-    SHARE_TO_FILL,
-    Line,
-    NotEnoughMemory,
     Peaks,
-    free_memory,
+    in_place_of,
+    largest_batch_size,
     memory_values,
-    or_not_enough_memory,
     peak_of,
     require,
-    training_line,
     training_memory,
     training_peaks,
+    without_values,
 )
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
 
-SIZES_FOR_A_LINE = (4, 8)  # batch sizes whose memory says what the largest one is
 MIDDLE_TIMESTEP = 500
 
 
@@ -160,61 +155,48 @@ class Needs:
 
     def training(self, batch_size: int) -> Peaks:
         """Of eager training, which a compiled one does not exceed."""
+        build = self._builder(torch.float32)
 
         def make() -> Training:
-            module = self.shape.build(self.device, self.protocol)
-            return Training(module, self.shape.inputs(batch_size, self.device), self.protocol, compiled=False)
+            return Training(build(), self.shape.inputs(batch_size, self.device), self.protocol, compiled=False)
 
-        return training_peaks(make, self.device)
+        with without_values(self.device):
+            return training_peaks(make, self.device)
 
     def inference(self, batch_size: int) -> int:
         """Of an eager forward pass, weights included."""
+        dtype = DTYPES[self.protocol.precision]
+        build = self._builder(dtype)
 
-        @torch.no_grad()
         def make() -> Callable[[], object]:
-            module = for_inference(self.shape, self.protocol, self.device)
-            inputs = inference_inputs(self.shape, batch_size, self.protocol, self.device)
+            module = build().eval()
+            inputs = self.shape.inputs(batch_size, self.device, dtype)
             return torch.no_grad()(lambda: module(*inputs))
 
-        return peak_of(make, self.device)
+        with without_values(self.device):
+            return peak_of(make, self.device)
 
-    def line(self, work: str) -> Line:
-        """Over the batch size, from two small ones."""
-        small, large = SIZES_FOR_A_LINE
-        if work == "training":
-            return training_line(self.training, SIZES_FOR_A_LINE)
-        return Line.through(SIZES_FOR_A_LINE, (self.inference(small), self.inference(large)))
+    def _builder(self, dtype: torch.dtype) -> Callable[[], nn.Module]:
+        """What makes the model within a measurement; of a CPU it is built as shapes before."""
+        if self.device.type != "cpu":
+            return lambda: self.shape.build(self.device, self.protocol).to(dtype)
+        shapes = self.shape.build(torch.device("meta"), self.protocol).to(dtype)
+        return lambda: in_place_of(shapes, self.device)
 
     def batch_size(self, work: str) -> int:
-        """The protocol's; or the largest that fits, found from what small ones need and then tried."""
+        """The protocol's; or the largest that fits."""
         size = self.protocol.batch_size(work, self.shape.entry.paper_name or self.shape.entry.name, self.shape.side)
         if size != "largest":
             return size
-        line = or_not_enough_memory(lambda: self.line(work), self.device)
-        size = line.largest_batch_size(SHARE_TO_FILL * free_memory(self.device), self.protocol.largest_batch_size)
-        need = self.training if work == "training" else self.inference
-        while self.device.type != "cpu":
-            try:
-                or_not_enough_memory(partial(need, size), self.device)
-                break
-            except NotEnoughMemory:
-                if size == 1:
-                    raise
-                size = max(1, size * 9 // 10)
-        return size
+        need = (lambda size: self.training(size).all) if work == "training" else self.inference
+        return largest_batch_size(need, self.device, self.protocol.largest_batch_size)
 
     def values(self, profile: Profile) -> None:
         """Add the memory of training at the protocol's batch size for it."""
-        size, sizes = self.protocol.memory_batch_size, self.protocol.memory_measured_at
+        size = profile.conditions["memory_batch_size"] = self.protocol.memory_batch_size
 
         def measure() -> dict[str, Value]:
-            if sizes:
-                count = training_line(self.training, sizes).at(size)
-                how = f"extrapolated linearly from batch sizes {sizes[0]} and {sizes[1]}"
-            else:
-                if size > 2 * max(SIZES_FOR_A_LINE):
-                    require(self.line("training").at(size), self.device)
-                count, how = training_memory(self.training, size, self.device)
+            count, how = training_memory(self.training, size, self.device)
             if how:
                 profile.remarks.append(f"peak_memory at batch size {size}: {how}")
             return memory_values("peak_memory", count, extrapolated=bool(how))

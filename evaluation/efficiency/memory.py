@@ -3,7 +3,8 @@
 
 On CUDA a peak is that of PyTorch's allocator, as the paper reports it; on a CPU that of all tensors that are alive at
 once, which is the same but for the inner workspace of operators. (The process's own peak would include libraries and
-hide whatever fits into memory that an earlier step has left.)
+hide whatever fits into memory that an earlier step has left.) On a CPU the tensors have shapes but no values, so that a
+peak is counted exactly without the memory, or the time, that it stands for.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import os
 import re
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
@@ -140,6 +144,22 @@ class AllocatedOnCuda:
         return torch.cuda.max_memory_allocated(self._device) - self._before
 
 
+def without_values(device: torch.device) -> AbstractContextManager:
+    """A context in which tensors on a CPU are shapes alone; elsewhere it does nothing."""
+    return FakeTensorMode() if device.type == "cpu" else nullcontext()
+
+
+def in_place_of(shapes: nn.Module, device: torch.device) -> nn.Module:
+    """A module on the meta device, given memory in the context at hand; values are whatever they are."""
+    for module in shapes.modules():
+        for name, each in module.named_parameters(recurse=False):
+            memory = torch.empty(each.shape, dtype=each.dtype, device=device)
+            setattr(module, name, nn.Parameter(memory, each.requires_grad))
+        for name, each in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(each.shape, dtype=each.dtype, device=device))
+    return shapes
+
+
 def meter(device: torch.device) -> LiveTensors | AllocatedOnCuda:
     """A context that knows the peak of what is made inside it."""
     return AllocatedOnCuda(device) if device.type == "cuda" else LiveTensors()
@@ -165,7 +185,7 @@ class TrainingStep(Protocol):
 class Peaks:
     """Of a training step: bytes at most in the forward and backward pass, and in the optimiser's update.
 
-    Both count weights, gradients and the optimiser's state. The second does not depend on the batch size.
+    Both count weights, gradients and the optimiser's state. The second hardly depends on the batch size.
     """
 
     forward_backward: int
@@ -195,39 +215,65 @@ def training_peaks(make: Callable[[], TrainingStep], device: torch.device) -> Pe
 
 @dataclass(frozen=True)
 class Line:
-    """Memory that grows linearly with the batch size, and is never less than what no batch size changes."""
+    """Memory that grows linearly with the batch size: the line through two sizes, each with its bytes."""
 
-    fixed: float
-    per_image: float
-    least: float = 0.0
+    small: tuple[int, float]
+    large: tuple[int, float]
 
-    @classmethod
-    def through(cls, sizes: tuple[int, int], bytes_at: tuple[float, float], least: float = 0.0) -> Line:
-        """The line through the memory at two batch sizes."""
-        per_image = (bytes_at[1] - bytes_at[0]) / (sizes[1] - sizes[0])
-        return cls(bytes_at[0] - per_image * sizes[0], per_image, least)
+    @property
+    def per_image(self) -> float:
+        """Bytes for each further image."""
+        return (self.large[1] - self.small[1]) / (self.large[0] - self.small[0])
 
     def at(self, batch_size: int) -> float:
         """Bytes at a batch size."""
-        return max(self.fixed + self.per_image * batch_size, self.least)
+        return self.large[1] + self.per_image * (batch_size - self.large[0])
 
-    def largest_batch_size(self, available: float, at_most: int) -> int:
-        """What fits into so many bytes: a multiple of 8 if that many fit.
-
-        Raises:
-            NotEnoughMemory: not even one image fits.
-        """
-        room = available - self.fixed
-        size = at_most if self.per_image <= 0 else min(at_most, int(room // self.per_image))
-        if size < 1 or self.least > available:
-            raise NotEnoughMemory(f"needs more than {available / GIB:.1f} GiB even for one image")
-        return size - size % 8 if size >= 8 else size
+    def largest_batch_size(self, available: float) -> int:
+        """How many images fit into so many bytes."""
+        return self.large[0] + int((available - self.large[1]) // self.per_image)
 
 
-def training_line(peaks: Callable[[int], Peaks], sizes: tuple[int, int]) -> Line:
-    """Memory of training over the batch size, from the peaks at two sizes."""
-    small, large = (peaks(size) for size in sizes)
-    return Line.through(sizes, (small.forward_backward, large.forward_backward), large.update)
+def largest_batch_size(need: Callable[[int], int], device: torch.device, at_most: int) -> int:
+    """The largest batch size that fits: doubled while it does, then between the last two by what these need.
+
+    A multiple of 8 where 8 fit. Small sizes say little about large ones, since other parts of a step are their fullest.
+
+    Args:
+        need: bytes at a batch size; raises if these are more than there are.
+        device: whose free memory is filled up to a share, for allocators leave gaps.
+        at_most: not more than so many.
+
+    Raises:
+        NotEnoughMemory: not even one image fits.
+    """
+    available = SHARE_TO_FILL * free_memory(device)
+    fitting: dict[int, int] = {}
+    size = 1
+    while size <= at_most:
+        try:
+            count = or_not_enough_memory(partial(need, size), device)
+        except NotEnoughMemory:
+            break
+        if count > available:
+            break
+        fitting[size] = count
+        size *= 2
+    if not fitting:
+        raise NotEnoughMemory(f"needs more than {total_memory(device) / GIB:.1f} GiB even for one image")
+    if size > at_most or len(fitting) < 2:
+        return max(fitting)
+    *_, small, large = fitting.items()
+    guess = min(Line(small, large).largest_batch_size(available), size - 1)
+    while guess > large[0]:
+        guess = guess - guess % 8 if guess >= 8 else guess
+        try:
+            if or_not_enough_memory(partial(need, guess), device) <= available:
+                return max(guess, large[0])
+        except NotEnoughMemory:
+            pass
+        guess = guess * 15 // 16
+    return large[0]
 
 
 def memory_values(name: str, count: float, extrapolated: bool = False) -> dict[str, Value]:
@@ -251,7 +297,7 @@ def training_memory(peaks: Callable[[int], Peaks], batch_size: int, device: torc
     size = batch_size
     while len(fitting) < 2 and size >= 1:
         try:
-            fitting[size] = or_not_enough_memory(lambda size=size: peaks(size), device)
+            fitting[size] = or_not_enough_memory(partial(peaks, size), device)
         except NotEnoughMemory:
             pass
         else:
@@ -261,7 +307,7 @@ def training_memory(peaks: Callable[[int], Peaks], batch_size: int, device: torc
     if len(fitting) < 2:
         raise NotEnoughMemory(f"needs more than {total_memory(device) / GIB:.1f} GiB at batch size {batch_size}")
     large, small = fitting
-    line = training_line(fitting.__getitem__, (small, large))
+    line = Line((small, fitting[small].all), (large, fitting[large].all))
     return line.at(batch_size), (
         f"extrapolated linearly from batch sizes {small} and {large}: at {2 * large} it needs more than "
         f"{total_memory(device) / GIB:.1f} GiB"

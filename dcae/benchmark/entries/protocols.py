@@ -71,9 +71,6 @@ class EfficiencyProtocol(Entry):
     largest_batch_size: PositiveInt = Field(4096, description="that largest stands for at most")
     latency_batch_size: PositiveInt = 2
     memory_batch_size: PositiveInt | None = None
-    memory_measured_at: tuple[PositiveInt, PositiveInt] | None = Field(
-        None, description="measure memory at these two batch sizes and extrapolate from there"
-    )
     activation_checkpointing: bool = False
     autoencoder_pixels: PositiveInt = Field(
         2**22, description="autoencoders get batches of so many pixels, of one image at least"
@@ -108,12 +105,6 @@ class EfficiencyProtocol(Entry):
                 raise ValueError(f"{field} is missing: only a protocol that measures an autoencoder needs none")
             if not isinstance(size, int) and self.measures == "end-to-end":
                 raise ValueError(f"{field} is {size!r}, but end-to-end needs a number")
-        return self
-
-    @model_validator(mode="after")
-    def _memory_is_measured_at_two_smaller_sizes(self):
-        if self.memory_measured_at and not self.memory_measured_at[0] < self.memory_measured_at[1]:
-            raise ValueError(f"memory_measured_at needs two sizes, the smaller first, got {self.memory_measured_at}")
         return self
 
 
