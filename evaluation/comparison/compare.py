@@ -107,6 +107,9 @@ def compare(
     for name in by_name:
         try:
             measured[name] = metrics.measure(*loaded(name), batch_size)
+        except torch.OutOfMemoryError:
+            left_out[name] = f"needs more memory than {device} has for {batch_size} pictures at a time"
+            tell(f"Left out: autoencoder {name}: {left_out[name]}")
         except (ConfigError, WeightsError, ValueError) as error:
             left_out[name] = str(error).removeprefix(f"autoencoder {name}: ")
             tell(f"Left out: autoencoder {name}: {left_out[name]}")
@@ -115,7 +118,7 @@ def compare(
     if not measured:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in left_out.items())
         raise CompareError(f"no autoencoder could be measured:{reasons}")
-    shown = worst_images(metrics, measured, loaded, worst, batch_size)
+    shown = worst_images(metrics, measured, loaded, worst, batch_size) if worst else {}
     warnings += [f"Left out: autoencoder {name}: {reason}" for name, reason in left_out.items()]
     shapes = {name: _latent_shape(by_name[name].entry, resolution) for name in measured}
     return Comparison(pictures, protocol, measured, shown, warnings, left_out, shapes, origins)
@@ -224,7 +227,7 @@ def comparison_tables(comparison: Comparison) -> tuple[Table, Table]:
     caption = (
         f"Pictures of {comparison.pictures.folder.name or comparison.pictures.folder}, cropped to "
         f"{comparison.pictures.resolution} px. Means over the images ± one standard error; bold: better than every "
-        "other by more than two standard errors of the difference, image by image."
+        "other that is not perfect, image by image (95 % interval of the difference)."
     )
     if comparison.protocol.random_features:
         caption += " Random features: networks without trained weights; such numbers mean nothing outside their column."

@@ -16,7 +16,7 @@ from dcae.training import perceptual_network
 from dcae.weights import WeightsError
 from evaluation.comparison.pictures import Pictures
 from evaluation.features import InceptionFeatures
-from evaluation.jackknife import Jackknife, jackknife_frechet, mean_and_standard_error
+from evaluation.jackknife import jackknife_frechet, mean_and_standard_error
 from evaluation.one_pass import reconstruct_images
 from evaluation.pixels import psnr, ssim, to_network, to_uint8
 from evaluation.reconstruction import UNITS
@@ -32,12 +32,10 @@ class Measured:
     Attributes:
         per_image: psnr, ssim, lpips as float64 [N], in the order of the pictures.
         values: their means, and rfid.
-        rfid: with what it is without each group of pictures, for differences; ``None`` if it was not measured.
     """
 
     per_image: dict[str, Tensor]
     values: dict[str, Value]
-    rfid: Jackknife | None = None
 
 
 class Metrics:
@@ -96,11 +94,9 @@ class Metrics:
                 features.append(self.inception(outputs).cpu())
         per_image = {name: torch.cat(columns) for name, columns in rows.items()}
         values = {name: self._mean(name, column) for name, column in per_image.items()}
-        if not self.inception:
-            return Measured(per_image, values)
-        rfid = jackknife_frechet(torch.cat(features), self._real, paired=True)
-        values["rfid"] = self._value(rfid, len(self.pictures))
-        return Measured(per_image, values, rfid)
+        if self.inception:
+            values["rfid"] = self._rfid(torch.cat(features))
+        return Measured(per_image, values)
 
     @torch.inference_mode()
     def _compare(self, outputs: Tensor, inputs: Tensor) -> dict[str, Tensor]:
@@ -114,9 +110,15 @@ class Metrics:
         random = name == "lpips" and self.protocol.lpips.random
         return Value(value=mean, n=len(column), standard_error=error, unit=UNITS[name], random_features=random)
 
-    def _value(self, rfid: Jackknife, n: int) -> Value:
-        random = self.protocol.inception.random
-        return Value(value=rfid.estimate, n=n, standard_error=rfid.standard_error, random_features=random)
+    def _rfid(self, features: Tensor) -> Value:
+        found = jackknife_frechet(features, self._real, paired=True)
+        return Value(
+            value=found.estimate,
+            n=len(features),
+            standard_error=found.standard_error,
+            random_features=self.protocol.inception.random,
+            leave_group_out=found.left_out,
+        )
 
 
 def batches(pictures: Pictures, batch_size: int) -> Iterator[tuple[int, Tensor]]:

@@ -85,7 +85,7 @@ def to_page(page: Page) -> str:
         f"<h1>{text(page.title)}</h1>\n<p>{text(page.introduction)}</p>",
         f'<h2>Before you read the numbers</h2>\n<ul class="warnings">{warnings}</ul>' if warnings else "",
         *(_table(table) for table in page.tables if table.sections),
-        _worst(page),
+        _worst(page) if page.worst else "",
         "<h2>How it was measured</h2>\n<ul>" + "".join(f"<li>{text(line)}</li>" for line in page.footer) + "</ul>",
         "</body>\n</html>",
     ]

@@ -7,56 +7,30 @@ import csv
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from itertools import combinations
 
-import torch
+import numpy as np
 
 from dcae.benchmark.record import Value
 from evaluation.comparison.measuring import Measured
-from evaluation.jackknife import mean_and_standard_error
+from evaluation.paired import Comparison, compare
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import RECONSTRUCTION, Metric
-from evaluation.tables.numbers import DISTINGUISHABLE, NOTHING
+from evaluation.tables.numbers import NOTHING
+from evaluation.tables.paired import difference_columns, difference_entries
 
 PER_IMAGE = ("psnr", "ssim", "lpips")
 METRICS = {metric.name: metric for metric in RECONSTRUCTION}
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Of two autoencoders on the same images: mean of (a - b), its standard error, and how many images."""
-
-    mean: float
-    standard_error: float | None
-    n: int
-
-    @property
-    def distinguishable(self) -> bool:
-        if math.isinf(self.mean):  # one of them is perfect
-            return True
-        return self.standard_error is not None and abs(self.mean) > DISTINGUISHABLE * self.standard_error
-
-    def verdict(self, metric: Metric) -> str:
-        """Whether the first one is better, worse, or not distinguishable from the second."""
-        if not self.distinguishable:
-            return "not distinguishable"
-        return "better" if (self.mean > 0) == (metric.better == "higher") else "worse"
+def difference(a: Measured, b: Measured, name: str) -> Comparison | None:
+    """A metric of one autoencoder less that of another on the same images; ``None`` if one of them is perfect."""
+    rows_a, rows_b = ({"image": np.arange(len(v)), **v} for v in (_arrays(a), _arrays(b)))
+    return compare(name, a.values[name], b.values[name], rows_a, rows_b, METRICS[name].better)
 
 
-def difference(a: Measured, b: Measured, metric: str) -> Difference:
-    """Paired: its error is far smaller than that of either mean, since images differ more than autoencoders do.
-
-    Images that both reconstruct perfectly differ by nothing, though their PSNR is infinite. That of rFID is jackknifed
-    over the same groups of images.
-    """
-    if metric == "rfid":
-        found = a.rfid.minus(b.rfid)
-        return Difference(found.estimate, found.standard_error, sum(found.sizes))
-    values_a, values_b = a.per_image[metric], b.per_image[metric]
-    differences = torch.where(values_a == values_b, torch.zeros_like(values_a), values_a - values_b)
-    mean, error = mean_and_standard_error(differences)
-    return Difference(mean, error, len(differences))
+def _arrays(measured: Measured) -> dict[str, np.ndarray]:
+    return {name: column.numpy() for name, column in measured.per_image.items()}
 
 
 def main_table(measured: Mapping[str, Measured], shapes: Mapping[str, str], title: str, caption: str) -> Table:
@@ -87,34 +61,29 @@ def _number(value: Value | None, metric: Metric, bold: bool) -> Number:
 
 
 def _best(measured: Mapping[str, Measured], name: str) -> str | None:
-    """The autoencoder that is better than every other by more than the error of their difference, if there is one."""
-    if len(measured) < 2:
+    """The autoencoder that is better than every other, image by image; controls that are perfect do not contend."""
+    contending = {key: each for key, each in measured.items() if math.isfinite(each.values["psnr"].value)}
+    if len(contending) < 2 or any(name not in each.values for each in contending.values()):
         return None
-    metric = METRICS[name]
-    order = sorted(measured, key=lambda each: measured[each].values[name].value, reverse=metric.better == "higher")
-    first, *others = order
-    verdicts = {difference(measured[first], measured[other], name).verdict(metric) for other in others}
-    return first if verdicts == {"better"} else None
+    higher = METRICS[name].better == "higher"
+    first, *others = sorted(contending, key=lambda each: contending[each].values[name].value, reverse=higher)
+    found = [difference(contending[first], contending[other], name) for other in others]
+    return first if all(each and each.verdict == "better" for each in found) else None
 
 
 def paired_table(measured: Mapping[str, Measured]) -> Table:
-    """A row for each two autoencoders: the differences of their per-image values, with verdicts."""
+    """A row for each two autoencoders: the differences of their metrics on the same images, with verdicts."""
     names = [name for name in METRICS if all(name in each.values for each in measured.values())]
-    columns = [Column("First", "First", label=True), Column("Second", "Second", label=True)]
-    for name in names:
-        title = METRICS[name].title
-        columns += [Column(title, f"Δ {title}", measured=True), Column(f"{title}, first is", "first is", label=True)]
+    columns = [Column("A", "A", label=True), Column("B", "B", label=True)]
+    columns += [column for name in names for column in difference_columns(METRICS[name], _random(measured, name))]
     rows = []
-    for first, second in combinations(measured, 2):
-        row: list[str | Number] = [first, second]
-        for name in names:
-            found = difference(measured[first], measured[second], name)
-            number = Number(found.mean, METRICS[name].decimals, standard_error=found.standard_error, n=found.n)
-            row += [replace(number, signed=True), found.verdict(METRICS[name])]
-        rows.append(row)
+    for a, b in combinations(measured, 2):
+        found = {name: difference(measured[a], measured[b], name) for name in names}
+        rows.append([a, b, *(entry for name in names for entry in difference_entries(found[name], METRICS[name]))])
     caption = (
-        "First minus second, mean over the images ± standard error; better or worse if it is more than "
-        f"{DISTINGUISHABLE:g} standard errors from zero."
+        "A less B, mean over the images ± one standard error, and which of the two is better: A, B, or = where the "
+        "95 % interval of the difference (Student's t; rFID: jackknife over groups of images) holds zero; – where one "
+        "of them is perfect. Each comparison stands for itself: of twenty between equals, one is expected to differ."
     )
     sections = [Section("Differences", rows)] if rows else []
     return Table("Differences, image by image", caption, columns, sections, [], forms=("csv", "md"))

@@ -29,8 +29,8 @@ def compare_records(a: Record, b: Record, metric: Metric, per_image: PerImageOfC
     return compare(metric.name, *values, *rows, metric.better)
 
 
-def _entries(a: Record, b: Record, metric: Metric, per_image: PerImageOfCells) -> list[str | Number]:
-    found = compare_records(a, b, metric, per_image)
+def difference_entries(found: Comparison | None, metric: Metric) -> list[str | Number]:
+    """What stands in the columns of ``difference_columns``."""
     if found is None:
         return [Number(None, missing="–"), Number(None, missing="–"), Number(None, missing="–"), "–"]
     difference = Number(found.difference, metric.decimals, standard_error=found.standard_error, n=found.n, signed=True)
@@ -38,7 +38,8 @@ def _entries(a: Record, b: Record, metric: Metric, per_image: PerImageOfCells) -
     return [difference, low, high, SIGNS[found.verdict]]
 
 
-def _columns(metric: Metric, random: bool) -> list[Column]:
+def difference_columns(metric: Metric, random: bool) -> list[Column]:
+    """The difference of a metric, its interval, and which of the two is better: A, B or =."""
     name = metric.title + (" [random features]" if random else "")
     return [
         Column(f"{name}, A − B", f"{metric.title}{metric.arrow}: A − B", measured=True),
@@ -67,14 +68,18 @@ def build_paired(records: Iterable[Record], per_image: PerImageOfCells, benchmar
         for metric in RECONSTRUCTION
     }
     columns = [Column("A", "A", label=True), Column("B", "B", label=True)]
-    columns += [column for metric in RECONSTRUCTION for column in _columns(metric, random[metric.name])]
+    columns += [column for metric in RECONSTRUCTION for column in difference_columns(metric, random[metric.name])]
     sections = []
     for (dataset, resolution), found in places.items():
         rows = [
             [
                 a.cell["autoencoder"],
                 b.cell["autoencoder"],
-                *(entry for metric in RECONSTRUCTION for entry in _entries(a, b, metric, per_image)),
+                *(
+                    entry
+                    for metric in RECONSTRUCTION
+                    for entry in difference_entries(compare_records(a, b, metric, per_image), metric)
+                ),
             ]
             for a, b in itertools.combinations(found, 2)
         ]

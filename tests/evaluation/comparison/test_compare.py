@@ -16,6 +16,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from dcae.autoencoders import load
+from dcae.autoencoders.contract import Autoencoder
 from dcae.benchmark import Config
 from dcae.data import DatasetError
 from dcae.data.photographs import folder as photographs
@@ -173,7 +174,23 @@ def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch)
     assert perfect.value == pytest.approx(0, abs=1e-3 * worst.value)
     assert worst.n == 5 and worst.standard_error > 0 and worst.random_features
     found = difference(*measured.values(), "rfid")
-    assert found.mean == perfect.value - worst.value and found.standard_error == pytest.approx(worst.standard_error)
+    assert found.difference == perfect.value - worst.value and found.standard_error == pytest.approx(
+        worst.standard_error
+    )
+
+
+def test_memory_that_does_not_suffice_and_no_worst_images(pictures, contenders, monkeypatch, tmp_path):
+    class Huge(Autoencoder):
+        def encode(self, images):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def loaded(entry, **arguments):
+        return Huge(8, 4) if entry.name == "taesd" else load(entry, **arguments)
+
+    monkeypatch.setattr("evaluation.comparison.compare.load", loaded)
+    found = compare(pictures, contenders, protocol(), SIDE, Config(), worst=0, tell=lambda _: None)
+    assert found.left_out == {"taesd": "needs more memory than cpu has for 4 pictures at a time"}
+    assert "Worst images" not in write_comparison(found, tmp_path, {})[0].read_text()
 
 
 def test_pictures_may_lie_in_a_zip_file(pictures, tmp_path):
