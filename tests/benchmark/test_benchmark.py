@@ -181,6 +181,8 @@ def test_what_leaves_the_weights_as_they_are_makes_no_training_stale(tmp_path):
 
 def test_a_changed_diffusion_recipe_makes_stale_what_it_decides(tmp_path):
     plan = {**yaml.safe_load(DEMO.read_text())["generation"][1], "diffusion": "other-dit"}
+    plan["autoencoders"] = ["dc-ae-f32-demo"]
+    little = {"generation": [plan], "autoencoders": plan["autoencoders"], "controls": [], "studies": {}}
     cell = GenerationCell("scenes", plan["resolution"], "dc-ae-f32-demo", "other-dit", 1)
     for kind in ("recipes", "diffusion"):
         (tmp_path / kind).mkdir()
@@ -190,7 +192,7 @@ def test_a_changed_diffusion_recipe_makes_stale_what_it_decides(tmp_path):
     def digests_with(**fields) -> tuple[str, str]:
         recipe = {**entry_text("recipes", "demo-dit"), **fields}
         (tmp_path / "recipes" / "demo-other.yaml").write_text(yaml.safe_dump(recipe))
-        benchmark = Benchmark.load(changed(tmp_path, generation=[plan]))
+        benchmark = Benchmark.load(changed(tmp_path, **little))
         return digests.denoiser_digest(benchmark, cell), digests.generation_digest(benchmark, cell)
 
     training, generation = digests_with()
