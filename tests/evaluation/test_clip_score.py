@@ -150,3 +150,18 @@ def test_openais_weights_need_quickgelu(openai_archive, monkeypatch, images):
     # It would have gone unnoticed otherwise: the same weights fit both, and the scores differ.
     scores = [ClipScore(random_weights(name))(images, CAPTIONS) for name in ("ViT-tiny", "ViT-tiny-quickgelu")]
     assert not torch.allclose(*scores, atol=0.05)
+
+
+@pytest.mark.parametrize("network", ["ViT-tiny", "ViT-tiny-quickgelu"])
+def test_on_images_of_the_networks_size_the_score_is_open_clips_to_rounding(network, images):
+    """Nothing is resized, so PIL's rounding plays no part: 1e-4 relative."""
+    score = ClipScore(random_weights(network))
+    theirs, _, transform = open_clip.create_model_and_transforms(network, pretrained=None)
+    theirs.load_state_dict(score.model.state_dict())
+    small = images[:, :, :64, :64]
+    pixels = torch.stack([transform(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in small])
+    with torch.no_grad():
+        image_features = theirs.eval().encode_image(pixels)
+        text_features = theirs.encode_text(open_clip.get_tokenizer(network)(CAPTIONS))
+    expected = 100 * torch.cosine_similarity(image_features, text_features)
+    torch.testing.assert_close(score(small, CAPTIONS).float(), expected, rtol=1e-4, atol=1e-5)

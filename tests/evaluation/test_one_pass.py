@@ -190,3 +190,36 @@ def test_tables_join_by_rows():
     a, b = {"x": torch.ones(2), "f": torch.ones(2, 3)}, {"x": torch.zeros(1), "f": torch.zeros(1, 3)}
     assert joined([a, b])["x"].tolist() == [1, 1, 0]
     assert joined([a, b])["f"].shape == (3, 3)
+
+
+def test_without_images_there_is_no_number(protocols, tmp_path, few_features):
+    class Empty:
+        fingerprint, resolution = "none", 64
+
+        def __len__(self) -> int:
+            return 0
+
+    with pytest.raises(ValueError, match="no images to reconstruct"):
+        evaluate_reconstruction(Noisy(), Empty(), protocols[0], tmp_path / "reference.safetensors")
+
+
+def test_values_that_need_more_images_are_left_out_by_name(protocols, dataset, few_features, tmp_path):
+    few = protocols[0].model_copy(update={"reconstruction_images": 2})
+    reference = tmp_path / "reference.safetensors"
+    write_reference(dataset, 2, few, reference)
+    result = evaluate_reconstruction(Noisy(), dataset, few, reference)
+    assert list(result.values) == ["psnr", "ssim", "lpips"]
+    assert result.excluded == {
+        "rfid": "needs at least 3 images, there are 2",
+        "kid": "needs at least 3 images, there are 2",
+        "precision": "needs at least 4 images, there are 2",
+        "recall": "needs at least 4 images, there are 2",
+        "rfid_infinity": "needs at least 5000 images, there are 2",
+    }
+
+
+def test_a_model_that_gives_nan_leaves_no_shard_behind(evaluate, monkeypatch, tmp_path):
+    monkeypatch.setattr(Noisy, "decode", lambda self, latents: latents * float("nan"))
+    with pytest.raises(ValueError, match="reconstructions hold NaN"):
+        evaluate(state=tmp_path / "state")
+    assert not list((tmp_path / "state").glob("shard-*"))

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import evaluation.statistics
 from evaluation.statistics import Moments, frechet_distance, frechet_distance_of_features
 
 
@@ -138,3 +139,13 @@ def test_float32_features_are_summed_in_float64():
 def test_one_sample_has_no_covariance():
     with pytest.raises(ValueError, match="at least 2"):
         _ = Moments.of(torch.zeros(1, 2)).covariance
+
+
+@pytest.mark.parametrize("smallest", [1e-2, 1e-4, 1e-6, 1e-9])
+def test_both_ways_to_factor_a_covariance_give_one_distance(smallest, monkeypatch):
+    """Standard deviations that fall to ``smallest``: Cholesky's way at first, eigenvectors where that is unsure."""
+    a, b = (moments(features(300, 64, seed, decay=-math.log10(smallest))) for seed in (1, 2))
+    found = frechet_distance(*a, *b)
+    monkeypatch.setattr(evaluation.statistics, "FULL_RANK", math.inf)  # eigenvectors only
+    # Square roots of the smallest eigenvalues, 1e-8 of the largest, are known to 1e-8 of the distance.
+    assert found == pytest.approx(frechet_distance(*a, *b), rel=1e-8)
