@@ -57,10 +57,11 @@ def check_outputs(outputs: Tensor, expected: Tensor, backend: str) -> float:
     Raises:
         UnequalOutputs: too far, or nothing can be said since the eager outputs are zero or not finite.
     """
-    norm = float(expected.float().norm())
+    outputs, expected_values = outputs.detach().float(), expected.detach().float()
+    norm = float(expected_values.norm())
     if norm == 0 or not np.isfinite(norm):
         raise UnequalOutputs(f"eager outputs have the norm {norm}: nothing can be compared with them")
-    difference = float((outputs.float() - expected.float()).norm()) / norm
+    difference = float((outputs - expected_values).norm()) / norm
     allowed = LARGEST_DIFFERENCE[expected.dtype]
     if not difference <= allowed:  # also where it is not a number
         raise UnequalOutputs(

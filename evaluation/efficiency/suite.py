@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dcae.benchmark.config import Config, ConfigError
-from dcae.benchmark.entries import AutoencoderFields, EfficiencyProtocol, SuiteEntry
+from dcae.benchmark.entries import AutoencoderFields, EfficiencyProtocol, SuiteEntry, digest
 from dcae.benchmark.record import Record
 from evaluation.efficiency.autoencoder import profile_autoencoder, profile_phases, shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape, profile_denoiser
@@ -60,8 +60,14 @@ def suite_rows(
         rows = [
             _table_row(suite, value, protocol, config)
             for value in values
-            if value.row in speeds and TRAINED_LONGER not in value.autoencoder
+            if value.row in speeds and TRAINED_LONGER not in f"{value.diffusion}{value.autoencoder}"
         ]
+    once: dict[str, SuiteRow] = {}
+    for row in rows:  # the paper prints one speed for FFHQ and MJHQ
+        same = once.setdefault(row.name, row)
+        if digest(*same.entries) != digest(*row.entries):
+            raise ConfigError(f"suite {suite.name}: two rows of the name {row.name}: give them entries of their own")
+    rows = list(once.values())
     chosen = [row for row in rows if fnmatch(row.name, only)]
     if not chosen:
         known = ", ".join(row.name for row in rows) or f"none for a protocol that measures {protocol.measures}"

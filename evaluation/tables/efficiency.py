@@ -170,7 +170,7 @@ def _table(
     for index, record in enumerate(records):
         sections.setdefault(heading(record), []).append([entries[index] for _, entries in columns])
     marks = {mark for _, entries in columns for each in entries if isinstance(each, Number) for mark in each.mark}
-    refused = any(isinstance(each, Number) and REFUSED in each.missing[-3:] for _, found in columns for each in found)
+    refused = any(isinstance(each, Number) and "refused" in each.missing for _, found in columns for each in found)
     shown = [note for mark, note in NOTES.items() if mark in marks or (mark == REFUSED and refused)]
     remarks = [f"{_name(each)}: {remark}." for each in records for remark in each.remarks if "tiles" in remark]
     return Table(

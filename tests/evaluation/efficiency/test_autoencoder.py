@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Autoencoders and the end-to-end protocol on tiny models."""
+
+import pytest
+
+from dcae.benchmark import Config
+from dcae.benchmark.entries import Tiling
+from dcae.weights import WeightsError
+from evaluation import describe_autoencoder
+from evaluation.efficiency import autoencoder as of_autoencoders
+from evaluation.efficiency import profile_autoencoder, profile_end_to_end, profile_phases
+from evaluation.efficiency.autoencoder import shapes_only
+from evaluation.efficiency.denoiser import DenoiserShape
+from evaluation.efficiency.memory import NotEnoughMemory
+from tests.evaluation.efficiency.tiny import changed
+
+CONFIG = Config()
+DC_AE = CONFIG.entry("autoencoders", "dc-ae-f32-demo")
+SD_VAE = CONFIG.entry("autoencoders", "sd-vae-f8-demo")
+
+
+@pytest.fixture(autouse=True)
+def _a_known_matrix_product(monkeypatch):
+    monkeypatch.setattr("evaluation.efficiency.profile.matrix_product_rate", lambda *arguments, **named: 1e15)
+
+
+@pytest.mark.parametrize(("backend", "images"), [("eager", 2), ("onnxruntime", 1)])
+def test_both_halves_of_an_autoencoder_are_measured(backend, images):
+    protocol = changed(inference_backend=backend, autoencoder_pixels=images * 64 * 64)
+    profile = profile_autoencoder(SD_VAE, 64, protocol)
+    described = describe_autoencoder(SD_VAE, 64)
+    assert profile.missing == {}
+    for half in ("encode", "decode"):
+        assert profile.values[f"{half}_gmacs"].value == described[f"{half}_gmacs"]
+        for name in ("images_per_second", "latency_ms", "peak_memory_gb", "peak_memory_gib", "utilisation"):
+            assert profile.values[f"{half}_{name}"].value > 0
+        assert profile.conditions[f"{half}_batch_size"] == images
+    assert profile.values["encoder_parameters"].value == described["encoder_parameters"]
+
+
+def test_what_does_not_fit_whole_is_measured_in_tiles(monkeypatch):
+    original, calls = of_autoencoders.require, []
+
+    def require(needed, device):
+        calls.append(needed)
+        if len(calls) == 1:
+            raise NotEnoughMemory("needs more than 1.0 GiB")
+        original(needed, device)
+
+    monkeypatch.setattr(of_autoencoders, "require", require)
+    protocol = changed(tiling=Tiling(tile=64, overlap=32), autoencoder_pixels=1)
+    profile = profile_autoencoder(DC_AE, 128, protocol)
+    assert "encode: in tiles of 64 px that overlap by 32; whole, it needs more than 1.0 GiB" in profile.remarks
+    assert profile.missing == {}
+    assert calls[1] < calls[0]
+    assert profile.values["encode_latency_ms"].value * profile.values[
+        "encode_images_per_second"
+    ].value == pytest.approx(1000)
+
+
+def test_training_the_middle_layers_takes_less_memory():
+    profile = profile_phases(DC_AE, 64, changed(phase_batch_size=4))
+    full, middle = (profile.values[f"{name}_training_peak_gb"].value for name in ("full", "middle"))
+    assert profile.values["full_to_middle"].value == pytest.approx(full / middle)
+    assert full / middle > 2
+
+
+def test_an_entry_that_is_known_by_its_weights_needs_an_architecture():
+    flux = CONFIG.entry("autoencoders", "flux-vae")
+    with pytest.raises(WeightsError, match="flux-vae is known by its released weights only"):
+        shapes_only(flux)
+    architecture = CONFIG.entry("suites", "paper").architectures["flux-vae-shift-ignored"]
+    described = describe_autoencoder(shapes_only(flux, architecture), 256)
+    assert described["parameters"] == 83_819_683  # of the file on the hub: 83.82 million
+    assert shapes_only(DC_AE) is DC_AE
+
+
+# --- end to end ---
+
+
+@pytest.mark.parametrize(("name", "passes"), [("uvit-demo", 2), ("dit-demo", 2), ("pixart-demo", 2)])
+def test_generation_takes_all_steps_with_guidance_and_training_encodes(name, passes):
+    entry = CONFIG.entry("diffusion", name).model_copy(update={"sampling_steps": 4})
+    classes = 0 if entry.conditioning == "caption" else 10
+    profile = profile_end_to_end(
+        DenoiserShape(entry, SD_VAE.latent_channels, 8, 2, classes),
+        SD_VAE,
+        CONFIG.entry("recipes", entry.recipe),
+        changed(measures="end-to-end", repeats=2),
+        text_encoder=entry.text_encoder,
+    )
+    values = profile.values
+    assert profile.missing == {}
+    assert values["passes_per_image"].value == passes * 4
+    assert values["generated_images_per_second"].value > 0
+    assert 0 < values["decoding_share"].value < 1.5  # of two separate measurements
+    assert values["training_with_encoding_images_per_second"].value > 0
+    assert values["gmacs_per_generated_image"].value > describe_autoencoder(SD_VAE, 64)["decode_gmacs"]

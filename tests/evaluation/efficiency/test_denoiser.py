@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a profile of a denoiser holds: every kind, precision and way to fail."""
+
+import pytest
+import torch
+
+from dcae.diffusion import build_denoiser
+from evaluation.cost import count_parameters
+from evaluation.efficiency import denoiser
+from evaluation.efficiency.denoiser import profile_denoiser
+from tests.evaluation.efficiency.tiny import PROTOCOL, changed, shape
+
+UNITS = {
+    "parameters": "",
+    "gmacs": "GMAC",
+    "peak_memory_gb": "GB",
+    "peak_memory_gib": "GiB",
+    "training_images_per_second": "images/s",
+    "inference_images_per_second": "images/s",
+    "latency_ms": "ms",
+    "training_utilisation": "",
+    "inference_utilisation": "",
+}
+
+
+@pytest.fixture(autouse=True)
+def _a_known_matrix_product(monkeypatch):
+    """So that no test waits for one: a million GMAC per second."""
+    monkeypatch.setattr("evaluation.efficiency.profile.matrix_product_rate", lambda *arguments, **named: 1e15)
+
+
+@pytest.mark.parametrize("kind", ["u-vit", "dit", "pixart"])
+def test_a_profile_has_every_value_with_its_unit(kind):
+    profile = profile_denoiser(shape(kind), PROTOCOL)
+    assert {name: value.unit for name, value in profile.values.items()} == UNITS
+    assert all(value.value > 0 for value in profile.values.values())
+    assert profile.missing == {}
+    assert profile.values["peak_memory_gb"].value / profile.values["peak_memory_gib"].value == pytest.approx(
+        1024**3 / 1e9
+    )
+    assert len(profile.values["latency_ms"].repeats) == PROTOCOL.repeats
+    sizes = {name: size for name, size in profile.conditions.items() if name.endswith("batch_size")}
+    assert sizes == {
+        "training_batch_size": 2, "inference_batch_size": 4, "latency_batch_size": 2, "memory_batch_size": 4,
+    }  # fmt: skip
+    assert "load" in profile.conditions["before"]
+
+
+def test_utilisation_counts_a_checkpointed_training_as_four_passes():
+    for on, passes in ((False, 3), (True, 4)):
+        values = profile_denoiser(shape("dit"), changed(activation_checkpointing=on)).values
+        expected = values["training_images_per_second"].value * passes * values["gmacs"].value / 1e6
+        assert values["training_utilisation"].value == pytest.approx(expected)
+
+
+def test_parameters_are_those_of_the_model_with_its_classes():
+    model = shape("u-vit")
+    built = build_denoiser(model.entry, 4, 8, 2, 10)
+    assert profile_denoiser(model, PROTOCOL).values["parameters"].value == count_parameters(built)
+
+
+def test_fewer_tokens_are_cheaper():
+    few, many = (profile_denoiser(shape("dit", 32, patch_size), PROTOCOL).values for patch_size in (8, 1))
+    assert few["gmacs"].value < many["gmacs"].value / 30
+    assert few["peak_memory_gb"].value < many["peak_memory_gb"].value / 4
+    assert few["latency_ms"].value < many["latency_ms"].value
+
+
+def test_reduced_precision_runs():
+    options = {"precision": "bf16", "activation_checkpointing": True}
+    assert profile_denoiser(shape("u-vit"), changed(**options)).missing == {}
+
+
+def test_the_end_of_memory_is_a_result_and_the_rest_is_measured(monkeypatch):
+    def training(*arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(denoiser.Training, "forward_backward", training)
+    profile = profile_denoiser(shape("u-vit"), PROTOCOL)
+    assert set(profile.missing) == {"peak_memory_gb", "peak_memory_gib", "training_images_per_second"}
+    assert all("needs more than" in why for why in profile.missing.values())
+    assert profile.values["inference_images_per_second"].value > 0
+    assert "training_utilisation" not in profile.values
+
+
+def test_an_unequal_model_has_no_speed_and_the_reason(monkeypatch):
+    monkeypatch.setattr("evaluation.efficiency.backends._onnxruntime", lambda module, inputs: lambda: -module(*inputs))
+    profile = profile_denoiser(shape("u-vit"), changed(inference_backend="onnxruntime"))
+    assert set(profile.missing) == {"inference_images_per_second", "latency_ms"}
+    assert "outputs of onnxruntime differ from eager by 2.0e+00" in profile.missing["latency_ms"]
+
+
+def test_a_table_of_batch_sizes_is_looked_up_by_the_side_of_the_tokens():
+    table = {"model": {4: 3}}
+    profile = profile_denoiser(shape("u-vit"), changed(training_batch_size=table))
+    assert profile.conditions["training_batch_size"] == 3
+    with pytest.raises(ValueError, match="training_batch_size has none for model on 8 x 8 tokens"):
+        profile_denoiser(shape("u-vit", patch_size=1), changed(training_batch_size=table))
