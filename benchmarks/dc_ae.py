@@ -85,7 +85,10 @@ def open_with(implementation: Implementation, folder: Path) -> nn.Module:
     from diffusers.utils import logging
 
     logging.set_verbosity_error()  # it warns of the latent statistics that this project keeps in the configuration, too
-    return AutoencoderDC.from_pretrained(folder).eval()
+    autoencoder = AutoencoderDC.from_pretrained(folder).eval()
+    for tensor in (*autoencoder.parameters(), *autoencoder.buffers()):
+        tensor.data = tensor.data.clone()  # weights that are mapped from the file would count as no memory
+    return autoencoder
 
 
 def call(implementation: Implementation, autoencoder: nn.Module, images: Tensor) -> Tensor:
