@@ -9,6 +9,7 @@ import re
 import pytest
 
 from tests.workflow.conftest import ROOT, TINY, Clone, copy_repository
+from workflow.commands import options
 from workflow.jobs import Jobs
 
 FOLDER = "results/tiny/autoencoders/dc-ae-tiny"
@@ -72,3 +73,14 @@ def test_two_processes_of_torchrun_have_the_curves_of_one(tmp_path):
     one, two = found
     assert [len(curve) for curve in one] == [6, 4]
     assert two == [pytest.approx(curve, rel=0, abs=1e-4) for curve in one]
+
+
+@pytest.mark.parametrize(("shard", "share"), [("1/1", (0, 1)), ("2/7", (1, 7)), ("7/7", (6, 7))])
+def test_a_shard_by_hand_is_a_share_of_the_work(shard, share):
+    assert options.share_of_work(shard)[:2] == share
+
+
+@pytest.mark.parametrize("shard", ["0/7", "8/7", "2", "a/b", "-1/3", "1/0"])
+def test_a_shard_that_is_none_is_refused(shard):
+    with pytest.raises(options.ShardError, match=r"expected i/n with i from 1 to n"):
+        options.share_of_work(shard)

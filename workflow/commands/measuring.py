@@ -51,7 +51,9 @@ def reference(
     count = protocol.reconstruction_images if purpose == "reconstruction" else protocol.generation_reference_images
     images = open_dataset(benchmark.dataset(dataset), split, resolution)
     further = benchmark.further_protocols(purpose)
-    write_reference(images, count, protocol, output, device=options.device(), further=further)
+    device = options.device()
+    workers = options.readers(device)
+    write_reference(images, count, protocol, output, workers=workers, device=device, further=further)
 
 
 def evaluate(
@@ -98,6 +100,7 @@ def evaluate(
         validation,
         protocol,
         reference,
+        workers=options.readers(device),
         device=device,
         seed=benchmark.seed,
         padding=entry.padding,

@@ -12,6 +12,8 @@ import typer
 
 from dcae.training.processes import join_slurm_step, own_cores
 
+MOST_READERS = 8
+
 BenchmarkFile = Annotated[Path, typer.Argument(metavar="BENCHMARK", help="for example config/demo.yaml")]
 AutoencoderName = Annotated[str, typer.Option("--autoencoder", help="entry in config/autoencoders")]
 DiffusionName = Annotated[str, typer.Option("--diffusion", help="entry in config/diffusion")]
@@ -49,6 +51,11 @@ def device() -> str:
     chosen = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"device: {chosen}, CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}", flush=True)
     return chosen
+
+
+def readers(device: str) -> int:
+    """How many processes read images for a device; on a CPU the networks need the cores themselves."""
+    return min(MOST_READERS, max(own_cores() - 1, 1)) if device.startswith("cuda") else 0
 
 
 class ShardError(ValueError):

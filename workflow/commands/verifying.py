@@ -54,12 +54,13 @@ def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool
     dataset = check_dataset(check, config)
     reference = folder / "reference.safetensors"
     if not reference.is_file():
-        write_reference(dataset, check.images, protocol, reference, device=device)
+        write_reference(dataset, check.images, protocol, reference, workers=options.readers(device), device=device)
     result = evaluate_reconstruction(
         autoencoder,
         dataset,
         protocol.model_copy(update={"reconstruction_images": check.images}),
         reference,
+        workers=options.readers(device),
         device=device,
         padding=entry.padding,
         state=folder / "images",
