@@ -20,14 +20,13 @@ from dcae.benchmark.record import Value
 from dcae.diffusion import Captions, build_denoiser
 from evaluation.cost import count_macs, count_parameters
 from evaluation.efficiency.backends import compile_blocks, ready
+from evaluation.efficiency.batch_sizes import largest_batch_size, training_memory
 from evaluation.efficiency.memory import (
     Peaks,
     in_place_of,
-    largest_batch_size,
     memory_values,
     peak_of,
     require,
-    training_memory,
     training_peaks,
     without_values,
 )

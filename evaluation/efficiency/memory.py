@@ -16,7 +16,6 @@ import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -32,7 +31,6 @@ from dcae.benchmark.record import Value
 # How PyTorch and the libraries beneath it say that memory has ended, where they raise no class of its own for it.
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|_ALLOC_FAILED", re.IGNORECASE)
 GIB = 1024**3
-SHARE_TO_FILL = 0.92  # of free memory, by the largest batch: allocators leave gaps
 
 Result = TypeVar("Result")
 
@@ -210,105 +208,9 @@ def training_peaks(make: Callable[[], TrainingStep], device: torch.device) -> Pe
         return Peaks(forward_backward, memory.peak)
 
 
-# --- memory over the batch size -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Line:
-    """Memory that grows linearly with the batch size: the line through two sizes, each with its bytes."""
-
-    small: tuple[int, float]
-    large: tuple[int, float]
-
-    @property
-    def per_image(self) -> float:
-        """Bytes for each further image."""
-        return (self.large[1] - self.small[1]) / (self.large[0] - self.small[0])
-
-    def at(self, batch_size: int) -> float:
-        """Bytes at a batch size."""
-        return self.large[1] + self.per_image * (batch_size - self.large[0])
-
-    def largest_batch_size(self, available: float) -> int:
-        """How many images fit into so many bytes."""
-        return self.large[0] + int((available - self.large[1]) // self.per_image)
-
-
-def largest_batch_size(need: Callable[[int], int], device: torch.device, at_most: int) -> int:
-    """The largest batch size that fits: doubled while it does, then between the last two by what these need.
-
-    A multiple of 8 where 8 fit. Small sizes say little about large ones, since other parts of a step are their fullest.
-
-    Args:
-        need: bytes at a batch size; raises if these are more than there are.
-        device: whose free memory is filled up to a share, for allocators leave gaps.
-        at_most: not more than so many.
-
-    Raises:
-        NotEnoughMemory: not even one image fits.
-    """
-    available = SHARE_TO_FILL * free_memory(device)
-    fitting: dict[int, int] = {}
-    size = 1
-    while size <= at_most:
-        try:
-            count = or_not_enough_memory(partial(need, size), device)
-        except NotEnoughMemory:
-            break
-        if count > available:
-            break
-        fitting[size] = count
-        size *= 2
-    if not fitting:
-        raise NotEnoughMemory(f"needs more than {total_memory(device) / GIB:.1f} GiB even for one image")
-    if size > at_most or len(fitting) < 2:
-        return max(fitting)
-    *_, small, large = fitting.items()
-    guess = min(Line(small, large).largest_batch_size(available), size - 1)
-    while guess > large[0]:
-        guess = guess - guess % 8 if guess >= 8 else guess
-        try:
-            if or_not_enough_memory(partial(need, guess), device) <= available:
-                return max(guess, large[0])
-        except NotEnoughMemory:
-            pass
-        guess = guess * 15 // 16
-    return large[0]
-
-
 def memory_values(name: str, count: float, extrapolated: bool = False) -> dict[str, Value]:
     """Bytes in GB (1e9) and GiB (2**30); the paper prints GiB under the name GB, so both are given."""
     return {
         f"{name}_gb": Value(value=count / 1e9, n=1, unit="GB", extrapolated=extrapolated),
         f"{name}_gib": Value(value=count / GIB, n=1, unit="GiB", extrapolated=extrapolated),
     }
-
-
-def training_memory(peaks: Callable[[int], Peaks], batch_size: int, device: torch.device) -> tuple[float, str]:
-    """Peak bytes of training at a batch size; where that does not fit, extrapolated from sizes that do.
-
-    Returns:
-        The bytes, and how they were extrapolated (nothing if they were measured).
-
-    Raises:
-        NotEnoughMemory: fewer than two batch sizes fit.
-    """
-    fitting: dict[int, Peaks] = {}
-    size = batch_size
-    while len(fitting) < 2 and size >= 1:
-        try:
-            fitting[size] = or_not_enough_memory(partial(peaks, size), device)
-        except NotEnoughMemory:
-            pass
-        else:
-            if size == batch_size:
-                return fitting[size].all, ""
-        size //= 2
-    if len(fitting) < 2:
-        raise NotEnoughMemory(f"needs more than {total_memory(device) / GIB:.1f} GiB at batch size {batch_size}")
-    large, small = fitting
-    line = Line((small, fitting[small].all), (large, fitting[large].all))
-    return line.at(batch_size), (
-        f"extrapolated linearly from batch sizes {small} and {large}: at {2 * large} it needs more than "
-        f"{total_memory(device) / GIB:.1f} GiB"
-    )

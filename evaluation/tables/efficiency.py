@@ -121,7 +121,7 @@ def paper_ratio(record: Record, name: str, records: Sequence[Record], published:
 def _number(record: Record, quantity: Quantity, ratio: float | None) -> Number:
     value = record.values.get(quantity.name)
     if value is None:
-        why = record.missing.get(quantity.name)
+        why = record.excluded.get(quantity.name)
         if why is None:
             return NOTHING
         return Number(None, missing=why) if "GiB" in why else Number(None, missing=f"refused ({REFUSED})")
@@ -172,7 +172,12 @@ def _table(
     marks = {mark for _, entries in columns for each in entries if isinstance(each, Number) for mark in each.mark}
     refused = any(isinstance(each, Number) and "refused" in each.missing for _, found in columns for each in found)
     shown = [note for mark, note in NOTES.items() if mark in marks or (mark == REFUSED and refused)]
-    remarks = [f"{_name(each)}: {remark}." for each in records for remark in each.remarks if "tiles" in remark]
+    remarks = [
+        f"{each.cell['autoencoder']} at {each.cell['resolution']} px: {remark}."
+        for each in records
+        for remark in each.remarks
+        if "tiles" in remark
+    ]
     return Table(
         title,
         caption,
@@ -180,10 +185,6 @@ def _table(
         [Section(name, rows) for name, rows in sections.items()],
         [*shown, *remarks, *notes],
     )
-
-
-def _name(record: Record) -> str:
-    return f"{record.cell['autoencoder']} at {record.cell['resolution']} px"
 
 
 def _measured_on(records: Sequence[Record]) -> str:

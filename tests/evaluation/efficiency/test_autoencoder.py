@@ -29,7 +29,7 @@ def test_both_halves_of_an_autoencoder_are_measured(backend, images):
     protocol = changed(inference_backend=backend, autoencoder_pixels=images * 64 * 64)
     profile = profile_autoencoder(SD_VAE, 64, protocol)
     described = describe_autoencoder(SD_VAE, 64)
-    assert profile.missing == {}
+    assert profile.excluded == {}
     for half in ("encode", "decode"):
         assert profile.values[f"{half}_gmacs"].value == described[f"{half}_gmacs"]
         for name in ("images_per_second", "latency_ms", "peak_memory_gb", "peak_memory_gib", "utilisation"):
@@ -51,7 +51,7 @@ def test_what_does_not_fit_whole_is_measured_in_tiles(monkeypatch):
     protocol = changed(tiling=Tiling(tile=64, overlap=32), autoencoder_pixels=1)
     profile = profile_autoencoder(DC_AE, 128, protocol)
     assert "encode: in tiles of 64 px that overlap by 32; whole, it needs more than 1.0 GiB" in profile.remarks
-    assert profile.missing == {}
+    assert profile.excluded == {}
     assert calls[1] < calls[0]
     assert profile.values["encode_latency_ms"].value * profile.values[
         "encode_images_per_second"
@@ -90,7 +90,7 @@ def test_generation_takes_all_steps_with_guidance_and_training_encodes(name, pas
         text_encoder=entry.text_encoder,
     )
     values = profile.values
-    assert profile.missing == {}
+    assert profile.excluded == {}
     assert values["passes_per_image"].value == passes * 4
     assert values["generated_images_per_second"].value > 0
     assert 0 < values["decoding_share"].value < 1.5  # of two separate measurements

@@ -34,7 +34,7 @@ def test_a_profile_has_every_value_with_its_unit(kind):
     profile = profile_denoiser(shape(kind), PROTOCOL)
     assert {name: value.unit for name, value in profile.values.items()} == UNITS
     assert all(value.value > 0 for value in profile.values.values())
-    assert profile.missing == {}
+    assert profile.excluded == {}
     assert profile.values["peak_memory_gb"].value / profile.values["peak_memory_gib"].value == pytest.approx(
         1024**3 / 1e9
     )
@@ -68,7 +68,7 @@ def test_fewer_tokens_are_cheaper():
 
 def test_reduced_precision_runs():
     options = {"precision": "bf16", "activation_checkpointing": True}
-    assert profile_denoiser(shape("u-vit"), changed(**options)).missing == {}
+    assert profile_denoiser(shape("u-vit"), changed(**options)).excluded == {}
 
 
 def test_the_end_of_memory_is_a_result_and_the_rest_is_measured(monkeypatch):
@@ -77,8 +77,8 @@ def test_the_end_of_memory_is_a_result_and_the_rest_is_measured(monkeypatch):
 
     monkeypatch.setattr(denoiser.Training, "forward_backward", training)
     profile = profile_denoiser(shape("u-vit"), PROTOCOL)
-    assert set(profile.missing) == {"peak_memory_gb", "peak_memory_gib", "training_images_per_second"}
-    assert all("needs more than" in why for why in profile.missing.values())
+    assert set(profile.excluded) == {"peak_memory_gb", "peak_memory_gib", "training_images_per_second"}
+    assert all("needs more than" in why for why in profile.excluded.values())
     assert profile.values["inference_images_per_second"].value > 0
     assert "training_utilisation" not in profile.values
 
@@ -86,8 +86,8 @@ def test_the_end_of_memory_is_a_result_and_the_rest_is_measured(monkeypatch):
 def test_an_unequal_model_has_no_speed_and_the_reason(monkeypatch):
     monkeypatch.setattr("evaluation.efficiency.backends._onnxruntime", lambda module, inputs: lambda: -module(*inputs))
     profile = profile_denoiser(shape("u-vit"), changed(inference_backend="onnxruntime"))
-    assert set(profile.missing) == {"inference_images_per_second", "latency_ms"}
-    assert "outputs of onnxruntime differ from eager by 2.0e+00" in profile.missing["latency_ms"]
+    assert set(profile.excluded) == {"inference_images_per_second", "latency_ms"}
+    assert "outputs of onnxruntime differ from eager by 2.0e+00" in profile.excluded["latency_ms"]
 
 
 def test_a_table_of_batch_sizes_is_looked_up_by_the_side_of_the_tokens():

@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.efficiency import memory
+from evaluation.efficiency import batch_sizes
+from evaluation.efficiency.batch_sizes import largest_batch_size, training_memory
 from evaluation.efficiency.denoiser import Needs, Training
 from evaluation.efficiency.memory import (
     LiveTensors,
     NotEnoughMemory,
     Peaks,
-    largest_batch_size,
     or_not_enough_memory,
-    training_memory,
     training_peaks,
 )
 from tests.evaluation.efficiency.tiny import CPU, changed, shape
@@ -67,9 +66,9 @@ def test_counted_memory_is_that_of_real_tensors(kind):
 
 
 def test_checkpointing_saves_memory():
-    deep = shape("dit", latent_size=16, patch_size=1, depth=6)
+    deep = shape("dit", latent_size=16, patch_size=1, depth=4)
     plain, saving = (Needs(deep, changed(activation_checkpointing=on), CPU).training(16).all for on in (False, True))
-    assert saving < 0.6 * plain
+    assert saving < 0.7 * plain
 
 
 # --- the end of memory ---
@@ -141,18 +140,18 @@ def test_what_a_failed_call_held_is_given_back():
     (1, 10**9, 1),
 ])  # fmt: skip
 def test_the_largest_batch_is_found(monkeypatch, limit, free, expected):
-    monkeypatch.setattr(memory, "free_memory", lambda device: free)
+    monkeypatch.setattr(batch_sizes, "free_memory", lambda device: free)
     found = largest_batch_size(lambda size: fits_up_to(limit)(size).all, CPU, at_most=64)
     assert found == expected
 
 
 def test_no_batch_is_the_largest_if_not_one_image_fits(monkeypatch):
-    monkeypatch.setattr(memory, "free_memory", lambda device: 50)
+    monkeypatch.setattr(batch_sizes, "free_memory", lambda device: 50)
     with pytest.raises(NotEnoughMemory, match="even for one image"):
         largest_batch_size(lambda size: 100 + size, CPU, at_most=64)
 
 
 def test_a_protocol_can_ask_for_the_largest_batch():
-    protocol = changed(training_batch_size="largest", inference_batch_size="largest", largest_batch_size=4)
+    protocol = changed(training_batch_size="largest", inference_batch_size="largest", largest_batch_size=2)
     needs = Needs(shape("u-vit"), protocol, CPU)
-    assert (needs.batch_size("training"), needs.batch_size("inference")) == (4, 4)
+    assert (needs.batch_size("training"), needs.batch_size("inference")) == (2, 2)
