@@ -27,8 +27,9 @@ demo: setup ## the demo benchmark and its report in results/demo; at most 10 min
 	snakemake --report results/demo/report.html
 	@echo "Done. Begin with results/demo/report.html, results/demo/tables/ and results/demo/figures/."
 
+# A file is the work of one process, so that what its tests share is made once; one thread each, or they would starve.
 test: setup ## every test
-	pytest
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup ## ruff, snakefmt and Snakemake's own lint
 	ruff check
