@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from dcae.benchmark.benchmark_file import BenchmarkFile, GenerationPlan
-from dcae.benchmark.checks import check_divides, check_entries, error_in
+from dcae.benchmark.checks import check_divides, check_entries, check_speed, error_in
 from dcae.benchmark.config import Config, read_yaml, validate
 from dcae.benchmark.studies import each_study, further_bases, variants
 
@@ -61,6 +61,7 @@ class Benchmark:
         self.config = config
         check_entries(self)
         self.cells = Cells(self._reconstruction_cells(), self._generation_cells())
+        check_speed(self, self.cells.generation)
 
     @classmethod
     def load(cls, path: Path | str) -> Benchmark:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dcae.benchmark.config import ConfigError
@@ -10,7 +11,7 @@ from dcae.benchmark.entries import Entry
 from dcae.benchmark.studies import Study, each_study, variants
 
 if TYPE_CHECKING:
-    from dcae.benchmark.benchmark import Benchmark
+    from dcae.benchmark.benchmark import Benchmark, GenerationCell
 
 
 def error_in(benchmark: Benchmark, field: str, message: str) -> ConfigError:
@@ -171,3 +172,19 @@ def check_divides(benchmark: Benchmark, autoencoder: str, resolution: int, field
             field,
             f"spatial_compression {compression} of {autoencoder} does not divide resolution {resolution}",
         )
+
+
+def check_speed(benchmark: Benchmark, cells: Iterable[GenerationCell]) -> None:
+    """Raise ``ConfigError`` unless the efficiency protocol measures denoisers and has a batch size for every cell."""
+    for cell in cells:
+        protocol = benchmark.protocol("efficiency")
+        if protocol.measures != "denoiser":
+            message = f"{protocol.name!r} measures {protocol.measures}; cells of a benchmark need one of the denoiser"
+            raise error_in(benchmark, "efficiency_protocol", message)
+        side = cell.resolution // benchmark.autoencoder(cell.autoencoder).spatial_compression // cell.patch_size
+        entry = benchmark.diffusion(cell.diffusion)
+        try:
+            for work in ("training", "inference"):
+                protocol.batch_size(work, entry.paper_name or entry.name, side)
+        except ValueError as error:
+            raise error_in(benchmark, "efficiency_protocol", str(error)) from None

@@ -114,6 +114,16 @@ def test_protocol_of_the_wrong_kind(tmp_path):
     assert "efficiency_protocol" in message_of(changed(tmp_path, efficiency_protocol="random-features"))
 
 
+def test_protocol_without_batch_sizes_for_a_model(tmp_path):
+    message = message_of(changed(tmp_path, efficiency_protocol="paper"))
+    assert "efficiency_protocol: protocol paper: training_batch_size has none for" in message
+
+
+def test_protocol_that_measures_more_than_the_denoiser(tmp_path):
+    message = message_of(changed(tmp_path, efficiency_protocol="end-to-end"))
+    assert "efficiency_protocol: 'end-to-end' measures end-to-end" in message
+
+
 def test_entries_in_a_circle(tmp_path):
     (tmp_path / "autoencoders").mkdir()
     for name, other in (("one", "two"), ("two", "one")):

@@ -67,11 +67,6 @@ def profile_cell(benchmark: Benchmark, cell: GenerationCell, record: Path, devic
     from evaluation import DenoiserShape, fingerprint, profile_denoiser
 
     protocol = benchmark.protocol("efficiency")
-    if protocol.measures != "denoiser":
-        raise ConfigError(
-            f"efficiency_protocol {protocol.name} measures {protocol.measures}, but a benchmark's cells are measured "
-            "by the denoiser alone: use dcae profile --suite"
-        )
     model = benchmark.autoencoder(cell.autoencoder)
     shape = DenoiserShape(
         benchmark.diffusion(cell.diffusion),

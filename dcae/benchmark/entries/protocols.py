@@ -85,12 +85,15 @@ class EfficiencyProtocol(Entry):
     def batch_size(self, work: Literal["training", "inference"], model: str, side: int) -> int | Literal["largest"]:
         """The batch size for a diffusion model, by its name in the paper, on side x side tokens.
 
+        What follows a comma in a name is about the model's training, and does not count.
+
         Raises:
             ValueError: the table has none for it.
         """
         size = getattr(self, f"{work}_batch_size")
         if not isinstance(size, dict):
             return size
+        model = model.split(",")[0]
         if side not in size.get(model, {}):
             raise ValueError(
                 f"protocol {self.name}: {work}_batch_size has none for {model} on {side} x {side} tokens: add it"
