@@ -72,7 +72,7 @@ class Benchmark:
         """
         path = Path(path)
         allowed = "  allowed fields: " + ", ".join(BenchmarkFile.model_fields)
-        content = validate(TypeAdapter(BenchmarkFile), read_yaml(path), path, allowed)
+        content = validate(TypeAdapter(BenchmarkFile), read_yaml(path), path, lambda: allowed)
         return cls(path, content, Config(path.parent))
 
     # --- the entries a name stands for ---

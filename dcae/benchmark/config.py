@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,15 @@ def _explain(error: dict[str, Any]) -> str:
     return f"  {field}: {message}{given}"
 
 
-def validate(adapter: TypeAdapter, content: dict[str, Any], path: Path | str, allowed: str = "") -> Any:
-    """Content as its typed model; every wrong field is listed in the ``ConfigError``."""
+def validate(
+    adapter: TypeAdapter, content: dict[str, Any], path: Path | str, allowed: Callable[[], str] = lambda: ""
+) -> Any:
+    """Content as its typed model; every wrong field is listed in the ``ConfigError``, and last what is allowed."""
     try:
         return adapter.validate_python(content)
     except ValidationError as error:
         lines = [_explain(details) for details in error.errors(include_url=False)]
-        raise ConfigError("\n".join([f"{path}:", *lines, *([allowed] if allowed else [])])) from None
+        raise ConfigError("\n".join(filter(None, [f"{path}:", *lines, allowed()]))) from None
 
 
 def _allowed_fields(kind: str, content: dict[str, Any]) -> str:
@@ -157,7 +160,7 @@ def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Co
     whole: dict[str, Any] = {}
     for each in (*reversed(below), content):
         whole = _merged({name: whole[name] for name in whole if name not in NOT_INHERITED}, each, place)
-    entry = validate(ADAPTERS[kind], whole, place, _allowed_fields(kind, whole))
+    entry = validate(ADAPTERS[kind], whole, place, lambda: _allowed_fields(kind, whole))
     if base is None:
         return entry
     inherited = {choice: reason for choice, reason in base.choices.items() if _same_values(entry, base, choice)}
