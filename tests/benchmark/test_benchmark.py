@@ -280,7 +280,7 @@ def test_further_protocols_decide_the_digest_of_reconstruction_alone(tmp_path):
 @pytest.mark.parametrize(
     ("further", "changes", "message"),
     [
-        (["other"], {"reconstruction_images": 7}, "reconstruction_images 7, 'random-features' has 24"),
+        (["other"], {"reconstruction_images": 7}, "reconstruction_images 7, 'random-features' has 16"),
         (["random-features"], {}, "the main protocol already"),
         (["other", "other"], {}, "named more than once"),
         (["demo-efficiency"], {}, "kind efficiency"),
