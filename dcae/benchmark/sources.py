@@ -115,7 +115,8 @@ def _source_of(node: ast.ImportFrom, module: str, file: Path) -> str:
     return ".".join([*parents, *([node.module] if node.module else [])])
 
 
-def _imported(module: str, roots: tuple[Path, ...]) -> set[str]:
+@functools.cache
+def _imported(module: str, roots: tuple[Path, ...]) -> frozenset[str]:
     """Modules under the roots that a module imports, at its top or inside functions."""
     found: set[str] = set()
     file = _file(module, roots)
@@ -129,7 +130,7 @@ def _imported(module: str, roots: tuple[Path, ...]) -> set[str]:
             for alias in node.names:
                 inner = f"{name}.{offered.get(alias.name, alias.name)}"
                 found.add(inner if _file(inner, roots) else name)
-    return {name for name in found if _file(name, roots)}
+    return frozenset(name for name in found if _file(name, roots))
 
 
 def reached_modules(starts: tuple[str, ...], kinds: frozenset[str] | None, roots: tuple[Path, ...]) -> set[str]:

@@ -27,16 +27,20 @@ def entry_text(kind: str, name: str) -> dict:
 def test_demo_has_the_cells_of_the_tables():
     cells = Benchmark.load(DEMO).cells
     assert ReconstructionCell("scenes", 64, "dc-ae-f64c256-no-residual-demo") in cells.reconstruction
-    assert ReconstructionCell("photographs", 128, "identity") in cells.reconstruction
+    assert ReconstructionCell("scenes", 128, "identity") in cells.reconstruction
     for autoencoder, diffusion, patch_size in [
         ("sd-vae-f8-demo", "uvit-demo", 2),
         ("sd-vae-f8-demo", "uvit-demo", 4),
-        ("sd-vae-f8-demo", "dit-demo", 4),
         ("dc-ae-f32-demo", "uvit-demo", 1),
         ("dc-ae-f32-demo", "dit-demo", 1),
         ("dc-ae-f64-demo", "uvit-demo", 1),
+        ("sd-vae-f8-demo", "pixart-demo", 2),
+        ("dc-ae-f32-demo", "pixart-demo", 1),
     ]:
         assert GenerationCell("scenes", 128, autoencoder, diffusion, patch_size) in cells.generation
+    for autoencoder, patch_size in [("sd-vae-f8-demo", 4), ("dc-ae-f32-demo", 1)]:
+        cell = GenerationCell("photographs", 128, autoencoder, "dit-unconditional-demo", patch_size)
+        assert cell in cells.generation
     assert not any(cell.autoencoder == "identity" for cell in cells.generation)
 
 
@@ -49,7 +53,6 @@ def test_a_name_under_autoencoders_gets_its_row_in_every_table(tmp_path):
     assert {(cell.dataset, cell.resolution) for cell in cells.reconstruction if cell.autoencoder == "new"} == {
         ("scenes", 64),
         ("scenes", 128),
-        ("photographs", 128),
     }
     assert any(cell.autoencoder == "new" and cell.diffusion == "uvit-demo" for cell in cells.generation)
 

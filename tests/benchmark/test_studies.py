@@ -30,7 +30,7 @@ def places_of(benchmark: Benchmark, autoencoder: str) -> set[tuple[str, int]]:
 
 def test_a_variant_is_measured_where_its_study_says_or_everywhere(tmp_path):
     (variant,) = STUDY["variants"]
-    everywhere = {("scenes", 64), ("scenes", 128), ("photographs", 128)}
+    everywhere = {("scenes", 64), ("scenes", 128)}
     assert places_of(benchmark_of(tmp_path, STUDY), variant) == everywhere
     here = benchmark_of(tmp_path, {**STUDY, "datasets": {"scenes": [64]}})
     assert places_of(here, variant) == {("scenes", 64)}
