@@ -140,6 +140,8 @@ def prepared_step(
     """A step of one model on latents of a shape (channels, size, patch size), warmed up."""
     channels, size, patch_size = shape
     denoiser = build(name, channels, size, patch_size).to(device)
+    for parameter in denoiser.parameters():
+        nn.init.normal_(parameter, std=0.02)  # as the authors profile; a fresh DiT predicts zero and trains on zeros
     if compiled:
         denoiser.compile()
     step = STEPS[work](denoiser, inputs(channels, size, batch_size, device), precision)

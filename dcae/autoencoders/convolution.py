@@ -97,6 +97,31 @@ def minimal_filtering(x: Tensor, weight: Tensor, bias: Tensor | None, transforms
     return out.permute(0, 3, 1, 2)
 
 
+def minimal_gradient_of_weight(x: Tensor, gradient: Tensor, transforms: Transforms) -> Tensor:
+    """Gradient of the weight of ``minimal_filtering``: the transforms in reverse, around as few products as there.
+
+    Args:
+        x: the input [B, C, H, W].
+        gradient: of the output, [B, C', H, W].
+        transforms: F23 or F43.
+
+    Returns:
+        [C', C, 3, 3].
+    """
+    _, channels, height, width = x.shape
+    step, tile, out_channels = len(transforms.outputs), len(transforms.inputs), gradient.shape[1]
+    rows, columns = height // step, width // step
+    to_tiles, to_filters, from_tiles = transforms.squared(like=x)
+    filters = x.new_zeros(tile * tile, channels, out_channels)
+    for image, change in zip(x.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1), strict=True):  # [H, W, C]
+        tiles = (to_tiles @ _tiles(image, 0, rows, step)).view(tile * tile, -1, channels)
+        changes = change.reshape(rows, step, columns, step, out_channels).permute(1, 3, 0, 2, 4)
+        products = (from_tiles.T @ changes.reshape(step * step, -1)).view(tile * tile, -1, out_channels)
+        filters.baddbmm_(tiles.transpose(1, 2), products)  # [tile², C, C']
+    of_weight = to_filters.T @ filters.view(tile * tile, -1)
+    return of_weight.view(3, 3, channels, out_channels).permute(3, 2, 0, 1)
+
+
 def _tiles(image: Tensor, top: int, rows: int, step: int) -> Tensor:
     """Overlapping tiles of an image [H, W, C] with zeros around it, ``rows`` rows from ``top``: [tile², tiles * C]."""
     height, width, channels = image.shape
@@ -132,7 +157,10 @@ class _Convolution(torch.autograd.Function):
         if needs_x and ctx.minimal:
             flipped = weight.to(ctx.dtype).transpose(0, 1).flip(2, 3)
             of_x = minimal_filtering(gradient, flipped, None, TRANSFORMS[ctx.dtype])
-        if needs_weight or (needs_x and of_x is None):
+        # In bf16 the transforms cost as much as the products that they save.
+        if needs_weight and ctx.minimal and ctx.dtype == torch.float32:
+            of_weight = minimal_gradient_of_weight(x, gradient, TRANSFORMS[ctx.dtype]).to(weight.dtype)
+        elif needs_weight or (needs_x and of_x is None):
             like_x = x if x is not None else gradient.new_empty(1).expand(ctx.shape)
             computed = torch.ops.aten.convolution_backward(
                 gradient, like_x, weight.to(ctx.dtype), None, stride, padding, (1, 1), False, (0, 0), groups,

@@ -21,7 +21,7 @@ LayerNorm = partial(nn.LayerNorm, elementwise_affine=False, eps=1e-6)
 
 def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """tokens [B, N, D]; shift, scale [B, D]."""
-    return tokens * (1 + scale[:, None]) + shift[:, None]
+    return torch.addcmul(shift[:, None], tokens, 1 + scale[:, None])
 
 
 class DiTBlock(nn.Module):
@@ -38,8 +38,9 @@ class DiTBlock(nn.Module):
     def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
         """tokens [B, N, D], condition [B, D] -> [B, N, D]."""
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.adaLN_modulation(condition).chunk(6, -1)
-        tokens = tokens + gate_msa[:, None] * self.attn(modulate(self.norm1(tokens), shift_msa, scale_msa))
-        return tokens + gate_mlp[:, None] * self.mlp(modulate(self.norm2(tokens), shift_mlp, scale_mlp))
+        attended = self.attn(modulate(self.norm1(tokens), shift_msa, scale_msa))
+        tokens = torch.addcmul(tokens, gate_msa[:, None], attended)
+        return torch.addcmul(tokens, gate_mlp[:, None], self.mlp(modulate(self.norm2(tokens), shift_mlp, scale_mlp)))
 
 
 class FinalLayer(nn.Module):

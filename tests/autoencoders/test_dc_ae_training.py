@@ -165,6 +165,7 @@ def test_half_precision_and_autocast_stay_close_to_fp32(dtype, side):
 
 @pytest.mark.parametrize("dtype", LARGEST_ERROR, ids=str)
 def test_gradients_under_autocast_point_where_those_in_fp32_do(dtype):
+    torch.manual_seed(0)  # where an error's sign is a matter of rounding, its gradient is, too: 0.992 to 0.9996 by seed
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     results = []
     for enabled in (False, True):
