@@ -66,6 +66,7 @@ def notes(table: int, rows: list[Row], published: Published) -> list[str]:
         *stand_ins(rows),
         *_printed_elsewhere(table, rows, published),
         *_image_counts(table, rows),
+        *_remarks_on_data(table, rows),
         *(_speed(rows) if "efficiency" in {metric.kind for metric in METRICS[table]} else []),
         *_remarks_on_paper(table, rows, published),
     ]
@@ -99,6 +100,17 @@ def _image_counts(table: int, rows: list[Row]) -> list[str]:
     return [
         f"Images per {kind} value: {', '.join(map(str, sorted(found)))}." for kind, found in counts.items() if found
     ]
+
+
+def _remarks_on_data(table: int, rows: list[Row]) -> list[str]:
+    """What the records of quality say of the images that they were measured on, once for each place."""
+    kinds = {metric.kind for metric in METRICS[table]} - {"efficiency"}
+    remarks: dict[str, None] = {}
+    for row in rows:
+        for record in (row.records[kind] for kind in kinds if kind in row.records):
+            place = f"{display_name(row.cell, 'dataset')} at {row.cell['resolution']} px"
+            remarks |= dict.fromkeys(f"{place}: {remark}." for remark in record.remarks)
+    return list(remarks)
 
 
 def _speed(rows: list[Row]) -> list[str]:

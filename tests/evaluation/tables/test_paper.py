@@ -78,6 +78,14 @@ def test_every_cell_has_its_row(records):
     assert counts == {"table1": generations, "table2": reconstructions, "table3": generations, **not_run}
 
 
+def test_what_records_say_of_their_images_stands_below_the_table_once(records):
+    remark = "12 of 16 images are smaller than 128 px and were enlarged"
+    changed_records = changed(records, lambda record: record.kind == "reconstruction", remarks=[remark])
+    notes = build_table(2, changed_records).notes
+    assert sum(note == f"scenes at 64 px: {remark}." for note in notes) == 1
+    assert not any(remark in note for note in build_table(3, changed_records).notes)
+
+
 def test_the_paper_s_value_stands_right_of_the_measured_one(records):
     for table in build_tables(records).values():
         titles = [column.title for column in table.columns]
