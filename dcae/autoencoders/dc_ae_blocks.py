@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.autoencoders.convolution import Conv2d
+from dcae.autoencoders.convolution import Conv2d, at_least_fp32
 
 Shortcut = Literal["released-code", "paper-text", "none"]
 
@@ -57,11 +57,6 @@ def require_multiple(what: str, larger: int, smaller: int) -> None:
 
 
 # --- Blocks -----------------------------------------------------------------------------------------------------------
-
-
-def at_least_fp32(x: Tensor) -> Tensor:
-    """bf16 and fp16 as fp32, anything else as it is."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class _RMSNorm(torch.autograd.Function):

@@ -7,11 +7,13 @@ tasks of an srun get the same variables here, made from Slurm's own, so that one
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import socket
 import subprocess
 
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h, man 3 mallopt
 FIRST_PORT, PORTS = 20_000, 20_000
 
 
@@ -91,3 +93,17 @@ def own_cores() -> int:
         return int(granted)
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(int(granted or here) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what this process frees, for its next allocations; other C libraries are left as they are.
+
+    By default it hands large blocks back to the system, which fills their pages with zeros at every use. In a training
+    step of DC-AE on a CPU that was a sixth of the time.
+    """
+    c_library = ctypes.CDLL(None)
+    if not hasattr(c_library, "gnu_get_libc_version"):
+        return
+    c_library.mallopt(M_MMAP_MAX, 0)
+    c_library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    c_library.mallopt(M_TOP_PAD, 2**26)

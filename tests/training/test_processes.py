@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -101,3 +104,26 @@ def test_cores_of_a_process(environment, monkeypatch, variables, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(12)), raising=False)
     environment(**variables)
     assert own_cores() == cores
+
+
+FILL_TWENTY_TIMES = """
+import resource, torch
+from dcae.training.processes import keep_freed_memory
+{first}
+pages = []
+for _ in range(20):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(16 * 2**20).fill_(1.0)
+    pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sum(pages[-5:]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="nothing is changed with other C libraries")
+def test_freed_memory_is_used_again():
+    def pages(first: str) -> int:
+        command = [sys.executable, "-c", FILL_TWENTY_TIMES.format(first=first)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+
+    # 64 MiB are 16,384 pages of 4 KiB at each use; should glibc keep them by itself, there is nothing to do
+    assert pages("") > 20 * pages("keep_freed_memory()") + 100

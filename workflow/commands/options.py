@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dcae.training.processes import join_slurm_step, own_cores
+from dcae.training.processes import join_slurm_step, keep_freed_memory, own_cores
 
 MOST_READERS = 8
 
@@ -40,7 +40,7 @@ ResultsFolder = Annotated[Path, typer.Option("--results", help="folder of all re
 
 
 def device() -> str:
-    """``cuda`` if there is a usable GPU, otherwise ``cpu``; sets the number of threads that the job was given.
+    """``cuda`` if there is a usable GPU, otherwise ``cpu``, which is set up: its threads and its memory.
 
     Within Slurm, Snakemake's OMP_NUM_THREADS follows ``threads`` (1), not the cores that were asked for.
     """
@@ -49,6 +49,8 @@ def device() -> str:
     if "SLURM_CPUS_PER_TASK" in os.environ:
         torch.set_num_threads(own_cores())
     chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    if chosen == "cpu":
+        keep_freed_memory()
     print(f"device: {chosen}, CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}", flush=True)
     return chosen
 
