@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "dataset": ["ImageDataset", "Sample"],
         "errors": ["DatasetError"],
         "images": ["Folder", "Images"],
-        "loading": ["open_dataset"],
+        "loading": ["caption_rows", "captions_fingerprint", "images_fingerprint", "open_captioned", "open_dataset"],
         "mixture": ["Mixture"],
         "order": ["epoch_index"],
     },

@@ -6,13 +6,17 @@ from __future__ import annotations
 import os
 import sys
 
+import numpy as np
+
 from dcae.benchmark.entries import DatasetEntry, ImageFilesEntry, PhotographsEntry, ScenesEntry
 from dcae.data.dataset import SPLITS, ImageDataset, Split
-from dcae.data.image_sizes import without_smaller
+from dcae.data.image_sizes import large_enough
 from dcae.data.images import Crop, Images
 from dcae.data.layouts import select
 from dcae.data.photographs import Photographs
 from dcae.data.scenes import Scenes
+from dcae.data.selection import Selection
+from dcae.data.storage import is_there
 
 
 def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop = "centre") -> ImageDataset:
@@ -39,9 +43,7 @@ def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop 
 
 def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Crop) -> Images:
     found = select(entry, split)
-    # Validation images are all measured, as the paper's protocol does.
-    discard = entry.smaller_images == "discard" and split == "train"
-    kept = without_smaller(found, resolution, processes=len(os.sched_getaffinity(0))) if discard else found
+    kept = _large_enough(found, resolution) if _discards(entry, split) else np.arange(len(found))
     if len(kept) < len(found):
         print(
             f"data set {entry.name}: {len(found) - len(kept):,} of {len(found):,} training images are smaller than "
@@ -49,4 +51,65 @@ def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Cro
             file=sys.stderr,
             flush=True,
         )
-    return Images(kept, resolution, crop, transparency=entry.transparency)
+        found = found.take(kept)
+    return Images(found, resolution, crop, transparency=entry.transparency)
+
+
+def _discards(entry: DatasetEntry, split: Split) -> bool:
+    """Validation images are all measured, as the paper's protocol does."""
+    return split == "train" and getattr(entry, "smaller_images", None) == "discard"
+
+
+def _large_enough(selection: Selection, resolution: int) -> np.ndarray:
+    return large_enough(selection, resolution, processes=len(os.sched_getaffinity(0)))
+
+
+# --- captions, which are embedded once for all resolutions ---
+
+
+def open_captioned(entry: DatasetEntry, split: Split) -> ImageDataset:
+    """Every image of a split with its caption, those that ``smaller_images: discard`` leaves out as well.
+
+    Raises:
+        DatasetError: images are missing.
+    """
+    whole = entry.model_copy(update={"smaller_images": "upsample"}) if _discards(entry, split) else entry
+    return open_dataset(whole, split, resolution=64)  # captions are those of any resolution
+
+
+def caption_rows(entry: DatasetEntry, split: Split, resolution: int) -> np.ndarray | None:
+    """Which images of ``open_captioned`` are those of ``open_dataset``, int64 [N]; ``None``: all of them.
+
+    Raises:
+        DatasetError: images are missing.
+    """
+    return _large_enough(select(entry, split), resolution) if _discards(entry, split) else None
+
+
+# --- what caches are compared with ---
+
+
+def images_fingerprint(entry: DatasetEntry, split: Split, resolution: int) -> str | None:
+    """The fingerprint of a data set's images; ``None`` where nothing lies at its path, and only latents were brought.
+
+    Raises:
+        DatasetError: something lies there, but images are missing.
+    """
+    return open_dataset(entry, split, resolution).fingerprint if _is_here(entry) else None
+
+
+def captions_fingerprint(entry: DatasetEntry, split: Split) -> str | None:
+    """As ``images_fingerprint``, of the captions."""
+    return open_captioned(entry, split).captions_fingerprint if _is_here(entry) else None
+
+
+def _is_here(entry: DatasetEntry) -> bool:
+    if not isinstance(entry, ImageFilesEntry) or is_there(entry.path):
+        return True
+    print(
+        f"data set {entry.name}: nothing lies at {entry.path}, so what was made of its images cannot be compared with "
+        "them, and is taken as it is",
+        file=sys.stderr,
+        flush=True,
+    )
+    return False

@@ -235,7 +235,7 @@ def test_latents_of_another_scaling_are_refused_naming_both(released, capsys, ch
 
 
 def test_latents_of_another_code_version_are_refused_naming_both(released, capsys, monkeypatch):
-    monkeypatch.setattr("workflow.commands.training.code_of", lambda *arguments: "0123456789abcdef")
+    monkeypatch.setattr("workflow.identities.code_of", lambda *arguments: "0123456789abcdef")
     error = refusal(capsys, train("--latents", "latents"))
     assert "made by something else: code '" in error and "expected '0123456789abcdef'" in error
 

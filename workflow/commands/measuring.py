@@ -13,7 +13,7 @@ from dcae.benchmark import Benchmark, ConfigError, GenerationCell, Reconstructio
 from dcae.benchmark.entries import ProtocolEntry
 from dcae.benchmark.record import Measured
 from workflow.commands import options
-from workflow.commands.training import captions_identity
+from workflow.identities import captions_identity
 from workflow.provenance import device_description, input_hashes, provenance
 from workflow.steps import code_of, code_of_generation
 
@@ -164,6 +164,7 @@ def _image_source(
             was trained by another configuration than the benchmark's; or captions are missing or not wanted.
     """
     from dcae.autoencoders import load
+    from dcae.data import caption_rows, captions_fingerprint
     from dcae.diffusion import CaptionDataset, load_denoiser, load_released
     from evaluation.sample_set import ImageSource
 
@@ -192,7 +193,9 @@ def _image_source(
     if captions:
         split = benchmark.protocol("generation").generation_reference
         compared_with = benchmark.evaluation_dataset(cell)
-        embedded = CaptionDataset(captions, captions_identity(benchmark, compared_with, split, entry.name))
+        images = benchmark.dataset(compared_with)
+        identity = captions_identity(benchmark, compared_with, split, entry.name, captions_fingerprint(images, split))
+        embedded = CaptionDataset(captions, identity, caption_rows(images, split, cell.resolution))
     return ImageSource(
         model.eval(),
         entry,
