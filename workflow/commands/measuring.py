@@ -51,6 +51,8 @@ def reference(
     count = protocol.reconstruction_images if purpose == "reconstruction" else protocol.generation_reference_images
     images = open_dataset(benchmark.dataset(dataset), split, resolution)
     further = benchmark.further_protocols(purpose)
+    if purpose == "generation":  # subsets are of reconstructions
+        protocol, *further = (each.model_copy(update={"subsets": None}) for each in (protocol, *further))
     device = options.device()
     workers = options.readers(device)
     write_reference(images, count, protocol, output, workers=workers, device=device, further=further)
