@@ -118,6 +118,13 @@ class Benchmark:
         names = self.content.reconstruction.further_protocols if kind == "reconstruction" else []
         return [self.config.entry("protocols", name) for name in names]
 
+    @property
+    def has_subsets(self) -> bool:
+        """Whether a protocol of reconstruction measures some images by themselves, too."""
+        return any(
+            each.subsets for each in (self.protocol("reconstruction"), *self.further_protocols("reconstruction"))
+        )
+
     def group(self, autoencoder: str) -> str:
         """``autoencoders`` and ``controls`` have rows in Table 2; ``ablations`` and ``bases`` are in studies alone."""
         if autoencoder in self.content.controls:

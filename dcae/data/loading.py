@@ -15,8 +15,6 @@ from dcae.data.images import Crop, Images
 from dcae.data.layouts import select
 from dcae.data.photographs import Photographs
 from dcae.data.scenes import Scenes
-from dcae.data.selection import Selection
-from dcae.data.storage import is_there
 
 
 def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop = "centre") -> ImageDataset:
@@ -43,7 +41,7 @@ def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop 
 
 def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Crop) -> Images:
     found = select(entry, split)
-    kept = _large_enough(found, resolution) if _discards(entry, split) else np.arange(len(found))
+    kept = large_enough(found, resolution, _processes()) if _discards(entry, split) else np.arange(len(found))
     if len(kept) < len(found):
         print(
             f"data set {entry.name}: {len(found) - len(kept):,} of {len(found):,} training images are smaller than "
@@ -60,8 +58,8 @@ def _discards(entry: DatasetEntry, split: Split) -> bool:
     return split == "train" and getattr(entry, "smaller_images", None) == "discard"
 
 
-def _large_enough(selection: Selection, resolution: int) -> np.ndarray:
-    return large_enough(selection, resolution, processes=len(os.sched_getaffinity(0)))
+def _processes() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 # --- captions, which are embedded once for all resolutions ---
@@ -83,33 +81,4 @@ def caption_rows(entry: DatasetEntry, split: Split, resolution: int) -> np.ndarr
     Raises:
         DatasetError: images are missing.
     """
-    return _large_enough(select(entry, split), resolution) if _discards(entry, split) else None
-
-
-# --- what caches are compared with ---
-
-
-def images_fingerprint(entry: DatasetEntry, split: Split, resolution: int) -> str | None:
-    """The fingerprint of a data set's images; ``None`` where nothing lies at its path, and only latents were brought.
-
-    Raises:
-        DatasetError: something lies there, but images are missing.
-    """
-    return open_dataset(entry, split, resolution).fingerprint if _is_here(entry) else None
-
-
-def captions_fingerprint(entry: DatasetEntry, split: Split) -> str | None:
-    """As ``images_fingerprint``, of the captions."""
-    return open_captioned(entry, split).captions_fingerprint if _is_here(entry) else None
-
-
-def _is_here(entry: DatasetEntry) -> bool:
-    if not isinstance(entry, ImageFilesEntry) or is_there(entry.path):
-        return True
-    print(
-        f"data set {entry.name}: nothing lies at {entry.path}, so what was made of its images cannot be compared with "
-        "them, and is taken as it is",
-        file=sys.stderr,
-        flush=True,
-    )
-    return False
+    return large_enough(select(entry, split), resolution, _processes()) if _discards(entry, split) else None

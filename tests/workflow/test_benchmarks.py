@@ -6,13 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dcae.benchmark import Benchmark, Config
 from evaluation.published import read_published
 from evaluation.tables.metrics import METRICS
 from evaluation.tables.numbers import paper_value
 from evaluation.tables.rows import Row
-from workflow.commands.presenting import planned_cells
+from workflow.commands.presenting import planned_cells, tables
+from workflow.jobs import Jobs
 
 CONFIG = Path(__file__).parents[2] / "config"
 PUBLISHED = read_published()
@@ -82,3 +84,15 @@ def test_latents_have_the_shape_that_released_diffusion_models_were_trained_on()
         autoencoder = benchmark.autoencoder(cell.autoencoder)
         f, channels = autoencoder.spatial_compression, autoencoder.latent_channels
         assert f"f{f}c{channels}" in cell.diffusion or (f, channels, cell.diffusion) == (8, 4, "dit-xl-2-512")
+
+
+@pytest.mark.parametrize(("protocol", "has"), [("faces-and-text", True), ("dc-ae", False)])
+def test_a_protocol_with_subsets_adds_their_table_to_what_the_workflow_asks_for(tmp_path, protocol, has):
+    path = tmp_path / "mine.yaml"
+    reconstruction = {"protocol": protocol, "datasets": {"scenes": {64: None}}}
+    content = {"description": "mine", "autoencoders": ["blur"], "reconstruction": reconstruction}
+    path.write_text(yaml.safe_dump(content))
+    tables(path, tmp_path)
+    asked_for = {Path(name).name for name in (*Jobs(str(path)).table_files, *Jobs(str(path)).table_pages)}
+    assert {each.name for each in (tmp_path / "mine" / "tables").iterdir()} == asked_for
+    assert ("subsets.csv" in asked_for) == has
