@@ -15,7 +15,7 @@ from evaluation.published_reconstruction import has_published_elsewhere
 from workflow.steps import code_of, code_of_denoiser, code_of_generation
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "ablations", "paired", "protocols", "choices")
-WITHOUT_LATEX = ("paired", "protocols", "choices", "published_elsewhere", "subsets")
+WITHOUT_LATEX = ("paired", "protocols", "choices", "published_elsewhere", "generation_protocols", "subsets")
 FIGURES = (
     "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "figure5",
     "reconstruction_samples", "generation_samples",
@@ -193,9 +193,10 @@ class Jobs:
 
     @functools.cached_property
     def _further_tables(self) -> list[str]:
-        """Of what others have published, if any autoencoder is in it, and of subsets, if any protocol names them."""
+        """Of what others have published, of further protocols of generation, and of subsets, where there are any."""
         return [
             *(["published_elsewhere"] if has_published_elsewhere(self.benchmark.all_autoencoders) else []),
+            *(["generation_protocols"] if self.benchmark.further_protocols("generation") else []),
             *(["subsets"] if self.benchmark.has_subsets else []),
         ]
 

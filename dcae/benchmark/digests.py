@@ -116,7 +116,7 @@ def generation_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
     diffusion = benchmark.diffusion(cell.diffusion)
     schedule = benchmark.recipe(diffusion.recipe).noise_schedule
     noise = schedule.model_dump(mode="json") if schedule else "none"
-    images = benchmark.generation_protocol(cell).generation_images
+    images = benchmark.generation_protocols(cell)[0].generation_images
     return digest(diffusion, noise, latents, cell.patch_size, compared_with, protocols, images, benchmark.seed)
 
 

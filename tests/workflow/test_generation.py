@@ -54,8 +54,10 @@ ENTRIES = {
         "reconstruction_images": 4, "generation_images": IMAGES, "generation_reference": "train",
         "generation_reference_images": 8,
     },
+    "protocols/few-images-clean": {"extends": "few-images", "inception_resize": "clean"},
     "mine": {
-        "description": "released weights", "autoencoders": ["tiny-vae", "same-vae"],
+        "description": "released weights", "further_generation_protocols": ["few-images-clean"],
+        "autoencoders": ["tiny-vae", "same-vae"],
         "reconstruction": {"protocol": "few-images", "datasets": {"few-scenes": {64: None}}},
         "generation_protocol": "few-images", "efficiency_protocol": "demo-efficiency",
         "generation": [
@@ -133,7 +135,7 @@ def released(_released, tmp_path, monkeypatch) -> Path:
 
 def features(folder: Path, setting: str) -> torch.Tensor:
     shards = [load_file(path) for path in sorted((folder / setting).glob("shard-*"))]
-    (name,) = shards[0]
+    name = next(each for each in shards[0] if each.endswith("bilinear"))
     return torch.cat([shard[name] for shard in shards])
 
 
@@ -142,6 +144,10 @@ def test_released_weights_are_measured_from_end_to_end(released):
     assert record["number_class"] == "re-evaluated"
     assert record["cell"]["diffusion"] == "released-uvit"
     assert all(record["values"][f"fid_{setting}_guidance"]["n"] == IMAGES for setting in ("without", "with"))
+    further = record["further"]["few-images-clean"]
+    assert further["values"].keys() == record["values"].keys()
+    assert further["values"]["fid_with_guidance"] != record["values"]["fid_with_guidance"]
+    assert further["protocol"]["sampler"] == "dpm-solver++" and further["protocol"]["inception_resize"] == "clean"
     sampling = {name: record["protocol"][name] for name in ("sampler", "sampling_steps", "guided_channels")}
     assert sampling == {"sampler": "dpm-solver++", "sampling_steps": 3, "guided_channels": "all"}
     assert (released / "out/images.png").stat().st_size > 0

@@ -120,7 +120,7 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     """Write every table from the records that are there, the published numbers beside them. Trains nothing.
 
     A benchmark of released autoencoders also gets the table of what others have published about them, one whose
-    protocols name subsets that of the subsets.
+    protocols name subsets that of the subsets, and one with further protocols of generation that of these.
     """
     from evaluation import (
         Choice,
@@ -154,6 +154,8 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     }
     if has_published_elsewhere(benchmark.all_autoencoders):
         built["published_elsewhere"] = build_published_elsewhere(benchmark.all_autoencoders)
+    if benchmark.further_protocols("generation"):
+        built["generation_protocols"] = build_protocols(records, benchmark.name, "generation")
     if benchmark.has_subsets:
         built["subsets"] = build_subsets(records, benchmark.name)
     written = write_tables(built, results / benchmark.name / "tables")
