@@ -153,6 +153,30 @@ def test_released_weights_are_measured_from_end_to_end(released):
     assert (released / "out/images.png").stat().st_size > 0
 
 
+def test_a_record_knows_the_files_of_released_weights_and_the_commit_they_came_from(released):
+    """As ``hf download --local-dir`` leaves them."""
+    record = json.loads((released / "out/record.json").read_text())
+    weights = {"uvit/model.safetensors", "vae/diffusion_pytorch_model.safetensors"}
+    assert weights <= set(record["provenance"]["inputs"]) and record["provenance"]["hub_commits"] == {}
+    note = released / "vae/.cache/huggingface/download/diffusion_pytorch_model.safetensors.metadata"
+    note.parent.mkdir(parents=True)
+    content = record["provenance"]["inputs"]["vae/diffusion_pytorch_model.safetensors"]
+    note.write_text(f"{'a' * 40}\n{content}\n1.0\n")
+    assert generate(to="again") == 0
+    found = json.loads((released / "again/record.json").read_text())["provenance"]["hub_commits"]
+    assert found == {"vae/diffusion_pytorch_model.safetensors": "a" * 40}
+
+
+def test_samples_of_other_released_weights_are_made_anew(released):
+    model = AutoencoderKL.from_pretrained("vae")
+    with torch.no_grad():
+        model.decoder.conv_out.bias.add_(0.5)
+    model.save_pretrained("vae")
+    before = features(Path("out/features"), "without_guidance")
+    assert generate() == 0
+    assert not torch.equal(features(Path("out/features"), "without_guidance"), before)
+
+
 def test_all_images_are_what_was_measured(released):
     for setting in ("without_guidance", "with_guidance"):
         files = sorted((released / "out/all" / setting).iterdir())

@@ -112,6 +112,7 @@ def evaluate(
     process, processes, device = options.share_of_work(shard)
     entry = benchmark.autoencoder(autoencoder)
     model = load(entry, weights=weights, config=benchmark.config, device=device)
+    released = getattr(model, "released_file", None)
     config_digest = digests.reconstruction_digest(benchmark, cell)
     validation = open_dataset(benchmark.dataset(dataset), "validation", resolution)
     result = evaluate_reconstruction(
@@ -127,7 +128,7 @@ def evaluate(
         state=state,
         identity={
             "autoencoder": digests.autoencoder_digest(benchmark, autoencoder),
-            "weights": input_hashes(weights),
+            "weights": sorted(input_hashes(weights, released).values()),
             "code": code_of("measure", benchmark, [dataset], autoencoder),
         },
         process=process,
@@ -151,7 +152,7 @@ def evaluate(
         provenance=provenance(
             config_digest=config_digest,
             code_digest=code_of("evaluate", benchmark, [dataset], autoencoder),
-            inputs=input_hashes(weights, getattr(model, "released_file", None), reference),
+            inputs=input_hashes(weights, released, reference),
             seed=benchmark.seed,
             started=started,
         ),
@@ -194,7 +195,8 @@ def generate(
     conditional = entry.conditioning == "class"
     class_names = open_dataset(benchmark.dataset(dataset), "train", resolution).classes if conditional else []
     source = image_source(benchmark, cell, denoiser, weights, captions, len(class_names), device)
-    inputs = input_hashes(denoiser, weights, captions)
+    released = (getattr(model, "released_file", None) for model in (source.denoiser, source.autoencoder))
+    inputs = input_hashes(denoiser, weights, captions, *released)
     identity = {
         "config": digests.generation_digest(benchmark, cell),
         "code": code_of_generation(benchmark, cell),
