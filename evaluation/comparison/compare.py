@@ -177,7 +177,10 @@ def _about_pictures(pictures: Pictures) -> list[str]:
 
 
 def _about_metrics(metrics: Metrics) -> list[str]:
-    return [f"Left out: metric {TITLES[name]}: {reason}" for name, reason in metrics.left_out.items()]
+    return [
+        f"Left out: {f'metric {TITLES[name]}' if name in TITLES else f'pictures with {name}'}: {reason}"
+        for name, reason in metrics.left_out.items()
+    ]
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
