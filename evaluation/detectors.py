@@ -100,10 +100,12 @@ class Detector:
     def __init__(self, subset: SubsetDetector):
         self.subset = subset
         path = find(subset.weights)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()  # of which a job may have been given few
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [each for each in wanted if each in onnxruntime.get_available_providers()]
         try:
-            self.session = onnxruntime.InferenceSession(path, providers=providers)
+            self.session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions have no common class of their own
             raise WeightsError(f"{path}: onnxruntime cannot open it ({error})") from error
         self.input = self.session.get_inputs()[0]
