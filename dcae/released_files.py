@@ -7,6 +7,7 @@ no entry changed: ``weights/owner/name``. Then the hub is asked, which looks int
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from dcae.benchmark.entries import Pretrained
@@ -14,6 +15,8 @@ from dcae.files import sha256
 from dcae.weights import WeightsError, weights_dir
 
 CONFIG = "config.json"
+COMMIT = re.compile(r"[0-9a-f]{40}")
+DOWNLOADS = Path(".cache") / "huggingface" / "download"  # beside files of ``hf download --local-dir``
 USUAL = ("diffusion_pytorch_model.safetensors", "model.safetensors")  # of diffusers; of the DC-AE authors
 PICKLED = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 CONVERSION = "safetensors.torch.save_file(torch.load(path, weights_only=True), new_path)"
@@ -57,6 +60,29 @@ def find_config(what: str, pretrained: Pretrained) -> Path:
     if not config.is_file():
         raise WeightsError(f"{what}: no {CONFIG} in {config.parent}; it tells the architecture of released weights")
     return config
+
+
+def hub_commit(path: Path, content: str) -> str | None:
+    """The commit of its repository on the hub that a file came from; ``None`` if it is not known.
+
+    The hub's cache has it in the path, and ``hf download --local-dir`` writes it beside what it downloads, with the
+    sha256 of large files: a file that was replaced since then is not of that commit.
+
+    Args:
+        path: of the file.
+        content: its sha256.
+    """
+    path = Path(path).absolute()
+    if "snapshots" in path.parts[:-1]:
+        after = path.parts[path.parts.index("snapshots") + 1]
+        return after if COMMIT.fullmatch(after) else None
+    for folder in path.parents:
+        noted = folder / DOWNLOADS / path.relative_to(folder).with_name(f"{path.name}.metadata")
+        if noted.is_file():
+            commit, etag, *_ = [*noted.read_text().splitlines(), "", ""]
+            replaced = len(etag) == len(content) and etag != content
+            return commit if COMMIT.fullmatch(commit) and not replaced else None
+    return None
 
 
 def _root(what: str, pretrained: Pretrained, weights: bool = True) -> Path:

@@ -54,6 +54,23 @@ def _folder_of(content: Catalogue, catalogue: Path) -> Path:
     return (Path(catalogue).parent.parent / content.weights_dir).resolve()
 
 
+def expected_sha256(name: str, catalogue: Path = CATALOGUE) -> str | None:
+    """The sha256 that a weight file must have, whether it is there or not; ``None`` if the catalogue knows none.
+
+    Raises:
+        WeightsError: unknown name.
+    """
+    return _wanted(name, catalogue)[0].sha256
+
+
+def _wanted(name: str, catalogue: Path) -> tuple[WeightFile, Path]:
+    """What the catalogue says of a file, and the folder where it belongs."""
+    content: Catalogue = validate(TypeAdapter(Catalogue), read_yaml(catalogue), catalogue)
+    if name not in content.files:
+        raise WeightsError(f"{catalogue} has no weights named {name!r}; known: {', '.join(content.files)}")
+    return content.files[name], _folder_of(content, catalogue)
+
+
 def find(name: str, catalogue: Path = CATALOGUE) -> Path:
     """Path of a weight file whose sha256 was just verified.
 
@@ -61,11 +78,8 @@ def find(name: str, catalogue: Path = CATALOGUE) -> Path:
         WeightsError: unknown name, missing file, or wrong content; says what the file is for, where it comes from and
             where it belongs.
     """
-    content: Catalogue = validate(TypeAdapter(Catalogue), read_yaml(catalogue), catalogue)
-    if name not in content.files:
-        raise WeightsError(f"{catalogue} has no weights named {name!r}; known: {', '.join(content.files)}")
-    wanted = content.files[name]
-    path = _folder_of(content, catalogue) / wanted.file
+    wanted, folder = _wanted(name, catalogue)
+    path = folder / wanted.file
     if not path.is_file():
         raise WeightsError(
             f"missing weights {name!r} ({wanted.used_for}): get {wanted.source} and put it at {path}, "

@@ -34,5 +34,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "tables.paired": ["build_paired"],
         "tables.paper": ["build_tables"],
         "tables.protocols": ["build_protocols"],
+        "tables.subsets": ["build_subsets"],
     },
 )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dcae.benchmark.entries import EfficiencyProtocol, Protocol, digest
+from dcae.weights import expected_sha256
 from evaluation.features import weights_identity
 
 
@@ -15,4 +16,5 @@ def fingerprint(protocol: Protocol | EfficiencyProtocol) -> str:
     """
     if isinstance(protocol, EfficiencyProtocol):
         return digest(protocol)
-    return digest(protocol, *map(weights_identity, protocol.networks))
+    detectors = [str(expected_sha256(each.weights)) for each in protocol.detectors]
+    return digest(protocol, *map(weights_identity, protocol.networks), *detectors)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generation quality: FID and CLIP score with and without classifier-free guidance (Tables 1 and 3 to 5 of the paper).
 
-Samples are made, decoded and measured as a stream (module ``sample_set``); what is kept of them are their features.
+Samples are made, decoded and measured as a stream (module ``sample_set``), by any number of protocols in one pass; what
+is kept of them are their features.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcae.benchmark.entries import DiffusionEntry, Protocol
+from dcae.benchmark.entries import DiffusionEntry, NetworkWeights, Protocol
 from dcae.benchmark.record import Value
 from dcae.data import ImageDataset
+from dcae.diffusion.shards import Shard
 from evaluation.extraction import Extractor, feature_sets
 from evaluation.jackknife import mean_and_standard_error
-from evaluation.quality import distances
-from evaluation.reference import read_reference
-from evaluation.sample_set import ImageSource, Measures, SampleSet, write_sample_set
+from evaluation.pixels import to_uint8
+from evaluation.quality import Quality, distances
+from evaluation.reference import Reference, read_reference
+from evaluation.sample_set import ImageSource, SampleSet, write_sample_set
 from evaluation.samples import write_grid
 
 
@@ -33,6 +36,7 @@ class Generation:
     values: dict[str, Value]  # fid_without_guidance, kid_without_guidance, clip_score_without_guidance, ...
     samples: dict[str, Tensor]  # without_guidance, with_guidance: uint8 [K, 3, R, R]
     excluded: dict[str, str] = field(default_factory=dict)  # values that could not be had: reason
+    further: dict[str, Quality] = field(default_factory=dict)  # of the other protocols, by their names
 
 
 def guidance_scales(entry: DiffusionEntry, classes: int) -> dict[str, float]:
@@ -61,6 +65,7 @@ def evaluate_generation(
     process: int = 0,
     processes: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
+    further: Sequence[Protocol] = (),
 ) -> Generation | None:
     """Measure ``protocol.generation_images`` samples of a diffusion model; the same call again goes on.
 
@@ -78,6 +83,7 @@ def evaluate_generation(
         all_images: folder for every sample as a PNG, by setting.
         process, processes: number of this process, and how many share the work.
         progress: called with the setting, the number of this process's samples that are done, and of all of them.
+        further: protocols that the same samples are measured by, of the same numbers of images and the same reference.
 
     Returns:
         ``None`` in a process that ends before others have done their share.
@@ -89,8 +95,10 @@ def evaluate_generation(
     if source.captions is not None:
         source.captions.check_number(len(dataset), "samples are compared with a data set")
     source = replace(source, quantisation=protocol.quantisation)
-    real = read_reference(reference, dataset, protocol.generation_reference_images, protocol)
-    measures = _measures(source, class_names, dataset, protocol, device)
+    protocols = [protocol, *further]
+    count = protocol.generation_reference_images
+    real = {each.name: read_reference(reference, dataset, count, each) for each in protocols}
+    measures = SampleMeasures(protocols, _text_of(source, class_names, dataset), device)
     scales = guidance_scales(source.entry, source.classes)
 
     def write(setting: str) -> SampleSet | None:
@@ -113,43 +121,91 @@ def evaluate_generation(
     sets = {setting: done or write(setting) for setting, done in sets.items()}
     if None in sets.values():
         return None
+    text = measures.text_of is not None
+    qualities = {each.name: _quality(sets, real[each.name], each, text, device) for each in protocols}
+    main = qualities.pop(protocol.name)
+    samples = {setting: each.first for setting, each in sets.items()}
+    return Generation(main.values, samples, main.excluded, qualities)
+
+
+def sample_columns(protocol: Protocol) -> dict[str, str]:
+    """Where a protocol's numbers of each sample are kept: its feature sets by role, and its CLIP score as ``clip``.
+
+    Protocols that compute a number in the same way have the same column.
+    """
+    names = {role: each.name for role, each in feature_sets(protocol).items()}
+    if protocol.clip:
+        which = f"random-{protocol.clip.seed}" if protocol.clip.random else protocol.clip.weights
+        names["clip"] = f"clip score:{protocol.clip.network}:{which}"
+    return {role: f"{protocol.quantisation}/{name}" for role, name in names.items()}
+
+
+class SampleMeasures:
+    """What is kept of samples: features, and how well each fits the text it was made for, as some protocols ask.
+
+    Args:
+        protocols: whose columns are filled, each once.
+        text_of: from a label, or the index of a caption, to a text; without it there is no CLIP score.
+        device: where the networks run.
+    """
+
+    def __init__(
+        self, protocols: Sequence[Protocol], text_of: Callable[[int], str] | None, device: str | torch.device = "cpu"
+    ):
+        self.protocols, self.text_of = protocols, text_of
+        self.extractor = Extractor(protocols, device)
+        wanted = dict.fromkeys(each.clip for each in protocols if each.clip and text_of)
+        self.clip_scores = {weights: _load_clip_score(weights, device) for weights in wanted}
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Shard:
+        """Rows of every column, of images in [-1, 1], float [B, 3, R, R], and labels [B]."""
+        kept: Shard = {}
+        for quantisation in dict.fromkeys(each.quantisation for each in self.protocols):
+            pixels = to_uint8(images, quantisation)
+            alike = [each for each in self.protocols if each.quantisation == quantisation]
+            sets = dict.fromkeys(each.name for protocol in alike for each in feature_sets(protocol).values())
+            kept |= {f"{quantisation}/{name}": rows for name, rows in self.extractor(pixels, sets).items()}
+            for protocol in alike:
+                column = sample_columns(protocol).get("clip")
+                if protocol.clip in self.clip_scores and column not in kept:
+                    texts = [self.text_of(label) for label in labels.tolist()]
+                    kept[column] = self.clip_scores[protocol.clip](pixels, texts)
+        return kept
+
+
+def _text_of(source: ImageSource, class_names: Sequence[str], dataset: ImageDataset) -> Callable[[int], str] | None:
+    """What a sample was made for, in words."""
+    if source.captions is not None:
+        return dataset.caption
+    return class_captions(class_names).__getitem__ if source.entry.classes(source.classes) else None
+
+
+def _quality(
+    sets: dict[str, SampleSet],
+    real: dict[str, Reference],
+    protocol: Protocol,
+    text: bool,
+    device: str | torch.device,
+) -> Quality:
+    """The values of one protocol, of every setting; ``text``: samples were made for a text."""
+    columns = sample_columns(protocol)
     values: dict[str, Value] = {}
     excluded: dict[str, str] = {}
     for setting, samples in sets.items():
-        made = {role: samples.features[each.name] for role, each in feature_sets(protocol).items()}
+        made = {role: samples.rows[columns[role]] for role in real}
         quality = distances(made, real, protocol, paired=False, device=device)
         quality = quality.renamed(lambda name, setting=setting: f"{name}_{setting}")
         values |= quality.values
         excluded |= quality.excluded
-        if samples.clip_scores is not None:
-            values[f"clip_score_{setting}"] = _clip_score(samples.clip_scores, protocol)
-    return Generation(values, {setting: samples.first for setting, samples in sets.items()}, excluded)
+        if text and protocol.clip:
+            values[f"clip_score_{setting}"] = _clip_score(samples.rows[columns["clip"]], protocol)
+    return Quality(values, excluded)
 
 
-def _measures(
-    source: ImageSource,
-    class_names: Sequence[str],
-    dataset: ImageDataset,
-    protocol: Protocol,
-    device: str | torch.device,
-) -> Measures:
-    """The features of the protocol, and the CLIP score where samples are made for a caption or a class."""
-    features = Extractor([protocol], device)
-    if source.captions is not None:
-        text_of = dataset.caption
-    elif source.entry.classes(source.classes):
-        text_of = class_captions(class_names).__getitem__
-    else:
-        text_of = None
-    if text_of is None or protocol.clip is None:
-        return Measures(features)
-    return Measures(features, _load_clip_score(protocol, device), text_of)
-
-
-def _load_clip_score(protocol: Protocol, device: str | torch.device):
+def _load_clip_score(weights: NetworkWeights, device: str | torch.device):
     from evaluation.clip_score import ClipScore  # slow to import, and only protocols with a clip network need it
 
-    return ClipScore(protocol.clip, device)
+    return ClipScore(weights, device)
 
 
 def _clip_score(scores: Tensor, protocol: Protocol) -> Value:

@@ -34,8 +34,9 @@ from evaluation.one_pass import (
 )
 from evaluation.pixels import to_uint8
 from evaluation.quality import Quality, distances
-from evaluation.reference import Reference, batches, read_reference
+from evaluation.reference import Detections, Reference, batches, read_detections, read_reference
 from evaluation.samples import write_grid
+from evaluation.subsets import detection_rows, subset_quality
 
 UNITS = {"psnr": "dB", "ssim": "", "lpips": ""}
 SHARD_SIZE = 512
@@ -46,7 +47,9 @@ class Reconstruction:
     """What was measured, the values of every image, and a few images to look at."""
 
     values: dict[str, Value]  # rfid, psnr, ssim, lpips, kid, precision, recall, ...
-    per_image: dict[str, Tensor]  # psnr, ssim, lpips, and ldm/lpips, ...: float64 [N], in the order of the data set
+    per_image: dict[
+        str, Tensor
+    ]  # psnr, ssim, lpips, face_count, ldm/lpips, ...: float64 [N], in the order of the data set
     pairs: Tensor  # uint8 [K, 2, 3, R, R]: input and reconstruction
     excluded: dict[str, str] = field(default_factory=dict)  # values that could not be had: reason
     further: dict[str, Quality] = field(default_factory=dict)  # of the other protocols, by their names
@@ -107,6 +110,7 @@ def evaluate_reconstruction(
         raise ValueError("several processes need a state folder to share")
     protocols = [protocol, *further]
     real = {each.name: read_reference(reference, dataset, count, each) for each in protocols}
+    detections = {each.name: read_detections(reference, each) for each in protocols}
     one_pass = OnePass(protocols, device)
     autoencoder = autoencoder.to(device).eval()
 
@@ -127,9 +131,9 @@ def evaluate_reconstruction(
     if table is None:
         return None
     pairs = _first_pairs(autoencoder, dataset, min(shown, count), batch_size, device, seed, padding)
-    qualities = {each.name: _quality(table, real[each.name], each, device) for each in protocols}
+    qualities = {each.name: _quality(table, real[each.name], detections[each.name], each, device) for each in protocols}
     main = qualities.pop(protocol.name)
-    return Reconstruction(main.values, _per_image(table, protocols), pairs, main.excluded, qualities)
+    return Reconstruction(main.values, _per_image(table, detections, protocols), pairs, main.excluded, qualities)
 
 
 def _whole_table(
@@ -166,13 +170,21 @@ def _first_pairs(autoencoder, dataset, shown: int, batch_size: int, device, seed
     return torch.stack([inputs, outputs], dim=1)[:shown].cpu()
 
 
-def _quality(table: Table, real: dict[str, Reference], protocol: Protocol, device: str | torch.device) -> Quality:
+def _quality(
+    table: Table,
+    real: dict[str, Reference],
+    detections: Detections,
+    protocol: Protocol,
+    device: str | torch.device,
+) -> Quality:
     names = columns(protocol)
     found = distances({role: table[names[role]] for role in real}, real, protocol, paired=True, device=device)
     found = found.renamed(lambda name: f"r{name}" if name in ("fid", "fid_infinity") else name)
     pixels = {name: _mean(name, table[names[name]], protocol) for name in PIXEL_METRICS}
     first = {name: found.values[name] for name in ("rfid",) if name in found.values}
-    return Quality(first | pixels | found.values, found.excluded)
+    rows = {name: table[names[name]] for name in PIXEL_METRICS}
+    subsets = subset_quality(rows, pixels, detections, protocol)
+    return Quality(first | pixels | found.values | subsets.values, found.excluded | subsets.excluded)
 
 
 def _mean(name: str, values: Tensor, protocol: Protocol) -> Value:
@@ -181,11 +193,14 @@ def _mean(name: str, values: Tensor, protocol: Protocol) -> Value:
     return Value(value=mean, n=len(values), standard_error=error, unit=UNITS[name], random_features=random_features)
 
 
-def _per_image(table: Table, protocols: Sequence[Protocol]) -> dict[str, Tensor]:
+def _per_image(table: Table, detections: dict[str, Detections], protocols: Sequence[Protocol]) -> dict[str, Tensor]:
     """The numbers of each image: of the main protocol by their names, of others with the protocol before them."""
-    main, *others = protocols
-    found = {name: table[columns(main)[name]] for name in PIXEL_METRICS}
-    return found | {f"{p.name}/{name}": table[columns(p)[name]] for p in others for name in PIXEL_METRICS}
+    found = {}
+    for number, protocol in enumerate(protocols):
+        rows = {name: table[columns(protocol)[name]] for name in PIXEL_METRICS}
+        rows |= detection_rows(detections[protocol.name])
+        found |= {f"{protocol.name}/{name}" if number else name: values for name, values in rows.items()}
+    return found
 
 
 def save_reconstruction_samples(result: Reconstruction, path: Path) -> None:
@@ -194,7 +209,8 @@ def save_reconstruction_samples(result: Reconstruction, path: Path) -> None:
 
 
 def write_rows(result: Reconstruction, path: Path) -> None:
-    """Write the values of every image as parquet, columns ``image`` (index in the data set), psnr, ssim and lpips.
+    """Write the values of every image as parquet, columns ``image`` (index in the data set), psnr, ssim, lpips and
+    what was found in the image, such as face_count and face_share.
 
     Two autoencoders measured on the same images are compared by the differences of these rows (``evaluation.paired``),
     whose error is far smaller than that of either mean.

@@ -3,8 +3,9 @@
 
 One safetensors file per data set, split and resolution holds, for each feature set of the benchmark's protocols,
 ``<set>/features`` float32 [N, d]; for more than 65,536 images, their ``mean`` and ``scatter`` in float64, and the
-features of 10,000 of them. It carries what it was made of, and a file that was made of anything else is refused: the
-wrong reference is the commonest error in published rFIDs.
+features of 10,000 of them. Where protocols name subsets, ``detections/<key>`` float64 [N, 2] says how many faces, or
+pieces of text, each image shows, and which share of it they cover. It carries what it was made of, and a file that was
+made of anything else is refused: the wrong reference is the commonest error in published rFIDs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, Subset
 
 from dcae.benchmark.entries import Protocol
 from dcae.data import ImageDataset, Sample
+from evaluation.detectors import Detectors, detections_key
 from evaluation.extraction import Extractor, distinct, feature_sets
 from evaluation.statistics import BLOCK, Moments
 
@@ -30,6 +32,9 @@ from evaluation.statistics import BLOCK, Moments
 MOST_FEATURES = 65_536
 KEPT_OF_MORE = 10_000
 TENSORS = ("features", "mean", "scatter")
+DETECTIONS = "detections"
+
+Detections = dict[str, Tensor | str]  # by subset: counts and shares [N, 2], or why they could not be had
 
 
 class ReferenceError(ValueError):
@@ -123,15 +128,22 @@ def write_reference(
     if images < 1:
         raise ReferenceError(f"{path}: a reference needs images, and the data set has none")
     extractor = Extractor(protocols, device)
+    detectors = Detectors(protocols)
+    detections: dict[str, list[Tensor]] = {}
     collectors = {name: _Collector(images) for name in distinct(protocols)}
     for batch in batches(dataset, images, batch_size, workers):
         for name, features in extractor(batch).items():
             collectors[name].add(features)
+        for key, rows in detectors(batch).items():
+            detections.setdefault(key, []).append(rows)
     tensors = {f"{name}/{key}": value for name, each in collectors.items() for key, value in each.tensors().items()}
+    tensors |= {f"{DETECTIONS}/{key}": torch.cat(rows) for key, rows in detections.items()}
+    metadata = _identity(dataset, images, protocols)
+    metadata |= {f"{DETECTIONS} {key}": reason for key, reason in detectors.left_out.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata=_identity(dataset, images, protocols))
+    save_file(tensors, temporary, metadata=metadata)
     os.replace(temporary, path)
 
 
@@ -161,6 +173,26 @@ def read_reference(path: Path, dataset: ImageDataset, images: int, protocol: Pro
     if differences:
         raise ReferenceError(f"{path} does not fit, write it again with `dcae reference`: {'; '.join(differences)}")
     return {role: _reference(images, **each) for role, each in tensors.items()}
+
+
+def read_detections(path: Path, protocol: Protocol) -> Detections:
+    """What was found in the images of a reference that ``read_reference`` has read, for each subset of a protocol.
+
+    Raises:
+        ReferenceError: nothing was looked for, as the reference is of another protocol.
+    """
+    found: Detections = {}
+    with safe_open(path, "pt") as file:
+        metadata, keys = file.metadata() or {}, set(file.keys())
+        for name, subset in (protocol.subsets or {}).items():
+            key = detections_key(name, subset)
+            if f"{DETECTIONS}/{key}" in keys:
+                found[name] = file.get_tensor(f"{DETECTIONS}/{key}")
+            elif f"{DETECTIONS} {key}" in metadata:
+                found[name] = f"{metadata[f'{DETECTIONS} {key}']}; then remove {path} and write it again"
+            else:
+                raise ReferenceError(f"{path}: {name} was not looked for; write it again with `dcae reference`")
+    return found
 
 
 def _reference(images: int, features: Tensor, mean: Tensor | None = None, scatter: Tensor | None = None) -> Reference:

@@ -2,9 +2,9 @@
 """The sample set of a diffusion model: made once, measured as a stream, and kept as features.
 
 Sample k is a function of (seed, k) alone, so any number of processes make any part of the set in any order, and a run
-that was stopped goes on with the shards that are missing (``dcae.diffusion.shards``). A folder holds the features of
-each feature set, float32 [n, d], and, where there is something to compare with, ``clip_scores`` float64 [n]; images are
-kept only if that is asked for, but for the first few, which are shown.
+that was stopped goes on with the shards that are missing (``dcae.diffusion.shards``). A folder holds what was measured
+of each sample, one row of every column, such as features [n, d]; images are kept only if that is asked for, but for the
+first few, which are shown.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from dcae.diffusion import CaptionDataset, sample
 from dcae.diffusion.shards import INDEX, Shard, open_shards, read_index, write_shards
 from evaluation.pixels import to_uint8
 
-FORMAT = 2
+FORMAT = 3
 SHOWN = 8
-CLIP_SCORES = "clip_scores"
 FIRST_SAMPLES = "first-samples.safetensors"
 
 
@@ -48,11 +47,11 @@ class ImageSource:
     classes: int
     seed: int
     captions: CaptionDataset | None = None
-    quantisation: Literal["round", "truncate"] = "round"
+    quantisation: Literal["round", "truncate"] = "round"  # of images that are shown or kept
 
     @torch.inference_mode()
     def images(self, indices: Sequence[int], guidance_scale: float) -> tuple[Tensor, Tensor]:
-        """Images, uint8 [B, 3, R, R], and the label or the index of the caption of each [B].
+        """Images in [-1, 1], float [B, 3, R, R], not clamped, and the label or the index of the caption of each [B].
 
         Each is a function of the seed and its index alone.
 
@@ -73,40 +72,20 @@ class ImageSource:
         images = self.autoencoder.decode(denormalise(self.autoencoder, latents))
         if not images.isfinite().all():
             raise ValueError(f"{self.entry.name}: decoded samples hold NaN or infinity: did its training diverge?")
-        return to_uint8(images, self.quantisation), labels
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What is kept of a batch of images: their features, and how well each fits the text that it was made for.
-
-    ``features`` gives those of each feature set by its name. ``clip_score`` and ``text_of`` (from a label, or the index
-    of a caption, to a text) go together.
-    """
-
-    features: Callable[[Tensor], dict[str, Tensor]]
-    clip_score: Callable[[Tensor, Sequence[str]], Tensor] | None = None
-    text_of: Callable[[int], str] | None = None
-
-    def __call__(self, images: Tensor, labels: Tensor) -> Shard:
-        kept = {name: features.cpu() for name, features in self.features(images).items()}
-        if self.clip_score:
-            kept[CLIP_SCORES] = self.clip_score(images, [self.text_of(label) for label in labels.tolist()])
-        return kept
+        return images, labels
 
 
 @dataclass(frozen=True)
 class SampleSet:
     """The measured set of one guidance scale."""
 
-    features: dict[str, Tensor]  # by the name of the feature set, float32 [N, d]
-    clip_scores: Tensor | None  # float64 [N]
+    rows: dict[str, Tensor]  # by column, [N, ...]
     first: Tensor  # uint8 [K, 3, R, R], of the first shard
 
 
 def write_sample_set(
     source: ImageSource,
-    measures: Measures,
+    measures: Callable[[Tensor, Tensor], Shard],
     guidance_scale: float,
     count: int,
     folder: Path,
@@ -122,7 +101,7 @@ def write_sample_set(
 
     Args:
         source: of the images.
-        measures: what is kept of them.
+        measures: what is kept of a batch, by column, given images and labels as ``ImageSource.images`` returns them.
         guidance_scale: 1 means none.
         count: number of samples.
         folder: made if need be; what it holds of another identity is replaced.
@@ -152,10 +131,11 @@ def write_sample_set(
             indices = range(begin, min(begin + batch_size, start + length))
             images, labels = source.images(indices, guidance_scale)
             parts.append(measures(images, labels))
+            pixels = to_uint8(images, source.quantisation).cpu()
             if start == 0 and begin < SHOWN:
-                first.append(images.cpu())
+                first.append(pixels)
             if all_images:
-                _write_images(images, indices, all_images)
+                _write_images(pixels, indices, all_images)
         if first:
             _write_first(torch.cat(first)[:SHOWN], folder)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -172,8 +152,7 @@ def _read(folder: Path, plan: dict[str, Any]) -> SampleSet | None:
         return None
     shards = open_shards(folder, index, index["measures"])
     whole = {name: torch.cat([shard[name] for shard in shards]) for name in index["measures"]}
-    clip_scores = whole.pop(CLIP_SCORES, None)
-    return SampleSet(whole, clip_scores, load_file(folder / FIRST_SAMPLES)["images"])
+    return SampleSet(whole, load_file(folder / FIRST_SAMPLES)["images"])
 
 
 def _write_first(images: Tensor, folder: Path) -> None:
@@ -184,7 +163,7 @@ def _write_first(images: Tensor, folder: Path) -> None:
 
 def _write_images(images: Tensor, indices: Sequence[int], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for pixels, index in zip(images.cpu().permute(0, 2, 3, 1).numpy(), indices, strict=True):
+    for pixels, index in zip(images.permute(0, 2, 3, 1).numpy(), indices, strict=True):
         temporary = folder / f".{index:06d}.png.{os.getpid()}"
         Image.fromarray(pixels).save(temporary, format="PNG")
         os.replace(temporary, folder / f"{index:06d}.png")

@@ -14,6 +14,7 @@ from workflow.commands import (
     describing,
     exporting,
     measuring,
+    pinning,
     presenting,
     profiling,
     training,
@@ -30,6 +31,7 @@ datasets.command("check")(data.check)
 app.add_typer(datasets, name="data")
 app.command()(describing.describe)
 app.command()(comparing.compare)
+app.command()(pinning.pin)
 app.command()(training.encode)
 app.command()(training.captions)
 app.command()(measuring.reference)

@@ -15,7 +15,7 @@ from evaluation.published_reconstruction import has_published_elsewhere
 from workflow.steps import code_of, code_of_denoiser, code_of_generation
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "ablations", "paired", "protocols", "choices")
-WITHOUT_LATEX = ("paired", "protocols", "choices", "published_elsewhere")
+WITHOUT_LATEX = ("paired", "protocols", "choices", "published_elsewhere", "generation_protocols", "subsets")
 FIGURES = (
     "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "figure5",
     "reconstruction_samples", "generation_samples",
@@ -182,19 +182,23 @@ class Jobs:
     def table_files(self) -> list[str]:
         return [
             self._results("tables", f"{name}.{ending}")
-            for name in (*TABLES, *self._elsewhere)
+            for name in (*TABLES, *self._further_tables)
             for ending in ("csv", "md", *(() if name in WITHOUT_LATEX else ("tex",)))
         ]
 
     @property
     def table_pages(self) -> list[str]:
         """What the report shows of the tables."""
-        return [self._results("tables", f"{name}.html") for name in (*TABLES, *self._elsewhere)]
+        return [self._results("tables", f"{name}.html") for name in (*TABLES, *self._further_tables)]
 
     @functools.cached_property
-    def _elsewhere(self) -> list[str]:
-        """The table of what others have published, if any autoencoder of the benchmark is in it."""
-        return ["published_elsewhere"] if has_published_elsewhere(self.benchmark.all_autoencoders) else []
+    def _further_tables(self) -> list[str]:
+        """Of what others have published, of further protocols of generation, and of subsets, where there are any."""
+        return [
+            *(["published_elsewhere"] if has_published_elsewhere(self.benchmark.all_autoencoders) else []),
+            *(["generation_protocols"] if self.benchmark.further_protocols("generation") else []),
+            *(["subsets"] if self.benchmark.has_subsets else []),
+        ]
 
     @property
     def figure_files(self) -> list[str]:

@@ -17,6 +17,7 @@ import dcae
 from dcae.benchmark import Provenance
 from dcae.benchmark.sources import REPOSITORY
 from dcae.files import sha256
+from dcae.released_files import hub_commit
 
 PACKAGES = (
     "torch", "torchvision", "diffusers", "timm", "torch-fidelity", "lpips", "torchmetrics", "open-clip-torch", "numpy",
@@ -67,6 +68,7 @@ def provenance(
         config_digest=config_digest,
         code_digest=code_digest,
         inputs=inputs,
+        hub_commits={file: commit for file, content in inputs.items() if (commit := hub_commit(Path(file), content))},
         packages=_package_versions(),
         python=platform.python_version(),
         platform=platform.platform(),

@@ -22,6 +22,7 @@ MODULES = {
     "tables": (
         *("evaluation.tables.paper", "evaluation.tables.paired", "evaluation.tables.protocols"),
         *("evaluation.tables.ablations", "evaluation.tables.choices", "evaluation.tables.elsewhere"),
+        "evaluation.tables.subsets",
         "workflow.commands.presenting",
     ),
     "profile": ("evaluation.efficiency.denoiser", "dcae.diffusion.building"),

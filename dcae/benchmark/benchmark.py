@@ -114,9 +114,19 @@ class Benchmark:
         return self.config.entry("protocols", names[kind])
 
     def further_protocols(self, kind: str) -> list:
-        """Protocols that ``reconstruction`` cells are measured by besides their main one; none of other kinds."""
-        names = self.content.reconstruction.further_protocols if kind == "reconstruction" else []
-        return [self.config.entry("protocols", name) for name in names]
+        """Protocols that ``reconstruction`` or ``generation`` cells are measured by besides their main one."""
+        names = {
+            "reconstruction": self.content.reconstruction.further_protocols,
+            "generation": self.content.further_generation_protocols,
+        }
+        return [self.config.entry("protocols", name) for name in names[kind]]
+
+    @property
+    def has_subsets(self) -> bool:
+        """Whether a protocol of reconstruction measures some images by themselves, too."""
+        return any(
+            each.subsets for each in (self.protocol("reconstruction"), *self.further_protocols("reconstruction"))
+        )
 
     def group(self, autoencoder: str) -> str:
         """``autoencoders`` and ``controls`` have rows in Table 2; ``ablations`` and ``bases`` are in studies alone."""
@@ -169,10 +179,11 @@ class Benchmark:
         """The data set that a cell's samples are measured against."""
         return self.generation_plans(cell)[0].evaluated_on or cell.dataset
 
-    def generation_protocol(self, cell: GenerationCell):
-        """The protocol of a generation cell, with the number of samples that its block asks for."""
-        protocol, images = self.protocol("generation"), self.generation_plans(cell)[0].generation_images
-        return protocol.model_copy(update={"generation_images": images}) if images else protocol
+    def generation_protocols(self, cell: GenerationCell) -> list:
+        """Of a generation cell, the main one first, with the number of samples that its block asks for."""
+        protocols = [self.protocol("generation"), *self.further_protocols("generation")]
+        images = self.generation_plans(cell)[0].generation_images
+        return [each.model_copy(update={"generation_images": images}) if images else each for each in protocols]
 
     def generation_plans(self, cell: GenerationCell) -> list[GenerationPlan]:
         """The blocks of the file that ask for a cell (one cell may belong to several tables)."""

@@ -68,6 +68,7 @@ class BenchmarkFile(Settings):
     controls: list[str] = Field([], description="reconstruction only; their scores are known")
     reconstruction: ReconstructionPlan
     generation_protocol: str | None = None
+    further_generation_protocols: list[str] = Field([], description="of the same samples, beside generation_protocol")
     efficiency_protocol: str | None = None
     generation: list[GenerationPlan] = Field([], description="diffusion models on the latents of autoencoders")
 
@@ -75,6 +76,8 @@ class BenchmarkFile(Settings):
     def _generation_needs_protocols(self):
         if self.generation and not (self.generation_protocol and self.efficiency_protocol):
             raise ValueError("generation is given, so generation_protocol and efficiency_protocol are needed")
+        if self.further_generation_protocols and not self.generation_protocol:
+            raise ValueError("further_generation_protocols is given, so generation_protocol is needed")
         return self
 
     @model_validator(mode="after")

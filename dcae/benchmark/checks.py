@@ -41,7 +41,9 @@ def check_entries(benchmark: Benchmark) -> None:
     for field, _, study in each_study(content.studies):
         _check_study(benchmark, field, study)
     _check_protocol(benchmark, "reconstruction.protocol", content.reconstruction.protocol, "quality")
-    _check_further_protocols(benchmark)
+    reconstruction = content.reconstruction
+    names = [reconstruction.protocol, *reconstruction.further_protocols]
+    _check_further_protocols(benchmark, "reconstruction.further_protocols", names, ("crop", "reconstruction_images"))
     for index, plan in enumerate(content.generation):
         entry = _named(benchmark, f"generation.{index}.diffusion", "diffusion", plan.diffusion)
         _check_recipe(benchmark, f"{plan.diffusion}.recipe", entry.recipe, "diffusion")
@@ -63,6 +65,9 @@ def check_entries(benchmark: Benchmark) -> None:
                 raise error_in(benchmark, f"generation.{index}.patch_sizes", message)
     if content.generation:
         _check_protocol(benchmark, "generation_protocol", content.generation_protocol, "quality")
+        names = [content.generation_protocol, *content.further_generation_protocols]
+        shared = ("crop", "generation_images", "generation_reference", "generation_reference_images")
+        _check_further_protocols(benchmark, "further_generation_protocols", names, shared)
         _check_protocol(benchmark, "efficiency_protocol", content.efficiency_protocol, "efficiency")
 
 
@@ -88,19 +93,17 @@ def _check_protocol(benchmark: Benchmark, field: str, name: str, kind: str) -> N
         raise error_in(benchmark, field, f"{name!r} is a protocol of kind {entry.kind}, expected {kind}")
 
 
-def _check_further_protocols(benchmark: Benchmark) -> None:
-    """Those of one pass see the same images, and their names tell their values apart."""
-    field = "reconstruction.further_protocols"
-    names = [benchmark.content.reconstruction.protocol, *benchmark.content.reconstruction.further_protocols]
+def _check_further_protocols(benchmark: Benchmark, field: str, names: list[str], shared: tuple[str, ...]) -> None:
+    """Those of one pass, the main one first, see the same images, and their names tell their values apart."""
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise error_in(benchmark, field, f"named more than once, or the main protocol already: {', '.join(repeated)}")
     for name in names[1:]:
         _check_protocol(benchmark, field, name, "quality")
-        main, other = benchmark.protocol("reconstruction"), benchmark.config.entry("protocols", name)
-        for shared in ("crop", "reconstruction_images"):
-            ours, theirs = getattr(main, shared), getattr(other, shared)
+        main, other = (benchmark.config.entry("protocols", each) for each in (names[0], name))
+        for what in shared:
+            ours, theirs = getattr(main, what), getattr(other, what)
             if ours != theirs:
-                message = f"{name!r} has {shared} {theirs}, {main.name!r} has {ours}: one pass has one set of images"
+                message = f"{name!r} has {what} {theirs}, {main.name!r} has {ours}: one pass has one set of images"
                 raise error_in(benchmark, field, message)
 
 

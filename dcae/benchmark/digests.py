@@ -10,7 +10,7 @@ from typing import Any
 
 from dcae.benchmark.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training
 from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml
-from dcae.benchmark.entries import Entry, NetworkWeights, digest
+from dcae.benchmark.entries import Entry, NetworkWeights, SubsetDetector, digest
 
 WHERE_IT_LIES = ("path", "layout", "train", "validation", "validation_images", "expected_images")
 HOW_IT_IS_TRAINED = ("recipe", "start_from")
@@ -22,7 +22,7 @@ def _without(entry: Entry, *fields: str) -> dict[str, Any]:
     return {key: value for key, value in entry.decisive().items() if key not in fields}
 
 
-def _weight_files(*networks: NetworkWeights | None) -> dict[str, str]:
+def _weight_files(*networks: NetworkWeights | SubsetDetector | None) -> dict[str, str]:
     """What ``config/weights.yaml`` says of the weights that these feature networks have."""
     files = read_yaml(REPOSITORY_CONFIG / "weights.yaml")["files"]
     names = sorted({network.weights for network in networks if network and not network.random})
@@ -31,7 +31,7 @@ def _weight_files(*networks: NetworkWeights | None) -> dict[str, str]:
 
 def _protocols(benchmark: Benchmark, purpose: str) -> list[Any]:
     protocols = [benchmark.protocol(purpose), *benchmark.further_protocols(purpose)]
-    return [[protocol.decisive(), _weight_files(*protocol.networks)] for protocol in protocols]
+    return [[protocol.decisive(), _weight_files(*protocol.networks, *protocol.detectors)] for protocol in protocols]
 
 
 def training_digest(benchmark: Benchmark, training: Training) -> str:
@@ -116,7 +116,7 @@ def generation_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
     diffusion = benchmark.diffusion(cell.diffusion)
     schedule = benchmark.recipe(diffusion.recipe).noise_schedule
     noise = schedule.model_dump(mode="json") if schedule else "none"
-    images = benchmark.generation_protocol(cell).generation_images
+    images = benchmark.generation_protocols(cell)[0].generation_images
     return digest(diffusion, noise, latents, cell.patch_size, compared_with, protocols, images, benchmark.seed)
 
 

@@ -60,7 +60,10 @@ class Measured(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Where a record came from. Hashes are sha256."""
+    """Where a record came from. Hashes are sha256.
+
+    ``hub_commits``: of the input files that came from a hub, the commit of the repository, where it is known.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,6 +75,7 @@ class Provenance(BaseModel):
     config_digest: str
     code_digest: str
     inputs: dict[str, str]
+    hub_commits: dict[str, str] = {}
     packages: dict[str, str]
     python: str
     platform: str

@@ -24,5 +24,6 @@ def entries_used(benchmark: Benchmark) -> list[tuple[str, Entry]]:
         *(("datasets", benchmark.dataset(name)) for name in datasets),
         *(("protocols", benchmark.protocol(purpose)) for purpose in purposes),
         *(("protocols", further) for further in benchmark.further_protocols("reconstruction")),
+        *(("protocols", further) for further in benchmark.further_protocols("generation")),
     ]
     return list({(kind, entry.name): (kind, entry) for kind, entry in used}.values())

@@ -39,11 +39,16 @@ class ImageDataset(Dataset[Sample]):
         resolution: side R of every image, in pixels.
         classes: names of the classes; labels index it.
         fingerprint: 16 hex digits that change if any image may have changed.
+        captions_fingerprint: the same of the captions.
     """
 
     resolution: int
     classes: list[str]
     fingerprint: str
+
+    @property
+    def captions_fingerprint(self) -> str:
+        return self.fingerprint
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -78,8 +78,8 @@ def smaller(sizes: np.ndarray, resolution: int) -> np.ndarray:
     return sizes.min(axis=1) < resolution
 
 
-def without_smaller(selection: Selection, resolution: int, processes: int = 1) -> Selection:
-    """The images whose short side is at least the resolution.
+def large_enough(selection: Selection, resolution: int, processes: int = 1) -> np.ndarray:
+    """Indices of the images whose short side is at least the resolution, int64 [N].
 
     Raises:
         DatasetError: there are none.
@@ -90,4 +90,4 @@ def without_smaller(selection: Selection, resolution: int, processes: int = 1) -
             f"{selection.files.root}: each of its {len(selection):,} images is smaller than {resolution} px, "
             "and `smaller_images: discard` leaves none; take a lower resolution, or `upsample`"
         )
-    return selection.take(kept)
+    return kept

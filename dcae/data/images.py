@@ -63,6 +63,10 @@ class Images(ImageDataset):
             transparency=self.transparency,
         )
 
+    @property
+    def captions_fingerprint(self) -> str:
+        return fingerprint(images=state_of(self.selection.names, self.selection.sizes), text=self.selection.text_state)
+
     def __len__(self) -> int:
         return len(self.selection)
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dcae.data.errors import DatasetError
-from dcae.data.storage.files import Files
+from dcae.data.storage.files import Files, state_of
 
 NONE = -1
 
@@ -44,6 +45,16 @@ class Selection:
     def sizes(self) -> np.ndarray:
         """Bytes of each image's file, int64 [N]."""
         return self.files.sizes[self.members]
+
+    @property
+    def text_state(self) -> str:
+        """Changes if any caption may have changed: their words, or names and sizes of the files that hold them."""
+        if self.captions is not None:
+            return state_of(self.captions, pc.binary_length(self.captions).to_numpy(zero_copy_only=False))
+        if self.caption_members is None:
+            return ""
+        members = self.caption_members[self.caption_members != NONE]
+        return state_of(self.files.names.take(pa.array(members)), self.files.sizes[members])
 
     def read(self, index: int) -> bytes:
         return self.files.read(int(self.members[index]))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,11 +36,19 @@ class CaptionDataset:
         empty: of the empty caption, embeddings float16 [1, T, C] and mask bool [1, T].
         identity: what made them.
 
+    Args:
+        folder: with ``index.json``.
+        expected_identity: what must have made the captions.
+        rows: which of the folder's captions these are, int64 [N], by default all; for images that are some of those
+            whose captions were embedded.
+
     Raises:
-        CacheError: nothing complete is there, something else made it, or a shard is damaged.
+        CacheError: nothing complete is there, something else made it, a shard is damaged, or a row is not there.
     """
 
-    def __init__(self, folder: Path | str, expected_identity: dict[str, Any] | None = None):
+    def __init__(
+        self, folder: Path | str, expected_identity: dict[str, Any] | None = None, rows: np.ndarray | None = None
+    ):
         self.folder = Path(folder)
         self._index = read_index(self.folder, "the captions")
         self.identity = self._index["identity"]
@@ -47,10 +56,16 @@ class CaptionDataset:
         self.tokens, self.channels = self._index["shape"]
         shapes = ((self.tokens, self.channels), (self.tokens,))
         self._shards = open_shards(self.folder, self._index, NAMES, shapes)
-        self.empty = self._rows([len(self)])
+        whole = self._index["count"] - 1  # the last one is empty
+        self.rows = np.arange(whole) if rows is None else rows
+        if self.rows.max(initial=-1) >= whole:
+            raise CacheError(
+                f"{self.folder} holds {whole} captions, row {self.rows.max()} is asked for: embed them again"
+            )
+        self.empty = self._rows([whole])
 
     def __len__(self) -> int:
-        return self._index["count"] - 1
+        return len(self.rows)
 
     def check_number(self, count: int, whose: str) -> None:
         """Raise ``CacheError`` unless there is one caption for each of so many images."""
@@ -62,10 +77,10 @@ class CaptionDataset:
         outside = [index for index in indices if not 0 <= index < len(self)]
         if outside:
             raise IndexError(f"{self.folder} holds {len(self)} captions, index {outside[0]} is asked for")
-        return self._rows(indices)
+        return self._rows(self.rows[list(indices)])
 
-    def _rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        places = [divmod(int(index), self._index["shard_size"]) for index in indices]
+    def _rows(self, rows: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
+        places = [divmod(int(row), self._index["shard_size"]) for row in rows]
         embeddings, mask = ([self._shards[number][name][row] for number, row in places] for name in NAMES)
         if not places:
             return torch.empty(0, self.tokens, self.channels).half(), torch.empty(0, self.tokens).bool()

@@ -67,7 +67,7 @@ def read_released(entry: DiffusionEntry, denoiser: nn.Module) -> None:
     Raises:
         WeightsError: no such weights, or they are not the entry's; names the file and what differs.
     """
-    path = find(f"diffusion model {entry.name}", entry.pretrained, CONVERSIONS)
+    path = denoiser.released_file = find(f"diffusion model {entry.name}", entry.pretrained, CONVERSIONS)
     stored = read_shapes(path)
     try:
         layout, prefix = layout_and_prefix(stored, denoiser)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -163,6 +164,7 @@ def train_denoiser(
     on_the_fly: Callable[[torch.device], Latents] | None = None,
     captions: Path | None = None,
     expected_captions: dict[str, Any] | None = None,
+    caption_rows: np.ndarray | None = None,
     time_limit_minutes: float | None = None,
     log_with: LogWith = "tensorboard",
 ) -> None:
@@ -181,6 +183,7 @@ def train_denoiser(
         on_the_fly: makes images and autoencoder, given the device to encode on.
         captions: folder that ``encode_captions`` wrote, of the same images, for an entry that is conditioned on them.
         expected_captions: identity that the captions must have.
+        caption_rows: which of the captions are those of the images, as ``CaptionDataset`` takes them.
         time_limit_minutes: save and stop shortly before so many minutes have passed.
         log_with: where curves are shown; decides nothing.
 
@@ -193,13 +196,14 @@ def train_denoiser(
     if (captions is None) != (entry.conditioning != "caption"):
         given = "missing: embed them with `dcae captions`" if captions is None else "given: leave them out"
         raise ConfigError(f"{entry.name}: conditioning is {entry.conditioning}, but captions are {given}")
-    embedded = CaptionDataset(captions, expected_captions) if captions else None
+    embedded = CaptionDataset(captions, expected_captions, caption_rows) if captions else None
     cached = LatentDataset(latents, expected_latents, embedded) if recipe.latents == "cached" else None
     data = fingerprint(Path(latents)) if cached else digest(expected_latents)
+    rows = [] if caption_rows is None else [caption_rows.tolist()]
     identity = {
         "configuration": config_digest,
         "code": code_digest,
-        "data": digest(data, _content(Path(captions), "shape")) if captions else data,
+        "data": digest(data, _content(Path(captions), "shape"), *rows) if captions else data,
         "patch_size": str(patch_size),
         "seed": str(seed),
     }

@@ -156,9 +156,13 @@ def _origin(contender: Contender, autoencoder: nn.Module) -> str:
     if file is None:
         return f"{contender.name}: {contender.entry.description or contender.entry.kind}"
     from dcae.files import sha256
+    from dcae.released_files import hub_commit
 
-    licence = f", licence {contender.entry.licence}" if contender.entry.licence else ""
-    return f"{contender.name}: {contender.entry.source or file}{licence}, sha256 {sha256(file)}"
+    content = sha256(file)
+    commit = hub_commit(file, content)
+    facts = {"licence": contender.entry.licence, "commit": commit, "sha256": content}
+    told = "".join(f", {name} {value}" for name, value in facts.items() if value)
+    return f"{contender.name}: {contender.entry.source or file}{told}"
 
 
 def _about_pictures(pictures: Pictures) -> list[str]:
@@ -173,7 +177,10 @@ def _about_pictures(pictures: Pictures) -> list[str]:
 
 
 def _about_metrics(metrics: Metrics) -> list[str]:
-    return [f"Left out: metric {TITLES[name]}: {reason}" for name, reason in metrics.left_out.items()]
+    return [
+        f"Left out: {f'metric {TITLES[name]}' if name in TITLES else f'pictures with {name}'}: {reason}"
+        for name, reason in metrics.left_out.items()
+    ]
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ from dcae.benchmark.record import Value
 from dcae.training import perceptual_network
 from dcae.weights import WeightsError
 from evaluation.comparison.pictures import Pictures
+from evaluation.detectors import Detectors, detections_key
 from evaluation.features import InceptionFeatures
 from evaluation.jackknife import jackknife_frechet, mean_and_standard_error
 from evaluation.one_pass import reconstruct_images
 from evaluation.pixels import psnr, ssim, to_network, to_uint8
 from evaluation.reconstruction import UNITS
+from evaluation.subsets import FEWEST_IMAGES, members, subset_quality
 
 # The error of an rFID is the spread over 64 groups of images: four in each. Fewer say next to nothing.
 FEWEST_FOR_RFID = 256
@@ -31,7 +33,7 @@ class Measured:
 
     Attributes:
         per_image: psnr, ssim, lpips as float64 [N], in the order of the pictures.
-        values: their means, and rfid.
+        values: their means, and rfid; psnr_face and so on, of a protocol with subsets.
     """
 
     per_image: dict[str, Tensor]
@@ -54,6 +56,7 @@ class Metrics:
             self.lpips = perceptual_network(protocol.lpips).to(self.device)
         except WeightsError as error:
             self.left_out["lpips"] = str(error)
+        self.detections = self._detections()
         if len(pictures) < FEWEST_FOR_RFID:
             self.left_out["rfid"] = f"{len(pictures)} pictures are too few, it needs {FEWEST_FOR_RFID}"
             return
@@ -61,6 +64,22 @@ class Metrics:
             self.inception = InceptionFeatures(protocol, self.device)
         except WeightsError as error:
             self.left_out["rfid"] = str(error)
+
+    def _detections(self) -> dict[str, Tensor]:
+        """Of each subset of the protocol, counts and shares [N, 2]; those that cannot be measured are left out."""
+        detectors = Detectors([self.protocol])
+        keys = {name: detections_key(name, subset) for name, subset in (self.protocol.subsets or {}).items()}
+        self.left_out |= {name: detectors.left_out[key] for name, key in keys.items() if key in detectors.left_out}
+        keys = {name: key for name, key in keys.items() if name not in self.left_out}
+        if not keys:
+            return {}
+        parts = [detectors(batch) for _, batch in batches(self.pictures, 16)]
+        found = {name: torch.cat([part[key] for part in parts]) for name, key in keys.items()}
+        for name, rows in found.items():
+            shown = int(members(rows, self.protocol.subsets[name].smallest_share).sum())
+            if shown < FEWEST_IMAGES:
+                self.left_out[name] = f"{shown} of {len(rows)} pictures show it, it needs {FEWEST_IMAGES}"
+        return {name: rows for name, rows in found.items() if name not in self.left_out}
 
     @cached_property
     def _real(self) -> Tensor:
@@ -94,6 +113,9 @@ class Metrics:
                 features.append(self.inception(outputs).cpu())
         per_image = {name: torch.cat(columns) for name, columns in rows.items()}
         values = {name: self._mean(name, column) for name, column in per_image.items()}
+        kept = {name: self.protocol.subsets[name] for name in self.detections}
+        subsets = self.protocol.model_copy(update={"subsets": kept})
+        values |= subset_quality(per_image, values, self.detections, subsets).values
         if self.inception:
             values["rfid"] = self._rfid(torch.cat(features))
         return Measured(per_image, values)

@@ -9,9 +9,10 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from dcae.data.crop import adm_crop, to_pixels
@@ -19,6 +20,7 @@ from evaluation.comparison.measuring import Measured
 from evaluation.comparison.worst import Region, WorstImage
 from evaluation.tables.formats import Table, html_sections
 
+NARROWEST_CROP = 128  # pixels in a PNG, so that a name has room above it
 OVERVIEW_SIDE = 192  # pixels of the whole picture as shown; crops are shown at the same size
 DIGITS = {"psnr": ("{:.1f} dB", "PSNR"), "ssim": ("{:.3f}", "SSIM"), "lpips": ("{:.3f}", "LPIPS")}
 
@@ -191,7 +193,21 @@ def png(image: Tensor) -> bytes:
 
 
 def side_by_side(image: WorstImage) -> bytes:
-    """The crops of one of the worst images as one PNG: original, then each autoencoder in the order of the table."""
-    crops = [image.region.of(each) for each in (image.original, *image.reconstructions.values())]
-    padded = [F.pad(crop, (0, 4), value=255) for crop in crops[:-1]]
-    return png(torch.cat([*padded, crops[-1]], dim=-1))
+    """The crops of one of the worst images as one PNG: original, then each autoencoder in the order of the table.
+
+    Each pixel of a small crop is shown as a square of several, and names stand above the crops.
+    """
+    named = {"original": image.original, **image.reconstructions}
+    enlarged = -(-NARROWEST_CROP // image.region.side)
+    crops = [image.region.of(each) for each in named.values()]
+    crops = [crop.repeat_interleave(enlarged, dim=-1).repeat_interleave(enlarged, dim=-2) for crop in crops]
+    titled = [torch.cat([_title(name, crop.shape[-1]), crop], dim=-2) for name, crop in zip(named, crops, strict=True)]
+    padded = [F.pad(crop, (0, 4), value=255) for crop in titled[:-1]]
+    return png(torch.cat([*padded, titled[-1]], dim=-1))
+
+
+def _title(name: str, width: int) -> Tensor:
+    """Black on white, uint8 [3, 16, width]; the end of a name that is too long is cut off."""
+    strip = Image.new("RGB", (width, 16), "white")
+    ImageDraw.Draw(strip).text((2, 2), name, fill="black")
+    return torch.from_numpy(np.array(strip)).permute(2, 0, 1)

@@ -41,13 +41,28 @@ def main_table(measured: Mapping[str, Measured], shapes: Mapping[str, str], titl
         suffix = " [random features]" if _random(measured, name) else ""
         metric = METRICS[name]
         columns.append(Column(metric.title + suffix, metric.title + metric.arrow + suffix, measured=True))
-    columns.append(Column("N", "N", in_csv=False))
+    subsets = _subsets(measured)
+    for metric, subset in subsets:
+        suffix = " [random features]" if _random(measured, f"{metric.name}_{subset}") else ""
+        title = f"{metric.title}{metric.arrow} {subset}{suffix}"
+        columns.append(Column(f"{metric.title}, {subset}{suffix}", title, measured=True))
+    counts = ["psnr", *dict.fromkeys(f"psnr_{subset}" for _, subset in subsets)]
+    titles = ["N", *dict.fromkeys(f"N {subset}" for _, subset in subsets)]
+    columns += [Column(title, title, in_csv=False) for title in titles]
     best = {name: _best(measured, name) for name in names}
     rows = []
     for autoencoder, each in measured.items():
         numbers = [_number(each.values.get(name), METRICS[name], best[name] == autoencoder) for name in names]
-        rows.append([autoencoder, shapes[autoencoder], *numbers, str(each.values["psnr"].n)])
+        numbers += [_number(each.values.get(f"{metric.name}_{subset}"), metric, False) for metric, subset in subsets]
+        rows.append([autoencoder, shapes[autoencoder], *numbers, *(str(each.values[name].n) for name in counts)])
     return Table(title, caption, columns, [Section("Reconstruction", rows)], [], forms=("csv", "md"))
+
+
+def _subsets(measured: Mapping[str, Measured]) -> list[tuple[Metric, str]]:
+    """The metrics of pictures with faces, with text, …: what was measured of each."""
+    first = next(iter(measured.values())).values
+    names = dict.fromkeys(name.removeprefix("psnr_") for name in first if name.startswith("psnr_"))
+    return [(METRICS[name], subset) for subset in names for name in PER_IMAGE if f"{name}_{subset}" in first]
 
 
 def _random(measured: Mapping[str, Measured], name: str) -> bool:

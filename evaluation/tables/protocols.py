@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of protocols: the same reconstructions under every protocol of the pass, one column for each."""
+"""The tables of protocols: the same reconstructions, or samples, under every protocol of a pass, a column for each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from dcae.benchmark.record import Record, Value
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.metrics import RECONSTRUCTION, Metric
+from evaluation.tables.metrics import CLIP_SCORE, FID, RECONSTRUCTION, Metric
 from evaluation.tables.rows import display_name
 
 BESIDE_TABLE_2 = (
@@ -18,6 +19,20 @@ BESIDE_TABLE_2 = (
     Metric("reconstruction", "fd_dinov2", "FD-DINOv2", "lower", 2),
     Metric("reconstruction", "cmmd", "CMMD", "lower", 3),
 )
+BESIDE_FID = tuple(
+    Metric("generation", f"{name}_{setting}_guidance", f"{title} {short} CFG", better, decimals)
+    for name, title, better, decimals in (
+        ("kid", "KID", "lower", 4),
+        ("precision", "Precision", "higher", 3),
+        ("recall", "Recall", "higher", 3),
+        ("fid_infinity", "FID∞", "lower", 2),
+        ("fd_dinov2", "FD-DINOv2", "lower", 2),
+        ("cmmd", "CMMD", "lower", 3),
+    )
+    for setting, short in (("without", "w/o"), ("with", "w/"))
+)
+METRICS = {"reconstruction": (*RECONSTRUCTION, *BESIDE_TABLE_2), "generation": (*FID, CLIP_SCORE, *BESIDE_FID)}
+MEASURED = {"reconstruction": "reconstructions", "generation": "samples"}
 
 
 def _by_protocol(record: Record) -> dict[str, tuple[dict[str, Value], dict[str, str], str]]:
@@ -29,18 +44,21 @@ def _by_protocol(record: Record) -> dict[str, tuple[dict[str, Value], dict[str, 
     }
 
 
-def build_protocols(records: Iterable[Record], benchmark: str = "") -> Table:
-    """A row for each reconstruction cell, a column for each metric under each protocol that gave it."""
-    records = [record for record in records if record.kind == "reconstruction"]
+def build_protocols(
+    records: Iterable[Record], benchmark: str = "", kind: Literal["reconstruction", "generation"] = "reconstruction"
+) -> Table:
+    """A row for each cell of a kind, a column for each metric under each protocol that gave it."""
+    records = [record for record in records if record.kind == kind]
     found = [_by_protocol(record) for record in records]
     protocols = list(dict.fromkeys(name for each in found for name in each))
     pairs = [
         (metric, protocol)
-        for metric in (*RECONSTRUCTION, *BESIDE_TABLE_2)
+        for metric in METRICS[kind]
         for protocol in protocols
         if any(metric.name in each[protocol][0] for each in found if protocol in each)
     ]
-    columns = [Column("Autoencoder", "Autoencoder", label=True)]
+    labels = ["Autoencoder", *(["Diffusion model"] if kind == "generation" else [])]
+    columns = [Column(label, label, label=True) for label in labels]
     for metric, protocol in pairs:
         values = [each[protocol][0].get(metric.name) for each in found if protocol in each]
         random = " [random features]" if any(value and value.random_features for value in values) else ""
@@ -51,19 +69,27 @@ def build_protocols(records: Iterable[Record], benchmark: str = "") -> Table:
     for record, each in zip(records, found, strict=True):
         place = f"{display_name(record.cell, 'dataset')} at {record.cell['resolution']} px"
         entries = [_number(each.get(protocol, ({},))[0].get(metric.name), metric) for metric, protocol in pairs]
-        sections.setdefault(place, []).append([display_name(record.cell, "autoencoder"), *entries])
+        sections.setdefault(place, []).append([*_labels(record), *entries])
     above = (
-        f"{f'Benchmark {benchmark}: t' if benchmark else 'T'}he same reconstructions, measured in one pass under every "
-        "protocol; values ± one standard error. Numbers of different protocols are not comparable with each other."
+        f"{f'Benchmark {benchmark}: t' if benchmark else 'T'}he same {MEASURED[kind]}, measured in one pass under "
+        "every protocol; values ± one standard error. Numbers of different protocols are not comparable with each "
+        "other."
     )
     return Table(
-        "Protocols",
+        "Protocols" if kind == "reconstruction" else "Protocols of generation",
         above,
         columns,
         [Section(place, rows) for place, rows in sections.items()],
         [*_fingerprints(found), *_exclusions(found)],
         forms=("csv", "md", "html"),
     )
+
+
+def _labels(record: Record) -> list[str]:
+    autoencoder = display_name(record.cell, "autoencoder")
+    if record.kind == "reconstruction":
+        return [autoencoder]
+    return [autoencoder, f"{display_name(record.cell, 'diffusion')} p{record.cell['patch_size']}"]
 
 
 def _number(value: Value | None, metric: Metric) -> Number:

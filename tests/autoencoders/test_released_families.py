@@ -199,7 +199,8 @@ def test_an_id_is_found_under_weights_dir_and_if_not_the_error_says_how_to_get_i
     identity = "stabilityai/stable-diffusion-3.5-medium"
     for part in (
         "autoencoder sd3.5-vae", f"the weights of {identity}", "no network", "accept a licence",
-        f"hf download {identity} --include 'vae/*' --local-dir {tmp_path / identity}",
+        f"hf download {identity} --revision {entry.pretrained.revision} --include 'vae/*' "
+        f"--local-dir {tmp_path / identity}",
     ):  # fmt: skip
         assert part in str(caught.value)
     saved("sd3.5-vae", tmp_path / identity)

@@ -223,8 +223,8 @@ def test_a_block_decides_how_many_samples_its_cells_are_of(tmp_path):
     usual = Benchmark.load(changed(tmp_path, generation=[plan]))
     fewer = Benchmark.load(changed(tmp_path, generation=[{**plan, "generation_images": 7}]))
     cell = usual.cells.generation[0]
-    assert usual.generation_protocol(cell) == usual.protocol("generation")
-    assert fewer.generation_protocol(cell).generation_images == 7
+    assert usual.generation_protocols(cell) == [usual.protocol("generation")]
+    assert fewer.generation_protocols(cell)[0].generation_images == 7
     assert digests.generation_digest(usual, cell) != digests.generation_digest(fewer, cell)
 
 
@@ -259,38 +259,54 @@ def test_mistakes_in_a_recipe_name_its_file(tmp_path):
 # --- further protocols ----------------------------------------------------------------------------------------------
 
 
-def with_protocols(tmp_path: Path, further: list[str], **changes) -> Path:
+def with_protocols(tmp_path: Path, further: list[str], of: str = "reconstruction", **changes) -> Path:
     """The demo with further protocols, one of which is ``other``: its own with these changes."""
     folder = tmp_path / "protocols"
     folder.mkdir()
     (folder / "other.yaml").write_text(yaml.safe_dump({**entry_text("protocols", "random-features"), **changes}))
+    if of == "generation":
+        return changed(tmp_path, further_generation_protocols=further)
     reconstruction = yaml.safe_load(DEMO.read_text())["reconstruction"]
     return changed(tmp_path, reconstruction={**reconstruction, "further_protocols": further})
 
 
-def test_further_protocols_decide_the_digest_of_reconstruction_alone(tmp_path):
-    benchmark = Benchmark.load(with_protocols(tmp_path, ["other"], inception_resize="clean"))
+@pytest.mark.parametrize("kind", ["reconstruction", "generation"])
+def test_further_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind):
+    benchmark = Benchmark.load(with_protocols(tmp_path, ["other"], kind, inception_resize="clean"))
     plain = Benchmark.load(DEMO)
-    assert [each.name for each in benchmark.further_protocols("reconstruction")] == ["other"]
     cell, generated = plain.cells.reconstruction[0], plain.cells.generation[0]
-    assert digests.reconstruction_digest(benchmark, cell) != digests.reconstruction_digest(plain, cell)
-    assert digests.generation_digest(benchmark, generated) == digests.generation_digest(plain, generated)
-    for purpose, same in (("reconstruction", False), ("generation", True)):
-        found = [digests.reference_digest(each, "scenes", 64, purpose) for each in (benchmark, plain)]
-        assert (found[0] == found[1]) == same
+    found = {
+        "reconstruction": [digests.reconstruction_digest(each, cell) for each in (benchmark, plain)],
+        "generation": [digests.generation_digest(each, generated) for each in (benchmark, plain)],
+    }
+    for purpose, (one, other) in found.items():
+        assert [each.name for each in benchmark.further_protocols(purpose)] == ["other"] * (purpose == kind)
+        references = [digests.reference_digest(each, "scenes", 64, purpose) for each in (benchmark, plain)]
+        assert (one != other) == (references[0] != references[1]) == (purpose == kind)
 
 
 @pytest.mark.parametrize(
-    ("further", "changes", "message"),
+    ("of", "further", "changes", "message"),
     [
-        (["other"], {"reconstruction_images": 7}, "reconstruction_images 7, 'random-features' has 16"),
-        (["random-features"], {}, "the main protocol already"),
-        (["other", "other"], {}, "named more than once"),
-        (["demo-efficiency"], {}, "kind efficiency"),
-        (["no-such"], {}, "no entry 'no-such'"),
+        (
+            "reconstruction",
+            ["other"],
+            {"reconstruction_images": 7},
+            "reconstruction_images 7, 'random-features' has 16",
+        ),
+        ("reconstruction", ["random-features"], {}, "the main protocol already"),
+        ("reconstruction", ["other", "other"], {}, "named more than once"),
+        ("reconstruction", ["demo-efficiency"], {}, "kind efficiency"),
+        ("reconstruction", ["no-such"], {}, "no entry 'no-such'"),
+        ("generation", ["other"], {"generation_images": 7}, "generation_images 7, 'random-features' has 12"),
+        ("generation", ["other"], {"generation_reference": "validation"}, "one pass has one set of images"),
+        ("generation", ["other"], {"generation_reference_images": 7}, "generation_reference_images 7"),
+        ("generation", ["random-features"], {}, "the main protocol already"),
+        ("generation", ["demo-efficiency"], {}, "kind efficiency"),
     ],
 )
-def test_further_protocols_that_do_not_fit_are_errors(tmp_path, further, changes, message):
-    with pytest.raises(ConfigError, match=r"reconstruction\.further_protocols") as caught:
-        Benchmark.load(with_protocols(tmp_path, further, **changes))
+def test_further_protocols_that_do_not_fit_are_errors(tmp_path, of, further, changes, message):
+    field = {"reconstruction": r"reconstruction\.further_protocols", "generation": "further_generation_protocols"}[of]
+    with pytest.raises(ConfigError, match=field) as caught:
+        Benchmark.load(with_protocols(tmp_path, further, of, **changes))
     assert message in str(caught.value)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dcae.benchmark.config import Config
 from dcae.benchmark.entries import FolderEntry
-from dcae.data import DatasetError, open_dataset
+from dcae.benchmark.entries.datasets import ExpectedImages
+from dcae.data import DatasetError, caption_rows, open_dataset
 from dcae.data import image_sizes as module
 from dcae.data.image_sizes import image_sizes, smaller
 from dcae.data.layouts import select
@@ -124,3 +126,24 @@ def test_a_header_behind_much_else_is_found(tmp_path):
     (tmp_path / "train").mkdir()
     image.save(tmp_path / "train" / "a.jpg", icc_profile=bytes(200_000))
     assert image_sizes(select(entry(tmp_path), "train")).tolist() == [[400, 300]]
+
+
+def test_imagenet_without_small_images_leaves_them_out_of_training_alone(tmp_path):
+    """The published numbers of images are counted before any is left out."""
+    replicas.imagenet_folders(tmp_path)
+    large = [(wnid, names[1]) for wnid, names in replicas.TRAIN.items()]
+    for wnid, name in large:
+        replicas.write(tmp_path / "train" / wnid / name, replicas.encoded(name, (40, 32)))
+    counted = ExpectedImages(train=9, validation=5)
+    found = {
+        name: Config().entry("datasets", name).model_copy(update={"path": str(tmp_path), "expected_images": counted})
+        for name in ("imagenet", "imagenet-without-small-images")
+    }
+    everything, without = (open_dataset(each, "train", 32) for each in found.values())
+    assert (len(everything), everything.enlarged(), without.enlarged()) == (9, 6, 0)
+    assert without.files == [f"{wnid}/{name}" for wnid, name in large]
+    assert [without.label(index) for index in range(3)] == [0, 1, 2]
+    validation = [open_dataset(each, "validation", 32) for each in found.values()]
+    assert len({each.fingerprint for each in validation}) == 1 and len(validation[0]) == 5
+    rows = [caption_rows(each, "train", 32) for each in found.values()]
+    assert rows[0] is None and [everything.files[row] for row in rows[1]] == without.files

@@ -8,6 +8,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 
+from dcae.benchmark.config import Config
+from dcae.data import open_captioned
 from dcae.data.crop import adm_crop, to_pixels
 from dcae.data.dataset import DatasetError
 from dcae.data.images import Folder
@@ -156,3 +158,29 @@ def test_worker_processes_read_what_this_one_reads_and_pass_on_what_is_wrong(tmp
     assert torch.equal(torch.stack([sample.image for sample in loader]), dataset.batch(range(20)))
     with pytest.raises(DatasetError, match=r"3/bad\.jpg: cannot be read as an image \(the file is empty\); replace"):
         list(DataLoader(dataset, batch_size=None, num_workers=1))
+
+
+def test_the_fingerprint_of_captions_follows_their_words_and_not_the_images_alone(tmp_path):
+    def fingerprint(**captions: str) -> str:
+        for name, caption in captions.items():
+            (tmp_path / f"{name}.txt").write_text(caption)
+        return Folder(tmp_path, 8).captions_fingerprint
+
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    images = Folder(tmp_path, 8).fingerprint
+    found = [Folder(tmp_path, 8).captions_fingerprint, fingerprint(a="one", b="two"), fingerprint(b="three")]
+    assert len(set(found)) == 3
+    assert Folder(tmp_path, 8).fingerprint == images
+    Image.new("RGB", (80, 80), "red").save(tmp_path / "a.png")
+    assert fingerprint() not in found
+
+
+def test_captions_of_a_table_are_known_by_their_words(tmp_path):
+    replicas.mjhq(tmp_path)
+    entry = Config().entry("datasets", "mjhq-30k-evaluation")
+    entry = entry.model_copy(update={"path": str(tmp_path), "expected_images": None})
+    before = open_captioned(entry, "validation").captions_fingerprint
+    table = tmp_path / "meta_data.json"
+    table.write_text(table.read_text().replace("prompt of f00d", "prompt of fOOd"))  # of the same length
+    assert open_captioned(entry, "validation").captions_fingerprint != before

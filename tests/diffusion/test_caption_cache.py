@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captions that are embedded once: what is written and read, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +43,26 @@ def test_what_is_written_is_read_by_index(tmp_path, batch_size):
     data.verify()
     with pytest.raises(IndexError, match="holds 9 captions, index 9"):
         data.batch([9])
+
+
+def test_rows_are_the_captions_of_some_of_the_images(tmp_path):
+    encode_captions(lengths, Letters(9), tmp_path, IDENTITY, shard_size=4)
+    data = CaptionDataset(tmp_path, IDENTITY, rows=np.array([1, 5, 8]))
+    assert len(data) == 3
+    assert data.batch([2, 0])[1].sum(dim=1).tolist() == [9, 2]
+    assert not data.empty[1].any()
+    data.check_number(3, "there are images")
+    with pytest.raises(IndexError, match="holds 3 captions, index 3"):
+        data.batch([3])
+    with pytest.raises(ValueError, match="holds 9 captions, row 9 is asked for"):
+        CaptionDataset(tmp_path, IDENTITY, rows=np.array([1, 9]))
+
+
+def test_a_field_that_the_reader_does_not_know_is_not_compared(tmp_path):
+    encode_captions(lengths, Letters(3), tmp_path, IDENTITY)
+    assert len(CaptionDataset(tmp_path, IDENTITY | {"text_encoder": None})) == 3
+    with pytest.raises(ValueError, match="text_encoder '1234', expected '5'"):
+        CaptionDataset(tmp_path, IDENTITY | {"dataset": None, "text_encoder": "5"})
 
 
 def test_captions_of_another_text_encoder_are_refused_naming_both(tmp_path):

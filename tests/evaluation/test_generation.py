@@ -17,6 +17,7 @@ from dcae.benchmark.entries import DiffusionEntry, NetworkWeights, NoiseSchedule
 from dcae.data import open_dataset
 from dcae.diffusion import CaptionDataset, LatentDataset, build_denoiser, encode_captions, encode_dataset
 from evaluation.generation import class_captions, evaluate_generation, guidance_scales
+from evaluation.pixels import to_uint8
 from evaluation.reference import ReferenceError, write_reference
 from evaluation.sample_set import ImageSource, write_sample_set
 from evaluation.statistics import frechet_distance_of_features
@@ -171,6 +172,7 @@ def test_fid_is_that_of_all_samples_against_the_reference(parts, protocol, datas
     images, labels = parts["source"].images(range(IMAGES), 3.0)
     real = torch.stack([dataset[k].image for k in range(12)])
     features = FewFeatures(protocol, "cpu")
+    images = to_uint8(images)
     expected = frechet_distance_of_features(features(images), features(real))
     assert result.values["fid_with_guidance"].value == pytest.approx(expected, rel=1e-6)
     assert labels.shape == (IMAGES,)
@@ -185,7 +187,7 @@ def test_each_sample_is_scored_against_the_caption_of_its_label(parts, monkeypat
             seen.extend(captions)
             return torch.zeros(len(images), dtype=torch.float64)
 
-    monkeypatch.setattr(evaluation.generation, "_load_clip_score", lambda protocol, device: Listener())
+    monkeypatch.setattr(evaluation.generation, "_load_clip_score", lambda weights, device: Listener())
     evaluate_generation(**parts)
     labels = parts["source"].images(range(IMAGES), 1.0)[1].tolist()
     captions = class_captions(parts["class_names"])
@@ -203,6 +205,36 @@ def test_settings():
 def test_a_protocol_without_clip_has_no_clip_score(parts, protocol):
     result = evaluate_generation(**{**parts, "protocol": protocol.model_copy(update={"clip": None})})
     assert not any(name.startswith("clip_score") for name in result.values)
+
+
+def test_every_protocol_gives_of_the_same_samples_what_it_gives_alone(parts, protocol, dataset, tmp_path, monkeypatch):
+    """The second one differs in its resize, the third one in its rounding, the fourth one in its CLIP model alone."""
+    changes = {
+        "clean": {"inception_resize": "clean"},
+        "truncating": {"quantisation": "truncate"},
+        "other-clip": {"clip": protocol.clip.model_copy(update={"seed": 7})},
+    }
+    further = [protocol.model_copy(update={"name": name, **each}) for name, each in changes.items()]
+    reference = tmp_path / "all.safetensors"
+    write_reference(dataset, protocol.generation_reference_images, protocol, reference, further=further)
+    calls = []
+    original = ImageSource.images
+    monkeypatch.setattr(ImageSource, "images", lambda *given: calls.append(given[1]) or original(*given))
+    shared = {**parts, "reference": reference, "batch_size": IMAGES}
+    together = evaluate_generation(**{**shared, "folder": tmp_path / "together"}, further=further)
+    assert len(calls) == 2  # the samples of each setting are made once
+    assert list(together.further) == list(changes)
+    for each in (protocol, *further):
+        alone = evaluate_generation(**{**shared, "protocol": each, "folder": tmp_path / each.name})
+        found = together.further.get(each.name) or together
+        assert found.values.keys() == alone.values.keys()
+        assert found.excluded.keys() == alone.excluded.keys()
+        for name, value in found.values.items():
+            assert value.value == pytest.approx(alone.values[name].value, rel=1e-6, abs=1e-9), name
+    main = together.values
+    assert together.further["truncating"].values["fid_with_guidance"] != main["fid_with_guidance"]
+    assert together.further["other-clip"].values["fid_with_guidance"] == main["fid_with_guidance"]
+    assert together.further["other-clip"].values["clip_score_with_guidance"] != main["clip_score_with_guidance"]
 
 
 def test_a_reference_of_other_images_is_refused(parts, dataset):

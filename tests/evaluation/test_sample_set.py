@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from dcae.benchmark.entries import ADAPTERS, NoiseSchedule, TextEncoder
 from dcae.data.dataset import ImageDataset
 from dcae.diffusion import CaptionDataset, T5TextEncoder, build_denoiser, encode_captions
-from evaluation.sample_set import SHOWN, ImageSource, Measures, SampleSet, write_sample_set
+from evaluation.pixels import to_uint8
+from evaluation.sample_set import SHOWN, ImageSource, SampleSet, write_sample_set
 
 COUNT, SHARD = 11, 4
 SCHEDULE = NoiseSchedule(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -68,15 +69,13 @@ def source_of(kind: str, folder: Path) -> ImageSource:
     return ImageSource(denoiser, entry, SCHEDULE, Squash(), (3, 8, 8), classes, seed=3, captions=captions)
 
 
-MEASURES = Measures(
-    features=lambda images: {"pixels": images.flatten(1).float()},
-    clip_score=lambda images, texts: torch.tensor([float(len(text)) for text in texts], dtype=torch.float64),
-    text_of=lambda label: "x" * (label + 1),
-)
+def measures(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The images themselves, as grey levels, and the label, or index of the caption, of each."""
+    return {"pixels": to_uint8(images).flatten(1).float(), "labels": labels}
 
 
 def write(source: ImageSource, folder: Path, **arguments):
-    return write_sample_set(source, MEASURES, 2.0, COUNT, folder, {"test": "set"}, shard_size=SHARD, **arguments)
+    return write_sample_set(source, measures, 2.0, COUNT, folder, {"test": "set"}, shard_size=SHARD, **arguments)
 
 
 @pytest.fixture(params=ENTRIES)
@@ -86,15 +85,15 @@ def source(request, tmp_path) -> ImageSource:
 
 def test_batch_size_changes_conditions_by_nothing_and_images_by_rounding(source, tmp_path):
     whole, single = (write(source, tmp_path / str(size), batch_size=size) for size in (16, 1))
-    assert torch.equal(whole.clip_scores, single.clip_scores)  # the label or caption of each
-    assert len(whole.features["pixels"]) == COUNT
-    assert (whole.features["pixels"] - single.features["pixels"]).abs().max() <= GREY_LEVELS
-    assert whole.features["pixels"].std() > 5, "samples that are all alike would show nothing"
+    assert torch.equal(whole.rows["labels"], single.rows["labels"])  # the label or caption of each
+    assert len(whole.rows["pixels"]) == COUNT
+    assert (whole.rows["pixels"] - single.rows["pixels"]).abs().max() <= GREY_LEVELS
+    assert whole.rows["pixels"].std() > 5, "samples that are all alike would show nothing"
 
 
 def assert_equal(one: SampleSet, other: SampleSet) -> None:
-    assert torch.equal(one.features["pixels"], other.features["pixels"])
-    assert torch.equal(one.clip_scores, other.clip_scores)
+    assert torch.equal(one.rows["pixels"], other.rows["pixels"])
+    assert torch.equal(one.rows["labels"], other.rows["labels"])
     assert torch.equal(one.first, other.first)
 
 
@@ -147,15 +146,15 @@ def test_a_stopped_run_goes_on_with_the_shards_that_are_missing(tmp_path, monkey
     monkeypatch.setattr(ImageSource, "images", note)
     resumed = write(source, folder, batch_size=2)
     assert made == [8, 10]
-    assert torch.equal(resumed.features["pixels"], whole.features["pixels"])
+    assert torch.equal(resumed.rows["pixels"], whole.rows["pixels"])
     assert torch.equal(resumed.first, whole.first)
 
 
 def test_a_set_of_another_identity_is_made_anew(tmp_path):
     source = source_of("u-vit", tmp_path)
     first = write(source, tmp_path / "set")
-    other = write_sample_set(source, MEASURES, 1.0, COUNT, tmp_path / "set", {"test": "other"}, shard_size=SHARD)
-    assert not torch.equal(first.features["pixels"], other.features["pixels"])
+    other = write_sample_set(source, measures, 1.0, COUNT, tmp_path / "set", {"test": "other"}, shard_size=SHARD)
+    assert not torch.equal(first.rows["pixels"], other.rows["pixels"])
     assert len(list((tmp_path / "set").glob("shard-*"))) == 3
 
 
@@ -165,5 +164,5 @@ def test_every_image_is_kept_on_request_and_the_first_ones_always(tmp_path):
     files = sorted((tmp_path / "images").iterdir())
     assert [file.name for file in files] == [f"{index:06d}.png" for index in range(COUNT)]
     pixels = np.stack([np.asarray(Image.open(file)) for file in files]).transpose(0, 3, 1, 2)
-    assert np.array_equal(pixels.reshape(COUNT, -1), result.features["pixels"].numpy())
+    assert np.array_equal(pixels.reshape(COUNT, -1), result.rows["pixels"].numpy())
     assert np.array_equal(pixels[: min(SHOWN, SHARD)], result.first.numpy())

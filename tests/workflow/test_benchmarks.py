@@ -6,13 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dcae.benchmark import Benchmark, Config
 from evaluation.published import read_published
 from evaluation.tables.metrics import METRICS
 from evaluation.tables.numbers import paper_value
 from evaluation.tables.rows import Row
-from workflow.commands.presenting import planned_cells
+from workflow.commands.presenting import planned_cells, tables
+from workflow.jobs import Jobs
 
 CONFIG = Path(__file__).parents[2] / "config"
 PUBLISHED = read_published()
@@ -54,7 +56,7 @@ def test_the_paper_benchmark_has_every_row_of_a_table(paper, table, besides):
 
 
 def test_samples_are_as_many_as_real_images_and_at_most_50_000(paper):
-    images = {cell.dataset: paper.generation_protocol(cell).generation_images for cell in paper.cells.generation}
+    images = {cell.dataset: paper.generation_protocols(cell)[0].generation_images for cell in paper.cells.generation}
     assert images == {"imagenet": 50_000, "ffhq": 50_000, "mjhq-30k": 27_000, "mapillary-vistas": 18_000}
     for name, number in images.items():
         assert number <= paper.dataset(name).expected_images.train
@@ -82,3 +84,24 @@ def test_latents_have_the_shape_that_released_diffusion_models_were_trained_on()
         autoencoder = benchmark.autoencoder(cell.autoencoder)
         f, channels = autoencoder.spatial_compression, autoencoder.latent_channels
         assert f"f{f}c{channels}" in cell.diffusion or (f, channels, cell.diffusion) == (8, 4, "dit-xl-2-512")
+
+
+def test_tables_that_only_some_benchmarks_have_are_those_that_the_workflow_asks_for(tmp_path):
+    reconstruction = {"protocol": "faces-and-text", "datasets": {"scenes": {64: None}}}
+    plan = {"diffusion": "uvit-demo", "dataset": "scenes", "resolution": 64, "patch_sizes": {32: [1]}, "tables": [3]}
+    mine = {"description": "mine", "autoencoders": ["blur"], "reconstruction": reconstruction}
+    generating = mine | {
+        "autoencoders": ["dc-ae-f32-demo"], "reconstruction": reconstruction | {"protocol": "dc-ae"},
+        "generation": [plan], "generation_protocol": "dc-ae", "efficiency_protocol": "demo-efficiency",
+        "further_generation_protocols": ["adm", "clean-fid"],
+    }  # fmt: skip
+    found = {}
+    for name, content in {"mine": mine, "generating": generating}.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(content))
+        tables(path, tmp_path)
+        jobs = Jobs(str(path))
+        found[name] = {Path(file).name for file in (*jobs.table_files, *jobs.table_pages)}
+        assert {each.name for each in (tmp_path / name / "tables").iterdir()} == found[name]
+    assert {"subsets.csv", "generation_protocols.csv"} & found["mine"] == {"subsets.csv"}
+    assert {"subsets.csv", "generation_protocols.csv"} & found["generating"] == {"generation_protocols.csv"}

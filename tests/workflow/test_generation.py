@@ -54,8 +54,10 @@ ENTRIES = {
         "reconstruction_images": 4, "generation_images": IMAGES, "generation_reference": "train",
         "generation_reference_images": 8,
     },
+    "protocols/few-images-clean": {"extends": "few-images", "inception_resize": "clean"},
     "mine": {
-        "description": "released weights", "autoencoders": ["tiny-vae", "same-vae"],
+        "description": "released weights", "further_generation_protocols": ["few-images-clean"],
+        "autoencoders": ["tiny-vae", "same-vae"],
         "reconstruction": {"protocol": "few-images", "datasets": {"few-scenes": {64: None}}},
         "generation_protocol": "few-images", "efficiency_protocol": "demo-efficiency",
         "generation": [
@@ -133,7 +135,7 @@ def released(_released, tmp_path, monkeypatch) -> Path:
 
 def features(folder: Path, setting: str) -> torch.Tensor:
     shards = [load_file(path) for path in sorted((folder / setting).glob("shard-*"))]
-    (name,) = shards[0]
+    name = next(each for each in shards[0] if each.endswith("bilinear"))
     return torch.cat([shard[name] for shard in shards])
 
 
@@ -142,9 +144,37 @@ def test_released_weights_are_measured_from_end_to_end(released):
     assert record["number_class"] == "re-evaluated"
     assert record["cell"]["diffusion"] == "released-uvit"
     assert all(record["values"][f"fid_{setting}_guidance"]["n"] == IMAGES for setting in ("without", "with"))
+    further = record["further"]["few-images-clean"]
+    assert further["values"].keys() == record["values"].keys()
+    assert further["values"]["fid_with_guidance"] != record["values"]["fid_with_guidance"]
+    assert further["protocol"]["sampler"] == "dpm-solver++" and further["protocol"]["inception_resize"] == "clean"
     sampling = {name: record["protocol"][name] for name in ("sampler", "sampling_steps", "guided_channels")}
     assert sampling == {"sampler": "dpm-solver++", "sampling_steps": 3, "guided_channels": "all"}
     assert (released / "out/images.png").stat().st_size > 0
+
+
+def test_a_record_knows_the_files_of_released_weights_and_the_commit_they_came_from(released):
+    """As ``hf download --local-dir`` leaves them."""
+    record = json.loads((released / "out/record.json").read_text())
+    weights = {"uvit/model.safetensors", "vae/diffusion_pytorch_model.safetensors"}
+    assert weights <= set(record["provenance"]["inputs"]) and record["provenance"]["hub_commits"] == {}
+    note = released / "vae/.cache/huggingface/download/diffusion_pytorch_model.safetensors.metadata"
+    note.parent.mkdir(parents=True)
+    content = record["provenance"]["inputs"]["vae/diffusion_pytorch_model.safetensors"]
+    note.write_text(f"{'a' * 40}\n{content}\n1.0\n")
+    assert generate(to="again") == 0
+    found = json.loads((released / "again/record.json").read_text())["provenance"]["hub_commits"]
+    assert found == {"vae/diffusion_pytorch_model.safetensors": "a" * 40}
+
+
+def test_samples_of_other_released_weights_are_made_anew(released):
+    model = AutoencoderKL.from_pretrained("vae")
+    with torch.no_grad():
+        model.decoder.conv_out.bias.add_(0.5)
+    model.save_pretrained("vae")
+    before = features(Path("out/features"), "without_guidance")
+    assert generate() == 0
+    assert not torch.equal(features(Path("out/features"), "without_guidance"), before)
 
 
 def test_all_images_are_what_was_measured(released):
@@ -235,7 +265,7 @@ def test_latents_of_another_scaling_are_refused_naming_both(released, capsys, ch
 
 
 def test_latents_of_another_code_version_are_refused_naming_both(released, capsys, monkeypatch):
-    monkeypatch.setattr("workflow.commands.training.code_of", lambda *arguments: "0123456789abcdef")
+    monkeypatch.setattr("workflow.identities.code_of", lambda *arguments: "0123456789abcdef")
     error = refusal(capsys, train("--latents", "latents"))
     assert "made by something else: code '" in error and "expected '0123456789abcdef'" in error
 

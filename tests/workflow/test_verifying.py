@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 import evaluation.extraction
+import evaluation.reconstruction
 from dcae.benchmark import ConfigError
 from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.golden import read_golden
@@ -107,3 +108,17 @@ def test_a_tolerance_needs_a_reason(tmp_path):
     path.write_text("\n".join(line for line in text.splitlines() if "TF32 and JPEG decoders" not in line))
     with pytest.raises(ConfigError, match=r"psnr\.reason"):
         read_golden(path)
+
+
+def test_what_other_code_has_left_is_measured_again(replica, monkeypatch, capsys):
+    done: list[str] = []
+    for module, name in ((evaluation.reconstruction, "measure"), (evaluation, "write_reference")):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, o=original, n=name, **k: (done.append(n), o(*a, **k))[1])
+    assert verify(replica, monkeypatch, {"psnr": 12.0}) == cli.EXIT_ERROR
+    assert sorted(done) == ["measure", "write_reference"]
+    verify(replica, monkeypatch, {"psnr": 12.0})
+    assert len(done) == 2, "what is there is not measured twice"
+    monkeypatch.setattr("workflow.commands.verifying.code_digest", lambda *arguments: "of other code")
+    verify(replica, monkeypatch, {"psnr": 12.0})
+    assert sorted(done[2:]) == ["measure", "write_reference"]

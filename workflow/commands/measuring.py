@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dcae.benchmark import Benchmark, ConfigError, GenerationCell, ReconstructionCell, Record, Value, digests
-from dcae.benchmark.entries import ProtocolEntry
+from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record, Value, digests
+from dcae.benchmark.entries import Protocol, ProtocolEntry
 from dcae.benchmark.record import Measured
 from workflow.commands import options
-from workflow.commands.training import captions_identity
+from workflow.image_source import image_source
 from workflow.provenance import device_description, input_hashes, provenance
 from workflow.steps import code_of, code_of_generation
 
 if TYPE_CHECKING:
-    from evaluation.sample_set import ImageSource
+    from evaluation.quality import Quality
 
 ReferenceFile = Annotated[Path, typer.Option("--reference", help="reference features, from dcae reference")]
 ImagesFile = Annotated[Path, typer.Option("--images", help="PNG of samples to write")]
@@ -32,6 +32,23 @@ def _number_class(benchmark: Benchmark, autoencoder: str) -> str:
 
 def _described(protocol: ProtocolEntry) -> dict[str, Any]:
     return {"name": protocol.name, **protocol.decisive()}
+
+
+def _further(
+    protocols: list[Protocol], measured: dict[str, Quality], besides: dict[str, Any] | None = None
+) -> dict[str, Measured]:
+    """What further protocols gave, as records have it; ``besides``: what was done alike for all of them."""
+    from evaluation import fingerprint
+
+    return {
+        each.name: Measured(
+            protocol=_described(each) | (besides or {}),
+            protocol_fingerprint=fingerprint(each),
+            values=measured[each.name].values,
+            excluded=measured[each.name].excluded,
+        )
+        for each in protocols
+    }
 
 
 def reference(
@@ -51,6 +68,8 @@ def reference(
     count = protocol.reconstruction_images if purpose == "reconstruction" else protocol.generation_reference_images
     images = open_dataset(benchmark.dataset(dataset), split, resolution)
     further = benchmark.further_protocols(purpose)
+    if purpose == "generation":  # subsets are of reconstructions
+        protocol, *further = (each.model_copy(update={"subsets": None}) for each in (protocol, *further))
     device = options.device()
     workers = options.readers(device)
     write_reference(images, count, protocol, output, workers=workers, device=device, further=further)
@@ -93,6 +112,7 @@ def evaluate(
     process, processes, device = options.share_of_work(shard)
     entry = benchmark.autoencoder(autoencoder)
     model = load(entry, weights=weights, config=benchmark.config, device=device)
+    released = getattr(model, "released_file", None)
     config_digest = digests.reconstruction_digest(benchmark, cell)
     validation = open_dataset(benchmark.dataset(dataset), "validation", resolution)
     result = evaluate_reconstruction(
@@ -108,7 +128,7 @@ def evaluate(
         state=state,
         identity={
             "autoencoder": digests.autoencoder_digest(benchmark, autoencoder),
-            "weights": input_hashes(weights),
+            "weights": sorted(input_hashes(weights, released).values()),
             "code": code_of("measure", benchmark, [dataset], autoencoder),
         },
         process=process,
@@ -127,82 +147,17 @@ def evaluate(
         protocol=_described(protocol),
         protocol_fingerprint=fingerprint(protocol),
         excluded=result.excluded,
-        further={
-            each.name: Measured(
-                protocol=_described(each),
-                protocol_fingerprint=fingerprint(each),
-                values=result.further[each.name].values,
-                excluded=result.further[each.name].excluded,
-            )
-            for each in further
-        },
+        further=_further(further, result.further),
         device=device_description(device),
         provenance=provenance(
             config_digest=config_digest,
             code_digest=code_of("evaluate", benchmark, [dataset], autoencoder),
-            inputs=input_hashes(weights, getattr(model, "released_file", None), reference),
+            inputs=input_hashes(weights, released, reference),
             seed=benchmark.seed,
             started=started,
         ),
         remarks=validation.remarks(protocol.reconstruction_images),
     ).write(record)
-
-
-def _image_source(
-    benchmark: Benchmark,
-    cell: GenerationCell,
-    denoiser: Path | None,
-    weights: Path | None,
-    captions: Path | None,
-    classes: int,
-    device: str,
-) -> ImageSource:
-    """Diffusion model and autoencoder of a cell on a device: trained here, or released.
-
-    Raises:
-        ConfigError: a trained diffusion model is given for an entry with released weights, or none for another, or it
-            was trained by another configuration than the benchmark's; or captions are missing or not wanted.
-    """
-    from dcae.autoencoders import load
-    from dcae.diffusion import CaptionDataset, load_denoiser, load_released
-    from evaluation.sample_set import ImageSource
-
-    entry = benchmark.diffusion(cell.diffusion)
-    if (denoiser is None) != benchmark.is_released(cell.diffusion):
-        said = "give --denoiser, from dcae train denoiser" if denoiser is None else "leave --denoiser out"
-        raise ConfigError(f"diffusion entry {entry.name}: pretrained is {entry.pretrained}, so {said}")
-    if (captions is None) != (entry.conditioning != "caption"):
-        said = "give --captions, from dcae captions" if captions is None else "leave --captions out"
-        raise ConfigError(f"diffusion entry {entry.name}: conditioning is {entry.conditioning}, so {said}")
-    autoencoder = load(benchmark.autoencoder(cell.autoencoder), weights=weights, config=benchmark.config, device=device)
-    side = cell.resolution // autoencoder.spatial_compression
-    shape = {"latent_channels": autoencoder.latent_channels, "latent_size": side, "patch_size": cell.patch_size}
-    if denoiser is None:
-        model = load_released(entry, **shape, classes=classes).to(device)
-    else:
-        model = load_denoiser(denoiser, entry=entry, device=device, **shape, classes=classes)
-        trained_by = model.metadata.get("identity", {}).get("configuration")
-        wanted = digests.denoiser_digest(benchmark, cell)
-        if trained_by != wanted:
-            raise ConfigError(
-                f"{denoiser}: trained by configuration {trained_by}, the benchmark's entries say {wanted}: "
-                f"train {entry.name} p{cell.patch_size} on {cell.autoencoder} again"
-            )
-    embedded = None
-    if captions:
-        split = benchmark.protocol("generation").generation_reference
-        compared_with = benchmark.evaluation_dataset(cell)
-        embedded = CaptionDataset(captions, captions_identity(benchmark, compared_with, split, entry.name))
-    return ImageSource(
-        model.eval(),
-        entry,
-        benchmark.recipe(entry.recipe).noise_schedule,
-        autoencoder,
-        (autoencoder.latent_channels, side, side),
-        classes,
-        benchmark.seed,
-        embedded,
-    )
 
 
 def generate(
@@ -235,12 +190,13 @@ def generate(
     benchmark = Benchmark.load(benchmark_file)
     cell = GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size)
     entry = benchmark.diffusion(diffusion)
-    protocol = benchmark.generation_protocol(cell)
+    protocol, *further = benchmark.generation_protocols(cell)
     compared_with = benchmark.evaluation_dataset(cell)
     conditional = entry.conditioning == "class"
     class_names = open_dataset(benchmark.dataset(dataset), "train", resolution).classes if conditional else []
-    source = _image_source(benchmark, cell, denoiser, weights, captions, len(class_names), device)
-    inputs = input_hashes(denoiser, weights, captions)
+    source = image_source(benchmark, cell, denoiser, weights, captions, len(class_names), device)
+    released = (getattr(model, "released_file", None) for model in (source.denoiser, source.autoencoder))
+    inputs = input_hashes(denoiser, weights, captions, *released)
     identity = {
         "config": digests.generation_digest(benchmark, cell),
         "code": code_of_generation(benchmark, cell),
@@ -260,26 +216,28 @@ def generate(
         process=process,
         processes=processes,
         progress=lambda setting, done, total: print(f"{setting.replace('_', ' ')}  {done}/{total} samples", flush=True),
+        further=further,
     )
     if result is None:
         print(f"process {process + 1}/{processes} has done its share; the last one writes the record", flush=True)
         return
     save_generation_samples(result, images)
+    sampling = {
+        "sampler": entry.sampler,
+        "sampling_steps": entry.sampling_steps,
+        **({"ode_solver": entry.ode_solver} if entry.sampler == "ode" else {}),
+        "guidance_scale": entry.guidance_scale,
+        "guided_channels": entry.guided_channels,
+    }
     Record(
         kind="generation",
         number_class="reproduced" if denoiser or benchmark.final_training(autoencoder) else "re-evaluated",
         cell=vars(cell),
         values=result.values,
-        protocol={
-            **_described(protocol),
-            "sampler": entry.sampler,
-            "sampling_steps": entry.sampling_steps,
-            **({"ode_solver": entry.ode_solver} if entry.sampler == "ode" else {}),
-            "guidance_scale": entry.guidance_scale,
-            "guided_channels": entry.guided_channels,
-        },
+        protocol=_described(protocol) | sampling,
         protocol_fingerprint=fingerprint(protocol),
         excluded=result.excluded,
+        further=_further(further, result.further, sampling),
         device=device_description(device),
         provenance=provenance(
             config_digest=identity["config"],

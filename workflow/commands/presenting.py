@@ -119,7 +119,8 @@ def read_per_image(benchmark: Benchmark, results: Path, records: list[Record]) -
 def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path("results")) -> None:
     """Write every table from the records that are there, the published numbers beside them. Trains nothing.
 
-    A benchmark of released autoencoders also gets the table of what others have published about them.
+    A benchmark of released autoencoders also gets the table of what others have published about them, one whose
+    protocols name subsets that of the subsets, and one with further protocols of generation that of these.
     """
     from evaluation import (
         Choice,
@@ -128,6 +129,7 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
         build_paired,
         build_protocols,
         build_published_elsewhere,
+        build_subsets,
         build_tables,
         check_controls,
         has_published_elsewhere,
@@ -152,6 +154,10 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     }
     if has_published_elsewhere(benchmark.all_autoencoders):
         built["published_elsewhere"] = build_published_elsewhere(benchmark.all_autoencoders)
+    if benchmark.further_protocols("generation"):
+        built["generation_protocols"] = build_protocols(records, benchmark.name, "generation")
+    if benchmark.has_subsets:
+        built["subsets"] = build_subsets(records, benchmark.name)
     written = write_tables(built, results / benchmark.name / "tables")
     print(f"{len(records)} records: {', '.join(str(path) for path in written)}")
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +13,7 @@ from dcae.benchmark import Benchmark, ConfigError, GenerationCell, digests
 from dcae.files import sha256
 from dcae.training.processes import join_slurm_step
 from workflow.commands import options
+from workflow.identities import captions_identity, latents_identity, released_weights
 from workflow.steps import code_of, code_of_denoiser
 
 if TYPE_CHECKING:
@@ -55,35 +55,6 @@ def train_autoencoder(
     )
 
 
-def latents_identity(
-    benchmark: Benchmark, dataset: str, resolution: int, autoencoder: str, weights: Path | None
-) -> dict[str, str]:
-    """What made a folder of latents; whoever reads latents of another identity refuses them.
-
-    Digests tell everything apart; what stands here besides is for the error, which names what differs.
-    """
-    entry = benchmark.autoencoder(autoencoder)
-    stored = json.loads((weights / "config.json").read_text()) if weights else {}
-    below = entry
-    while below.kind == "space-to-channel":
-        below = benchmark.autoencoder(below.autoencoder)
-    return {
-        "autoencoder": autoencoder,
-        "dataset": dataset,
-        "resolution": str(resolution),
-        "posterior": getattr(below, "posterior", "mode"),
-        "latent_scale": str(_first_given(entry.latent_scale, stored.get("scaling_factor"), "as released")),
-        "latent_shift": str(_first_given(entry.latent_shift, stored.get("shift_factor"), "as released")),
-        "config": digests.latents_digest(benchmark, dataset, resolution, autoencoder),
-        "code": code_of("encode", benchmark, [dataset], autoencoder),
-        "weights": sha256(weights / "diffusion_pytorch_model.safetensors") if weights else "none",
-    }
-
-
-def _first_given(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
-
-
 def encode(
     benchmark_file: options.BenchmarkFile,
     autoencoder: options.AutoencoderName,
@@ -104,37 +75,20 @@ def encode(
     process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)
     model = load(benchmark.autoencoder(autoencoder), weights=weights, config=benchmark.config, device=device)
+    images = open_dataset(benchmark.dataset(dataset), "train", resolution)
+    file = getattr(model, "released_file", None)
+    released = sha256(file) if file else None
     which = f"  process {process + 1}/{processes}" if processes > 1 else ""
     encode_dataset(
         model,
-        open_dataset(benchmark.dataset(dataset), "train", resolution),
+        images,
         folder=output,
-        identity=latents_identity(benchmark, dataset, resolution, autoencoder, weights),
+        identity=latents_identity(benchmark, dataset, resolution, autoencoder, weights, images.fingerprint, released),
         seed=benchmark.seed,
         process=process,
         processes=processes,
         progress=lambda done, images: print(f"{autoencoder}{which}  {done}/{images} images", flush=True),
     )
-
-
-def captions_identity(benchmark: Benchmark, dataset: str, split: str, diffusion: str) -> dict[str, str]:
-    """What made a folder of embedded captions, as ``latents_identity``.
-
-    Raises:
-        ConfigError: the diffusion model is not conditioned on captions.
-    """
-    entry = benchmark.diffusion(diffusion)
-    if entry.conditioning != "caption":
-        raise ConfigError(f"diffusion entry {diffusion}: conditioning is {entry.conditioning}, so it takes no captions")
-    encoder = entry.text_encoder
-    return {
-        "dataset": dataset,
-        "split": split,
-        "text_encoder": encoder.pretrained.id if encoder.pretrained else f"random weights of seed {encoder.seed}",
-        "tokens": str(encoder.tokens),
-        "config": digests.captions_digest(benchmark, dataset, diffusion),
-        "code": code_of("captions", benchmark, [dataset]),
-    }
 
 
 def captions(
@@ -145,15 +99,16 @@ def captions(
     output: options.Output,
 ) -> None:
     """Embed a data set's captions once, with a diffusion model's text encoder; shared and resumed as dcae encode."""
-    from dcae.data import open_dataset
+    from dcae.data import open_captioned
     from dcae.diffusion import T5TextEncoder, encode_captions
 
     process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)
-    identity = captions_identity(benchmark, dataset, split, diffusion)
+    images = open_captioned(benchmark.dataset(dataset), split)
+    identity = captions_identity(benchmark, dataset, split, diffusion, images.captions_fingerprint)
     encode_captions(
         T5TextEncoder(benchmark.diffusion(diffusion).text_encoder, device),
-        open_dataset(benchmark.dataset(dataset), split, resolution=64),  # captions are those of any resolution
+        images,
         folder=output,
         identity=identity,
         process=process,
@@ -183,14 +138,15 @@ def latents_on_the_fly(
 
     def build(device: Any) -> EncodedOnTheFly:
         from dcae.autoencoders import load
-        from dcae.data import open_dataset
+        from dcae.data import caption_rows, open_dataset
         from dcae.diffusion import CaptionDataset, EncodedOnTheFly
 
         autoencoder = load(
             benchmark.autoencoder(cell.autoencoder), weights=weights, config=benchmark.config, device=device
         )
         images = open_dataset(benchmark.dataset(cell.dataset), "train", cell.resolution, recipe.crop)
-        return EncodedOnTheFly(autoencoder, images, CaptionDataset(captions) if captions else None)
+        rows = caption_rows(benchmark.dataset(cell.dataset), "train", cell.resolution) if captions else None
+        return EncodedOnTheFly(autoencoder, images, CaptionDataset(captions, rows=rows) if captions else None)
 
     return build
 
@@ -212,7 +168,7 @@ def train_denoiser(
 ) -> None:
     """Train a diffusion model on latents; the same command again goes on where the last one stopped."""
     from dcae import training
-    from dcae.data import open_dataset
+    from dcae.data import caption_rows, captions_fingerprint, images_fingerprint, open_dataset
 
     join_slurm_step()
     benchmark = Benchmark.load(benchmark_file)
@@ -220,11 +176,19 @@ def train_denoiser(
     entry = benchmark.diffusion(diffusion)
     recipe = benchmark.recipe(entry.recipe)
     options.device()
-    identity = latents_identity(benchmark, dataset, resolution, autoencoder, weights)
+    images = benchmark.dataset(dataset)
     on_the_fly = latents_on_the_fly(benchmark, cell, weights, latents, captions)
+    released = None
     if on_the_fly:
-        images = open_dataset(benchmark.dataset(dataset), "train", resolution, recipe.crop)
-        identity |= {"images": images.fingerprint}
+        encoded = open_dataset(images, "train", resolution, recipe.crop).fingerprint
+        released = None if weights else released_weights(benchmark, autoencoder)
+    else:
+        encoded = images_fingerprint(images, "train", resolution)
+    expected_captions, rows = None, None
+    if captions:
+        texts = captions_fingerprint(images, "train")
+        expected_captions = captions_identity(benchmark, dataset, "train", diffusion, texts)
+        rows = caption_rows(images, "train", resolution)
     training.train_denoiser(
         entry=entry,
         recipe=recipe,
@@ -235,10 +199,11 @@ def train_denoiser(
         seed=benchmark.seed,
         config_digest=digests.denoiser_digest(benchmark, cell),
         code_digest=code_of_denoiser(benchmark, cell),
-        expected_latents=identity,
+        expected_latents=latents_identity(benchmark, dataset, resolution, autoencoder, weights, encoded, released),
         on_the_fly=on_the_fly,
         captions=captions,
-        expected_captions=captions_identity(benchmark, dataset, "train", diffusion) if captions else None,
+        expected_captions=expected_captions,
+        caption_rows=rows,
         time_limit_minutes=time_limit,
         log_with=log_with,
     )

@@ -9,8 +9,13 @@ from typing import Annotated
 import typer
 
 from dcae.benchmark import Config
+from dcae.benchmark.entries import AutoencoderFields, DatasetEntry, digest
 from dcae.benchmark.golden import GOLDEN, GoldenCheck, read_golden
+from dcae.benchmark.record import write_atomically
+from dcae.benchmark.sources import code_digest
+from dcae.files import sha256
 from workflow.commands import options
+from workflow.steps import MODULES
 
 
 class VerificationError(RuntimeError):
@@ -42,6 +47,13 @@ def verify(
     print("verified: the published values are reproduced")
 
 
+def _code(autoencoder: AutoencoderFields, dataset: DatasetEntry) -> str:
+    """Of everything that computes the values: what other code has left in the folder verifies nothing."""
+    kinds = frozenset({autoencoder.kind, dataset.kind})
+    factory = getattr(autoencoder, "factory", None)
+    return digest(*(code_digest(MODULES[step], kinds, factory) for step in ("reference", "measure")))
+
+
 def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool:
     """Print each value beside the published one; whether all of them hold."""
     from dcae.autoencoders import load
@@ -52,9 +64,12 @@ def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool
     entry, protocol = config.entry("autoencoders", name), config.entry("protocols", check.protocol)
     autoencoder = load(entry, config=config, device=device)  # before hours are spent on the reference
     dataset = check_dataset(check, config)
-    reference = folder / "reference.safetensors"
-    if not reference.is_file():
+    code = _code(entry, config.entry("datasets", check.dataset))
+    reference, made_by = folder / "reference.safetensors", folder / "code"
+    if not (reference.is_file() and made_by.is_file() and made_by.read_text() == code):
         write_reference(dataset, check.images, protocol, reference, workers=options.readers(device), device=device)
+        write_atomically(made_by, code)
+    released = getattr(autoencoder, "released_file", None)
     result = evaluate_reconstruction(
         autoencoder,
         dataset,
@@ -64,7 +79,11 @@ def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool
         device=device,
         padding=entry.padding,
         state=folder / "images",
-        identity={"autoencoder": entry.decisive()},
+        identity={
+            "autoencoder": entry.decisive(),
+            "weights": sha256(released) if released else "none",
+            "code": code,
+        },
     )
     print(f"{name} on {check.dataset} at {check.resolution} px, protocol {check.protocol}; published: {check.source}")
     found = compare_with_golden(result.values, check)

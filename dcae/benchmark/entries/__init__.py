@@ -33,7 +33,7 @@ from dcae.benchmark.entries.datasets import (
     WebDatasetEntry,
 )
 from dcae.benchmark.entries.diffusion import DiffusionEntry, TextEncoder
-from dcae.benchmark.entries.networks import NetworkWeights
+from dcae.benchmark.entries.networks import NetworkWeights, SubsetDetector
 from dcae.benchmark.entries.protocols import EfficiencyProtocol, Protocol, ProtocolEntry
 from dcae.benchmark.entries.recipes import (
     EMA,
@@ -102,6 +102,7 @@ __all__ = [
     "Settings",
     "SpaceToChannelEntry",
     "StartFrom",
+    "SubsetDetector",
     "SuiteEntry",
     "TextEncoder",
     "Tiling",

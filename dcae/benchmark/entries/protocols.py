@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dcae.benchmark.entries.autoencoders import Tiling
 from dcae.benchmark.entries.base import Entry
-from dcae.benchmark.entries.networks import NetworkWeights
+from dcae.benchmark.entries.networks import NetworkWeights, SubsetDetector
 
 
 class Protocol(Entry):
@@ -32,6 +32,9 @@ class Protocol(Entry):
     clip: NetworkWeights | None = Field(None, description="of the CLIP score")
     dinov2: NetworkWeights | None = Field(None, description="of FD-DINOv2")
     cmmd: NetworkWeights | None = Field(None, description="CLIP model whose image embeddings CMMD compares")
+    subsets: dict[Annotated[str, Field(pattern=r"^[a-z]+$")], SubsetDetector] | None = Field(
+        None, description="images that are measured by themselves too, such as face and text, and what finds them"
+    )
     reconstruction_images: PositiveInt = Field(description="first N validation images")
     generation_images: PositiveInt
     generation_reference: Literal["train", "validation"] = "train"
@@ -41,6 +44,11 @@ class Protocol(Entry):
     def networks(self) -> list[NetworkWeights]:
         """Every feature network that this protocol uses."""
         return [each for each in (self.inception, self.lpips, self.clip, self.dinov2, self.cmmd) if each]
+
+    @property
+    def detectors(self) -> list[SubsetDetector]:
+        """Of the subsets; what they find is not a metric, and their weights may be missing."""
+        return list((self.subsets or {}).values())
 
     @property
     def random_features(self) -> bool:

@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "archives": ["ArchiveFiles"],
         "files": ["Files", "are_images"],
         "folders": ["FolderFiles"],
-        "places": ["open_files", "read_side_file"],
+        "places": ["is_there", "open_files", "read_side_file"],
     },
 )

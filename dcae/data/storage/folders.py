@@ -18,6 +18,7 @@ from dcae.data.storage import cache
 from dcae.data.storage.files import Files, check_utf8, order, state_of
 
 THREADS = 16  # listing waits for the file system, not for the processor
+LOOKED_AT = 1024  # files of a remembered listing; a tenth of a second on a network file system
 TICK = 2.0  # seconds; the coarsest clock of a common file system
 
 
@@ -35,7 +36,8 @@ class FolderFiles(Files):
     """Every file below a folder whose name, and whose folders' names, do not begin with a dot.
 
     A listing is kept (module ``cache``) for as long as no folder has changed, that is, as no file was added, removed or
-    renamed. A file that is rewritten in place is noticed with ``refresh``, as ``dcae data check`` does.
+    renamed, and as evenly spaced files have the sizes that they had: images that are written anew in place, all of them
+    or many, are noticed. A single one is noticed with ``refresh``, as ``dcae data check`` does.
 
     Args:
         root: the folder.
@@ -55,7 +57,7 @@ class FolderFiles(Files):
         self.place = str(self.folder.resolve())
         key = f"folder {self.place}"
         found = None if refresh else cache.load(key)
-        if found is None or not _unchanged(self.folder, found[0]):
+        if found is None or not _unchanged(self.folder, *found):
             found = _listed(self.folder)
             # A folder that was changed just now may be changed again within the same tick of its clock.
             if time.time() - max(found[0].values()) / 1e9 > TICK:
@@ -82,15 +84,22 @@ class FolderFiles(Files):
             ) from error
 
 
-def _unchanged(root: Path, changed: dict[str, int]) -> bool:
-    def same(path: str) -> bool:
+def _unchanged(root: Path, changed: dict[str, int], table: pa.Table) -> bool:
+    def same_time(path: str) -> bool:
         try:
             return os.stat(root / path).st_mtime_ns == changed[path]
         except OSError:
             return False
 
+    def same_size(number: int) -> bool:
+        try:
+            return os.stat(root / table["name"][number].as_py()).st_size == table["size"][number].as_py()
+        except OSError:
+            return False
+
+    spaced = range(0, len(table), -(-len(table) // LOOKED_AT) or 1)
     with ThreadPoolExecutor(THREADS) as pool:
-        return all(pool.map(same, changed))
+        return all(pool.map(same_time, changed)) and all(pool.map(same_size, spaced))
 
 
 def _listed(root: Path) -> tuple[dict[str, int], pa.Table]:

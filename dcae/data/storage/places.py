@@ -20,6 +20,12 @@ def _within_zip(path: Path) -> tuple[Path, str] | None:
     return None
 
 
+def is_there(path: Path | str) -> bool:
+    """Whether anything lies at a path, which may lead into a zip file."""
+    path = Path(path).expanduser()
+    return path.exists() or _within_zip(path) is not None
+
+
 def open_files(path: Path | str, refresh: bool = False) -> Files:
     """The files in a folder, in a zip file, or in a folder of a zip file (``data/mine.zip/train``).
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from dcae.data import DatasetError
-from dcae.data.storage import FolderFiles
+from dcae.data.storage import FolderFiles, folders
 from tests.data import replicas
 
 LONG_AGO = 1_600_000_000
@@ -72,12 +72,30 @@ def test_a_listing_made_within_a_tick_of_a_change_is_not_remembered(folder):
     assert "b/4.jpg" in names(folder)
 
 
-def test_a_file_rewritten_in_place_is_noticed_by_a_refresh(folder):
-    names(folder)
+def rewrite(folder, *names):
+    """Other content of another size in the same files, which no folder shows."""
+    for name in names:
+        (folder / name).write_bytes(b"of another size")
+    age(folder)
+
+
+@pytest.mark.parametrize("looked_at", [1024, 2])
+def test_files_that_are_all_rewritten_in_place_are_noticed(folder, monkeypatch, looked_at):
+    monkeypatch.setattr(folders, "LOOKED_AT", looked_at)
+    files = names(folder)
     before = FolderFiles(folder).state
-    replicas.write(folder / "b/1.jpg", "longer than before")
-    assert FolderFiles(folder, refresh=True).state != before
-    assert FolderFiles(folder).state != before, "what was found anew is what later jobs see"
+    rewrite(folder, *files)
+    assert FolderFiles(folder).sizes.tolist() == [15] * 5
+    assert FolderFiles(folder).state != before
+
+
+def test_a_single_file_rewritten_in_place_is_noticed_by_a_refresh(folder, monkeypatch):
+    monkeypatch.setattr(folders, "LOOKED_AT", 2)  # of five files the first and the fourth
+    names(folder)
+    rewrite(folder, "b/2.jpg")
+    assert FolderFiles(folder).sizes.tolist()[-1] == 7
+    assert FolderFiles(folder, refresh=True).sizes.tolist()[-1] == 15
+    assert FolderFiles(folder).sizes.tolist()[-1] == 15, "and remembered"
 
 
 def test_links_out_of_the_folder_are_refused(folder, tmp_path):

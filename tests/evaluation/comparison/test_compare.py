@@ -20,12 +20,14 @@ from dcae.autoencoders.contract import Autoencoder
 from dcae.benchmark import Config
 from dcae.data import DatasetError
 from dcae.data.photographs import folder as photographs
+from dcae.weights import expected_sha256, find
 from evaluation.comparison import measuring
 from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison
 from evaluation.comparison.measuring import Metrics
 from evaluation.comparison.pictures import find_pictures
 from evaluation.comparison.tables import difference
 from tests.autoencoders.released_families import saved
+from tests.evaluation import tiny_detectors
 
 SIDE = 64
 STRANGE = 'a <img src=x onerror=alert(1)> & "b".png'
@@ -122,7 +124,8 @@ def test_files_of_a_comparison(comparison, tmp_path):
     [summary] = [r for r in csv.DictReader((tmp_path / "reconstruction.csv").open()) if r["Autoencoder"] == "blur"]
     assert float(summary["PSNR (dB)"]) == found.measured["blur"].values["psnr"].value and summary["PSNR (dB), n"] == "5"
     crops = Image.open(tmp_path / "worst" / "blur" / "1.png")
-    assert crops.size == (4 * 32 + 3 * 4, 32)  # the original and three reconstructions, gaps between
+    # The original and three reconstructions of 32 px, enlarged four times, gaps between, and names above.
+    assert crops.size == (4 * 128 + 3 * 4, 128 + 16)
 
 
 def test_the_page_opens_offline_without_scripts_and_names_are_only_text(comparison, tmp_path):
@@ -208,3 +211,46 @@ def test_a_folder_without_pictures_is_an_error(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"(?s)none of its 1 images can be read.*broken.png: "):
         find_pictures(tmp_path, SIDE)
+
+
+def test_pictures_with_faces_are_measured_by_themselves_and_missing_detectors_are_named(tmp_path, monkeypatch):
+    """A face is what is red, to the tiny detector; that of text is missing."""
+    files = {tiny_detectors.FACES: tiny_detectors.faces(), tiny_detectors.TEXT: tiny_detectors.text()}
+    catalogue = tiny_detectors.catalogue(tmp_path, files, missing=[tiny_detectors.TEXT])
+    for function in (find, expected_sha256):
+        monkeypatch.setattr(function, "__defaults__", (catalogue,))
+    (tmp_path / "pictures").mkdir()
+    for index, red in enumerate((True, False, True)):
+        pixels = np.random.default_rng(index).integers(0, 80, (SIDE, SIDE, 3), np.uint8)
+        if red:
+            pixels[:40, :40] = 255, 0, 0
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{index}.png")
+    subsets = Config().entry("protocols", "faces-and-text").subsets
+    chosen = protocol().model_copy(update={"subsets": subsets})
+    contenders = [Contender(Config().entry("autoencoders", name)) for name in ("blur", "mean-colour")]
+    found = compare(tmp_path / "pictures", contenders, chosen, SIDE, Config(), worst=1, tell=lambda line: None)
+    blur = found.measured["blur"]
+    assert blur.values["psnr_face"].n == 2
+    assert blur.values["psnr_face"].value == pytest.approx(float(blur.per_image["psnr"][[0, 2]].mean()))
+    assert any(line.startswith("Left out: pictures with text: missing weights") for line in found.warnings)
+    written = write_comparison(found, tmp_path / "out", {})
+    table = next(csv.DictReader((tmp_path / "out" / "reconstruction.csv").open()))
+    assert float(table["PSNR (dB), face"]) == pytest.approx(blur.values["psnr_face"].value)
+    assert "PSNR (dB), text" not in table
+    assert "PSNR (dB) ↑ face" in written[0].read_text()
+    # Original and two autoencoders, 32 px enlarged to 128, 4 px between them, and names above.
+    assert Image.open(tmp_path / "out" / "worst" / "blur" / "1.png").size == (3 * 128 + 2 * 4, 128 + 16)
+
+
+def test_too_few_pictures_with_faces_are_named(tmp_path, monkeypatch):
+    catalogue = tiny_detectors.catalogue(tmp_path, {tiny_detectors.FACES: tiny_detectors.faces()})
+    for function in (find, expected_sha256):
+        monkeypatch.setattr(function, "__defaults__", (catalogue,))
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (SIDE, SIDE), "red").save(tmp_path / "pictures" / "red.png")
+    subsets = {"face": Config().entry("protocols", "faces-and-text").subsets["face"]}
+    chosen = protocol().model_copy(update={"subsets": subsets})
+    contenders = [Contender(Config().entry("autoencoders", "blur"))]
+    found = compare(tmp_path / "pictures", contenders, chosen, SIDE, Config(), worst=0, tell=lambda line: None)
+    assert "Left out: pictures with face: 1 of 1 pictures show it, it needs 2" in found.warnings
+    assert "psnr_face" not in found.measured["blur"].values
