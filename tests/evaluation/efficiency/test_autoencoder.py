@@ -2,8 +2,10 @@
 """Autoencoders and the end-to-end protocol on tiny models."""
 
 import pytest
+import torch
 
 from dcae.benchmark import Config
+from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Tiling
 from dcae.weights import WeightsError
 from evaluation import describe_autoencoder
@@ -12,7 +14,8 @@ from evaluation.efficiency import profile_autoencoder, profile_end_to_end, profi
 from evaluation.efficiency.autoencoder import shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape
 from evaluation.efficiency.memory import NotEnoughMemory
-from tests.evaluation.efficiency.tiny import changed
+from evaluation.efficiency.text_encoder import RandomTextEncoder
+from tests.evaluation.efficiency.tiny import CPU, changed
 
 CONFIG = Config()
 DC_AE = CONFIG.entry("autoencoders", "dc-ae-f32-demo")
@@ -65,6 +68,24 @@ def test_training_the_middle_layers_takes_less_memory():
     assert full / middle > 2
 
 
+def test_a_peak_that_does_not_fit_is_extrapolated_and_says_so(monkeypatch):
+    original, protocol = of_autoencoders.training_peaks, changed(phase_batch_size=8)
+
+    def peaks(make, device):
+        if len(make().inputs[0]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(make, device)
+
+    monkeypatch.setattr(of_autoencoders, "PEAKS", {"all": "full_training_peak"})
+    whole = profile_phases(DC_AE, 32, protocol).values["full_training_peak_gb"]
+    monkeypatch.setattr(of_autoencoders, "training_peaks", peaks)
+    profile = profile_phases(DC_AE, 32, protocol)
+    found = profile.values["full_training_peak_gb"]
+    assert (whole.extrapolated, found.extrapolated) == (False, True)
+    assert found.value == pytest.approx(whole.value, rel=0.02)  # of whole layers, whose fullest one may change
+    assert "full_training_peak at batch size 8: extrapolated linearly from batch sizes 2 and 4" in profile.remarks[0]
+
+
 def test_an_entry_that_is_known_by_its_weights_needs_an_architecture():
     flux = CONFIG.entry("autoencoders", "flux-vae")
     with pytest.raises(WeightsError, match="flux-vae is known by its released weights only"):
@@ -78,21 +99,35 @@ def test_an_entry_that_is_known_by_its_weights_needs_an_architecture():
 # --- end to end ---
 
 
-@pytest.mark.parametrize(("name", "passes"), [("uvit-demo", 2), ("dit-demo", 2), ("pixart-demo", 2)])
-def test_generation_takes_all_steps_with_guidance_and_training_encodes(name, passes):
+@pytest.mark.parametrize(("name", "precision"), [("uvit-demo", "fp32"), ("dit-demo", "bf16"), ("pixart-demo", "bf16")])
+def test_generation_takes_all_steps_with_guidance_and_training_encodes(name, precision):
     entry = CONFIG.entry("diffusion", name).model_copy(update={"sampling_steps": 4})
     classes = 0 if entry.conditioning == "caption" else 10
     profile = profile_end_to_end(
         DenoiserShape(entry, SD_VAE.latent_channels, 8, 2, classes),
         SD_VAE,
         CONFIG.entry("recipes", entry.recipe),
-        changed(measures="end-to-end", repeats=2),
+        changed(measures="end-to-end", repeats=2, precision=precision),
         text_encoder=entry.text_encoder,
     )
     values = profile.values
     assert profile.excluded == {}
-    assert values["passes_per_image"].value == passes * 4
+    assert values["passes_per_image"].value == 2 * 4
+    assert any("text encoder" in remark for remark in profile.remarks) == (name == "pixart-demo")
     assert values["generated_images_per_second"].value > 0
     assert 0 < values["decoding_share"].value < 1.5  # of two separate measurements
     assert values["training_with_encoding_images_per_second"].value > 0
     assert values["gmacs_per_generated_image"].value > describe_autoencoder(SD_VAE, 64)["decode_gmacs"]
+
+
+def test_a_text_encoder_is_made_in_its_precision_with_embeddings_of_the_right_shape():
+    settings = CONFIG.entry("diffusion", "pixart-demo").text_encoder
+    encoder = RandomTextEncoder(settings, torch.bfloat16, CPU)
+    embeddings, mask = encoder(3)
+    assert embeddings.shape == (3, settings.tokens, settings.config["d_model"])
+    assert mask.all()
+    assert embeddings.isfinite().all()
+    assert {each.dtype for each in encoder.model.parameters()} == {torch.bfloat16}
+    released = CONFIG.entry("diffusion", "pixart-xl").text_encoder
+    with pytest.raises(ConfigError, match="give config"):
+        RandomTextEncoder(released, torch.bfloat16, CPU)
