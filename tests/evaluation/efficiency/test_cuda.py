@@ -8,12 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from evaluation.efficiency import conditions, cuda_graph, onnx_runtime, tensor_rt
 from evaluation.efficiency.cuda_graph import as_cuda_graph
+from evaluation.efficiency.denoiser import for_inference, inference_inputs
 from evaluation.efficiency.errors import BackendError
 from evaluation.efficiency.memory import AllocatedOnCuda, training_peaks
 from evaluation.efficiency.timing import step_durations
+from tests.evaluation.efficiency.tiny import changed, shape
 
 CUDA = torch.device("cuda")
 
@@ -93,6 +97,24 @@ def test_a_graph_is_captured_after_a_warm_up_on_a_stream_of_its_own(log):
     ]  # fmt: skip
     assert replay() is output
     assert log[-1] == "replay"
+
+
+class OnOneDevice(TorchDispatchMode):
+    """Refuses operators that bring a tensor from the host, which a capture does not allow."""
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        assert {each.device.type for each in given} <= {"meta"}, f"{operator} of a tensor on the host"
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["u-vit", "dit", "pixart"])
+def test_a_pass_of_a_denoiser_can_be_captured(kind):
+    """It reads no value, for which it would wait (the meta device has none), and nothing comes from the host."""
+    meta, protocol = torch.device("meta"), changed(precision="fp16")
+    module = for_inference(shape(kind), protocol, meta)
+    with OnOneDevice(), torch.inference_mode():
+        assert module(*inference_inputs(shape(kind), 2, protocol, meta)).dtype == torch.float16
 
 
 # --- memory ---
