@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dcae.benchmark import Config, Record
+from dcae.benchmark import Config, Record, Value
 from dcae.benchmark.config import ConfigError
 from dcae.training.stopping import Unfinished
 from evaluation.efficiency import denoiser, own_process, suite
@@ -110,6 +110,28 @@ def test_a_process_that_is_killed_costs_its_row_and_the_time_limit_costs_none(tm
     profile_suite(tmp_path)
     [record] = records(tmp_path).values()
     assert set(record.excluded.values()) == {"failed: ProcessEnded: its process was killed by signal 9"}
+
+
+def test_another_run_of_a_row_keeps_its_values_and_tells_if_they_do_not_agree(tmp_path, monkeypatch):
+    speeds = iter([[100, 101, 102], [100, 99, 101], [110, 111, 112]])
+
+    def measured(shape, protocol, device):
+        repeats = next(speeds)
+        value = Value(value=repeats[1], n=3, unit="images/s", repeats=repeats)
+        return Profile(values={"parameters": Value(value=7, n=1), "inference_images_per_second": value})
+
+    monkeypatch.setattr(suite, "profile_denoiser", measured)
+    profile_suite(tmp_path)
+    profile_suite(tmp_path, again=True)
+    [record] = records(tmp_path).values()
+    assert record.values["inference_images_per_second"].value == 101
+    assert record.values["inference_images_per_second"].repeats == [100, 101, 102, 100, 99, 101]
+    assert record.remarks == []
+    profile_suite(tmp_path, again=True)
+    [record] = records(tmp_path).values()
+    assert record.conditions["runs"] == 3
+    assert [each[:60] for each in record.remarks] == ["inference_images_per_second: repeats differ by 12.9%, more t"]
+    assert "<sup>u</sup>" in (tmp_path / "tables" / "efficiency-tiny-denoiser.md").read_text()
 
 
 def test_a_missing_backend_ends_the_suite(tmp_path):

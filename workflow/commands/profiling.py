@@ -51,12 +51,16 @@ def profile(
     time_limit: Annotated[
         float | None, typer.Option(help="minutes; no row of a suite is begun or kept beyond, exit code 75")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="measure rows that are there once more, to see if they agree")
+    ] = False,
 ) -> None:
     """Speed, memory, parameters and GMACs: of a diffusion model at an autoencoder's latent shape, or of a whole suite.
 
     A suite needs neither weights nor data. Each row has its record; those that are there are not measured again, so
     that the same command goes on after an interruption. A row that fails has a record with the reason: delete it to
-    measure the row again.
+    measure the row again. With --again, rows that are there are measured once more: their records keep their values,
+    get the repeats of the new run, and say of which values the repeats differ by more than 5 %.
     """
     chosen = device or options.device()
     of_cell = {
@@ -71,7 +75,7 @@ def profile(
         raise typer.BadParameter(f"{kind} needs {', '.join(wanted)}; missing: {missing}, too much: {excess}")
     if suite:
         limits = Limits(60 * row_limit, None if time_limit is None else 60 * time_limit)
-        profile_suite(suite, output, protocol, backend, rows, chosen, limits)
+        profile_suite(suite, output, protocol, backend, rows, chosen, limits, again)
     else:
         cell = GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size)
         profile_cell(Benchmark.load(benchmark_file), cell, record, chosen)
@@ -128,6 +132,7 @@ def profile_suite(
     only: str,
     device: str,
     limits: Limits = Limits(),
+    again: bool = False,
 ) -> None:
     """Measure the rows of a suite that have no record yet, and write its tables and its figure.
 
@@ -151,7 +156,7 @@ def profile_suite(
     with OwnProcess() as process:
         threads = torch.get_num_threads()
         description = process.call(_describe, device, threads, seconds=SECONDS_TO_START)
-        measure = _Measuring(suite, protocol, config, output, device, description, threads, limits.row, end)
+        measure = _Measuring(suite, protocol, config, output, device, description, threads, limits.row, end, again)
         done = [measure.row(row, f"[{number}/{len(rows)}] {row.name}", process) for number, row in enumerate(rows, 1)]
     for path in present_suite(output, published):
         print(path)
@@ -188,25 +193,29 @@ class _Measuring:
     threads: int
     row_limit: float
     end: float
+    again: bool
 
     def row(self, row: SuiteRow, where: str, process: OwnProcess) -> bool:
         """Write the record of a row unless it is there; false if there is no time left for it."""
         from evaluation.efficiency.profile import Profile
+        from evaluation.efficiency.repeating import with_another_run
         from evaluation.efficiency.suite import is_done, record_path
 
         started = time.monotonic()
         path = record_path(self.output, row, self.protocol)
-        if is_done(path, self._record(row, Profile(), started)):
+        done = is_done(path, self._record(row, Profile(), started))
+        if done and not self.again:
             print(f"{where}: there already", flush=True)
             return True
         profile = self._measured(row, process)
         if profile is None:
             print(f"{where}: no time left", flush=True)
             return False
-        self._record(row, profile, started).write(path)
+        record = with_another_run(Record.read(path), profile) if done else self._record(row, profile, started)
+        record.write(path)
         print(f"{where}: {time.monotonic() - started:.0f} s", flush=True)
-        for name, why in profile.excluded.items():
-            print(f"    {name}: {why}", flush=True)
+        for each in (*(f"{name}: {why}" for name, why in profile.excluded.items()), *record.remarks):
+            print(f"    {each}", flush=True)
         return True
 
     def _measured(self, row: SuiteRow, process: OwnProcess) -> Profile | None:
