@@ -24,7 +24,6 @@ from dcae.weights import WeightsError
 from evaluation.description import describe_autoencoder
 from evaluation.efficiency.backends import ready
 from evaluation.efficiency.batch_sizes import training_memory
-from evaluation.efficiency.denoiser import Training, autocast
 from evaluation.efficiency.memory import (
     NotEnoughMemory,
     Peaks,
@@ -38,6 +37,7 @@ from evaluation.efficiency.memory import (
 )
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
+from evaluation.efficiency.training import Training, autocast
 
 PAPERS_PHASES = {"all": 153.98, "middle": 67.81}  # GB of full training and of phase 2 at 1024 px (section 3.2)
 CODERS = ("encode", "decode")

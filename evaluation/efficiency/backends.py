@@ -44,8 +44,10 @@ def ready(backend: Backend, module: nn.Module, inputs: Sequence[Tensor]) -> Call
     return call
 
 
-def check_outputs(outputs: Tensor, expected: Tensor, backend: str) -> float:
+def check_outputs(outputs: Tensor, expected: Tensor, backend: str, allowed: float | None = None) -> float:
     """How far outputs are from those of the eager module, relative to their norm.
+
+    ``allowed``: how far they may be; by default what the precision of the expected ones allows.
 
     Raises:
         UnequalOutputs: too far, or nothing can be said since the eager outputs are zero or not finite.
@@ -55,7 +57,7 @@ def check_outputs(outputs: Tensor, expected: Tensor, backend: str) -> float:
     if norm == 0 or not math.isfinite(norm):
         raise UnequalOutputs(f"eager outputs have the norm {norm}: nothing can be compared with them")
     difference = float((outputs - expected_values).norm()) / norm
-    allowed = LARGEST_DIFFERENCE[expected.dtype]
+    allowed = allowed or LARGEST_DIFFERENCE[expected.dtype]
     if not difference <= allowed:  # also where it is not a number
         raise UnequalOutputs(
             f"outputs of {backend} differ from eager by {difference:.1e} of their norm, more than {allowed:.0e}"

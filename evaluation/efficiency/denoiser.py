@@ -8,8 +8,7 @@ no autoencoder, no text encoder, no data loading. Images per second are therefor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +19,7 @@ from dcae.benchmark.entries import DiffusionEntry, EfficiencyProtocol
 from dcae.benchmark.record import Value
 from dcae.diffusion import Captions, build_denoiser
 from evaluation.cost import count_macs, count_parameters
-from evaluation.efficiency.backends import compile_blocks, ready
+from evaluation.efficiency.backends import ready
 from evaluation.efficiency.batch_sizes import largest_batch_size, run_at_largest, training_memory
 from evaluation.efficiency.memory import (
     Peaks,
@@ -34,13 +33,11 @@ from evaluation.efficiency.memory import (
 )
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
+from evaluation.efficiency.training import Training
 
 MEMORY = ("peak_memory_gb", "peak_memory_gib")
 VALUES = (*MEMORY, "training_images_per_second", "inference_images_per_second", "latency_ms")  # that may be excluded
 MIDDLE_TIMESTEP = 500
-# Without it, the gradients of a mean over many outputs are 0 in fp16, and products with zeros take a GPU less power and
-# time. The first scale of PyTorch's GradScaler; AdamW's steps do not depend on it.
-LOSS_SCALE_OF_FP16 = 2.0**16
 
 
 class OnTensors(nn.Module):
@@ -91,58 +88,6 @@ class DenoiserShape:
             tokens, channels = self.entry.text_encoder.tokens, self.entry.caption_channels
             mask = torch.ones(batch_size, tokens, dtype=torch.bool)
             return latents, timesteps, torch.randn(batch_size, tokens, channels, dtype=dtype), mask
-
-
-# --- what is timed --------------------------------------------------------------------------------------------------
-
-
-class Training:
-    """Forward, backward and AdamW on one batch; float32 weights, the forward pass in the protocol's precision.
-
-    Optimises what requires a gradient; the loss is the mean square of the outputs, which nothing has to be read for.
-    In fp16 it is scaled by a constant: a scaler that looks at the gradients would be timed, too, and the authors have
-    none.
-    """
-
-    def __init__(self, module: nn.Module, inputs: Sequence[Tensor], protocol: EfficiencyProtocol, compiled: bool):
-        self.module, self.inputs, self.protocol = module, inputs, protocol
-        self.device = inputs[0].device
-        if compiled:
-            compile_blocks(module)
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        fused = compiled and self.device.type == "cuda"
-        self.optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=fused or None)
-
-    def loss(self) -> Tensor:
-        """Of a forward pass, a scalar."""
-        with autocast(self.protocol, self.device):
-            outputs = self.module(*self.inputs)
-        return outputs.float().square().mean()
-
-    def forward_backward(self) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
-        loss = self.loss()
-        if self.protocol.precision == "fp16":
-            loss = loss * LOSS_SCALE_OF_FP16
-        loss.backward()
-
-    def update(self) -> None:
-        self.optimiser.step()
-
-    def is_finite(self) -> bool:
-        """False if the steps so far have made weights that are no numbers, with which a GPU may be faster."""
-        return all(bool(each.isfinite().all()) for each in self.module.parameters())
-
-    def __call__(self) -> None:
-        self.forward_backward()
-        self.update()
-
-
-def autocast(protocol: EfficiencyProtocol, device: torch.device) -> AbstractContextManager:
-    """The protocol's precision for a forward pass with float32 weights."""
-    if protocol.precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, DTYPES[protocol.precision])
 
 
 def for_inference(shape: DenoiserShape, protocol: EfficiencyProtocol, device: torch.device) -> OnTensors:

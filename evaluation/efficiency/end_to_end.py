@@ -21,11 +21,12 @@ from dcae.benchmark.record import Value
 from dcae.diffusion import Captions, diffusion_losses, draw_training_inputs, sample
 from evaluation.cost import count_macs, count_parameters
 from evaluation.efficiency.autoencoder import batch_size_for, for_inference
-from evaluation.efficiency.backends import compile_blocks
-from evaluation.efficiency.denoiser import DenoiserShape, Training, autocast
+from evaluation.efficiency.backends import LARGEST_DIFFERENCE, check_outputs, compile_blocks
+from evaluation.efficiency.denoiser import DenoiserShape
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.text_encoder import Prompts, RandomTextEncoder
-from evaluation.efficiency.timing import DTYPES, milliseconds, step_durations, summary, throughput
+from evaluation.efficiency.timing import DTYPES, Observe, milliseconds, step_durations, summary, throughput
+from evaluation.efficiency.training import Training, autocast
 
 SEED = 0
 GENERATION = (
@@ -63,12 +64,20 @@ class Pipeline:
         self.classes = shape.entry.classes(shape.classes)
 
     def denoiser(self, compiled: bool) -> nn.Module:
-        """A new one in evaluation mode, its weights in the protocol's precision themselves."""
-        denoiser = self.shape.build(self.device, self.protocol).denoiser.eval().requires_grad_(False)
-        denoiser.to(DTYPES[self.protocol.precision])
+        """A new one in evaluation mode, its weights in the protocol's precision themselves.
+
+        Raises:
+            UnequalOutputs: compiled, it has other outputs than eager.
+        """
+        dtype = DTYPES[self.protocol.precision]
+        module = self.shape.build(self.device, self.protocol).eval().requires_grad_(False).to(dtype)
         if compiled:
-            compile_blocks(denoiser)
-        return denoiser
+            inputs = self.shape.inputs(2 * self.protocol.latency_batch_size, self.device)  # as guidance has it
+            with torch.inference_mode(), autocast(self.protocol, self.device):
+                expected = module(*inputs)
+                compile_blocks(module.denoiser)
+                check_outputs(module(*inputs), expected, "compile", LARGEST_DIFFERENCE[dtype])
+        return module.denoiser
 
     def latents(self, denoiser: nn.Module, batch_size: int, steps: int | None = None) -> Tensor:
         """Sampled with guidance, [B, c, h, w]; in so many steps instead of the model's own."""
@@ -112,9 +121,13 @@ class TrainingWithEncoding(Training):
         compiled = pipeline.protocol.training_backend == "compile"
         side = pipeline.image_side
         images = torch.rand(batch_size, 3, side, side, device=pipeline.device) * 2 - 1
-        super().__init__(module, [images], pipeline.protocol, compiled)
         self.pipeline, self.condition = pipeline, condition
-        self.random = torch.Generator(pipeline.device).manual_seed(SEED)
+        self.random = torch.Generator(pipeline.device)
+        self.begin_again()
+        super().__init__(module, [images], pipeline.protocol, compiled)
+
+    def begin_again(self) -> None:
+        self.random.manual_seed(SEED)
 
     def loss(self) -> Tensor:
         pipeline, denoiser = self.pipeline, self.module.denoiser
@@ -195,7 +208,7 @@ def profile_end_to_end(
             pipeline.decode(pipeline.latents(denoiser, size, FEWEST_SAMPLING_STEPS))
             with counted_rows(denoiser) as rows:
                 step = _generate(pipeline, denoiser, size)
-                durations[name] = _repeated(step, protocol, device)
+                durations[name] = _repeated(step, protocol, device, profile.observer(name, device))
         passes = sum(rows) / sizes["latency"] / protocol.repeats
         latents = torch.randn(sizes["generation"], *pipeline.latent_shape, device=device)
         decoding = _repeated(lambda: pipeline.decode(latents), protocol, device)
@@ -211,7 +224,7 @@ def profile_end_to_end(
         size = profile.conditions["training_batch_size"] = protocol.training_batch_size
         step = TrainingWithEncoding(pipeline, size)
         step()
-        duration = _repeated(step, protocol, device)
+        duration = _repeated(step, protocol, device, profile.observer("training", device))
         encoding = _repeated(lambda: pipeline.encode(step.inputs[0]), protocol, device)
         return {
             "training_with_encoding_images_per_second": throughput(duration, size),
@@ -227,6 +240,8 @@ def _generate(pipeline: Pipeline, denoiser: nn.Module, batch_size: int) -> Calla
     return lambda: pipeline.decode(pipeline.latents(denoiser, batch_size))
 
 
-def _repeated(step: Callable[[], object], protocol: EfficiencyProtocol, device: torch.device) -> Value:
+def _repeated(
+    step: Callable[[], object], protocol: EfficiencyProtocol, device: torch.device, observe: Observe | None = None
+) -> Value:
     """Duration of a long step that was warmed up, once for each of the protocol's repeats."""
-    return summary([step_durations(step, 1, device) for _ in range(protocol.repeats)])
+    return summary([step_durations(step, 1, device, observe) for _ in range(protocol.repeats)])

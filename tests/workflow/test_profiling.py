@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from dcae.benchmark import Config, Record, Value
 from dcae.benchmark.config import ConfigError
 from dcae.training.stopping import Unfinished
-from evaluation.efficiency import denoiser, own_process, suite
+from evaluation.efficiency import denoiser, own_process, suite, training
 from evaluation.efficiency.errors import BackendError
 from evaluation.efficiency.own_process import OwnProcess, ProcessEnded
 from evaluation.efficiency.profile import Profile
@@ -56,13 +56,13 @@ def test_rows_are_measured_once_and_an_interrupted_suite_goes_on(tmp_path, monke
     assert "there already" not in capsys.readouterr().out
 
     measured = []
-    original = denoiser.Training.__init__
+    original = training.Training.__init__
 
     def counted(self, module, inputs, *rest, **named):
         measured.append(inputs[0].shape[1])
         original(self, module, inputs, *rest, **named)
 
-    monkeypatch.setattr(denoiser.Training, "__init__", counted)
+    monkeypatch.setattr(training.Training, "__init__", counted)
     profile_suite(tmp_path, "*-uvit-tiny-p1-dc-ae-*")
     assert set(measured) == {32}  # latent channels of DC-AE-f32 alone
     assert records(tmp_path)[name] == first[name]

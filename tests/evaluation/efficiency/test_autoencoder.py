@@ -10,7 +10,7 @@ from dcae.benchmark.entries import Tiling
 from dcae.weights import WeightsError
 from evaluation import describe_autoencoder
 from evaluation.efficiency import autoencoder as of_autoencoders
-from evaluation.efficiency import profile_autoencoder, profile_end_to_end, profile_phases
+from evaluation.efficiency import end_to_end, profile_autoencoder, profile_end_to_end, profile_phases, training
 from evaluation.efficiency.autoencoder import shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape
 from evaluation.efficiency.memory import NotEnoughMemory
@@ -118,6 +118,24 @@ def test_generation_takes_all_steps_with_guidance_and_training_encodes(name, pre
     assert 0 < values["decoding_share"].value < 1.5  # of two separate measurements
     assert values["training_with_encoding_images_per_second"].value > 0
     assert values["gmacs_per_generated_image"].value > describe_autoencoder(SD_VAE, 64)["decode_gmacs"]
+
+
+def test_a_compiled_pipeline_is_checked_against_eager(monkeypatch):
+    def compile_blocks(module):
+        with torch.no_grad():
+            next(module.parameters()).mul_(1.5)
+
+    monkeypatch.setattr(end_to_end, "compile_blocks", compile_blocks)
+    monkeypatch.setattr(training, "compile_blocks", compile_blocks)
+    entry = CONFIG.entry("diffusion", "uvit-demo")
+    profile = profile_end_to_end(
+        DenoiserShape(entry, SD_VAE.latent_channels, 8, 2, 10),
+        SD_VAE,
+        CONFIG.entry("recipes", entry.recipe),
+        changed(measures="end-to-end", training_backend="compile", inference_backend="compile"),
+    )
+    assert set(profile.excluded) == set(end_to_end.VALUES)
+    assert all("differ from eager" in why for why in profile.excluded.values())
 
 
 def test_a_text_encoder_is_made_in_its_precision_with_embeddings_of_the_right_shape():

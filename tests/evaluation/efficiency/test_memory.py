@@ -9,7 +9,7 @@ from torch import nn
 
 from evaluation.efficiency import batch_sizes
 from evaluation.efficiency.batch_sizes import largest_batch_size, run_at_largest, training_memory
-from evaluation.efficiency.denoiser import Needs, Training
+from evaluation.efficiency.denoiser import Needs
 from evaluation.efficiency.memory import (
     LiveTensors,
     NotEnoughMemory,
@@ -17,6 +17,7 @@ from evaluation.efficiency.memory import (
     or_not_enough_memory,
     training_peaks,
 )
+from evaluation.efficiency.training import Training
 from tests.evaluation.efficiency.tiny import CPU, changed, shape
 
 
