@@ -4,6 +4,8 @@
 import os
 import signal
 import time
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,33 @@ def divide(a: float, b: float) -> tuple[float, int]:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stay(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def call_and_wait(path: Path) -> None:
+    with OwnProcess() as process:
+        process.call(stay, path, seconds=60)
+
+
+def test_a_process_ends_with_the_one_that_started_it_even_if_that_is_killed(tmp_path):
+    """Otherwise it would go on measuring, beside the command that is given again."""
+    path = tmp_path / "pid"
+    caller = get_context("spawn").Process(target=call_and_wait, args=(path,))
+    caller.start()
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    number = int(path.read_text())
+    caller.kill()
+    caller.join()
+    while Path(f"/proc/{number}").exists() and "Z" not in Path(f"/proc/{number}/stat").read_text().split():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_calls_run_in_another_process_that_serves_until_one_of_them_ends_it():
