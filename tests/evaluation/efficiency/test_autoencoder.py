@@ -13,7 +13,7 @@ from evaluation.efficiency import autoencoder as of_autoencoders
 from evaluation.efficiency import end_to_end, profile_autoencoder, profile_end_to_end, profile_phases, training
 from evaluation.efficiency.autoencoder import shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape
-from evaluation.efficiency.memory import NotEnoughMemory
+from evaluation.efficiency.memory import NotEnoughMemory, Peaks
 from evaluation.efficiency.text_encoder import RandomTextEncoder
 from tests.evaluation.efficiency.tiny import CPU, changed
 
@@ -69,21 +69,25 @@ def test_training_the_middle_layers_takes_less_memory():
 
 
 def test_a_peak_that_does_not_fit_is_extrapolated_and_says_so(monkeypatch):
-    original, protocol = of_autoencoders.training_peaks, changed(phase_batch_size=8)
+    def fits_up_to(most: int):
+        def peaks(make, device):
+            size = len(make().inputs[0])
+            if size > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return Peaks(10**9 + 10**8 * size, 10**6)
 
-    def peaks(make, device):
-        if len(make().inputs[0]) > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(make, device)
+        return peaks
 
-    monkeypatch.setattr(of_autoencoders, "PEAKS", {"all": "full_training_peak"})
-    whole = profile_phases(DC_AE, 32, protocol).values["full_training_peak_gb"]
-    monkeypatch.setattr(of_autoencoders, "training_peaks", peaks)
-    profile = profile_phases(DC_AE, 32, protocol)
-    found = profile.values["full_training_peak_gb"]
-    assert (whole.extrapolated, found.extrapolated) == (False, True)
-    assert found.value == pytest.approx(whole.value, rel=0.02)  # of whole layers, whose fullest one may change
-    assert "full_training_peak at batch size 8: extrapolated linearly from batch sizes 2 and 4" in profile.remarks[0]
+    def profile(most: int):
+        monkeypatch.setattr(of_autoencoders, "training_peaks", fits_up_to(most))
+        return profile_phases(DC_AE, 32, changed(phase_batch_size=8))
+
+    whole, partly = profile(8), profile(4)
+    names = ("full_training_peak_gb", "middle_training_peak_gib")
+    assert not any(whole.values[name].extrapolated for name in names)
+    assert all(partly.values[name].extrapolated for name in names)
+    assert all(partly.values[name].value == pytest.approx(whole.values[name].value) for name in names)
+    assert "full_training_peak at batch size 8: extrapolated linearly from batch sizes 2 and 4" in partly.remarks[0]
 
 
 def test_an_entry_that_is_known_by_its_weights_needs_an_architecture():
