@@ -5,7 +5,7 @@
 
 What is done lies in that folder and is not done again, so that the same command goes on after an interruption. With
 ``--time-limit 9`` it stops by itself within nine minutes, with exit code 75 while anything is left. On one H100 all of
-it is planned for 30 minutes; what the paper's claims hang on comes first.
+it is planned for about half an hour; what the paper's claims hang on comes first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ STEPS: tuple[Rows | str, ...] = (
     Rows("autoencoders", "autoencoders", "phases-*"),
     Rows("paper", "paper"),
     Rows("autoencoders", "autoencoders", "autoencoder-512px-*"),
-    Rows("paper", "end-to-end", "table3-512px-uvit-h-*"),
+    Rows("paper", "end-to-end", "table3-512px-uvit-h-p2-sd-vae-f8"),
+    Rows("paper", "end-to-end", "table3-512px-uvit-h-p1-dc-ae-f64c128"),
     Rows("autoencoders", "autoencoders"),
 )
 
