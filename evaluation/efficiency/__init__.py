@@ -7,9 +7,9 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "autoencoder": ["profile_autoencoder", "profile_phases"],
-        "backends": ["BackendError", "UnequalOutputs"],
         "denoiser": ["profile_denoiser"],
         "end_to_end": ["profile_end_to_end"],
+        "errors": ["BackendError", "UnequalOutputs"],
         "profile": ["Profile"],
     },
 )

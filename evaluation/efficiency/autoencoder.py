@@ -23,9 +23,10 @@ from dcae.training.freezing import freeze_all_but
 from dcae.weights import WeightsError
 from evaluation.description import describe_autoencoder
 from evaluation.efficiency.backends import ready
-from evaluation.efficiency.denoiser import Training, autocast
+from evaluation.efficiency.batch_sizes import training_memory
 from evaluation.efficiency.memory import (
     NotEnoughMemory,
+    Peaks,
     in_place_of,
     memory_values,
     or_not_enough_memory,
@@ -36,9 +37,17 @@ from evaluation.efficiency.memory import (
 )
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
+from evaluation.efficiency.training import Training, autocast
 
 PAPERS_PHASES = {"all": 153.98, "middle": 67.81}  # GB of full training and of phase 2 at 1024 px (section 3.2)
 CODERS = ("encode", "decode")
+VALUES = tuple(
+    f"{method}_{name}"
+    for method in CODERS
+    for name in ("peak_memory_gb", "peak_memory_gib", "images_per_second", "latency_ms")
+)
+PEAKS = {"all": "full_training_peak", "middle": "middle_training_peak"}
+VALUES_OF_PHASES = tuple(f"{name}_{unit}" for name in PEAKS.values() for unit in ("gb", "gib"))
 
 
 class Coder(nn.Module):
@@ -70,6 +79,14 @@ def shapes_only(entry: AutoencoderFields, architecture: dict[str, Any] | None = 
     return entry.model_copy(update={"pretrained": None, **config})
 
 
+def for_inference(
+    entry: AutoencoderFields, protocol: EfficiencyProtocol, device: str | torch.device, config: Config | None
+) -> nn.Module:
+    """The autoencoder, its weights frozen, in the protocol's precision and channels-last."""
+    autoencoder = load(entry, config=config, device=device)
+    return autoencoder.to(dtype=DTYPES[protocol.precision], memory_format=torch.channels_last).requires_grad_(False)
+
+
 def batch_size_for(resolution: int, protocol: EfficiencyProtocol) -> int:
     """Images of so many pixels in a batch."""
     return max(1, protocol.autoencoder_pixels // resolution**2)
@@ -81,11 +98,13 @@ def bytes_of(module: nn.Module) -> int:
 
 
 def random_input(method: str, entry: AutoencoderFields, resolution: int, batch_size: int, **like: Any) -> Tensor:
-    """Images in [-1, 1] or latents of unit variance."""
+    """Images in [-1, 1] or latents of unit variance, channels-last."""
     if method == "encode":
-        return torch.rand(batch_size, 3, resolution, resolution, **like) * 2 - 1
-    side = resolution // entry.spatial_compression
-    return torch.randn(batch_size, entry.latent_channels, side, side, **like)
+        values = torch.rand(batch_size, 3, resolution, resolution, **like) * 2 - 1
+    else:
+        side = resolution // entry.spatial_compression
+        values = torch.randn(batch_size, entry.latent_channels, side, side, **like)
+    return values.contiguous(memory_format=torch.channels_last)
 
 
 def profile_autoencoder(
@@ -96,6 +115,8 @@ def profile_autoencoder(
     config: Config | None = None,
 ) -> Profile:
     """Measure an autoencoder's two halves on random images and latents, weights in the protocol's precision.
+
+    Weights and inputs are channels-last: what the convolutions of every autoencoder are fastest in, DC-AE's by default.
 
     Args:
         entry: with random weights if it names no released ones (``shapes_only``).
@@ -122,7 +143,7 @@ def profile_autoencoder(
     for method in CODERS:
         profile.values[f"{method}_gmacs"] = Value(value=described[f"{method}_gmacs"], n=1, unit="GMAC")
     profile.begin(device, protocol)
-    autoencoder = load(entry, config=config, device=device).to(DTYPES[protocol.precision]).requires_grad_(False)
+    autoencoder = for_inference(entry, protocol, device, config)
     for method in CODERS:
         _profile_coder(profile, autoencoder, method, entry, resolution, protocol, device, config)
     return profile.end(device)
@@ -144,7 +165,7 @@ def _profile_coder(
     def memory_of(model: nn.Module, tiled: bool = False) -> dict[str, Value]:
         counted = device.type == "cpu"
         if counted:
-            shapes = load(entry, config=config, device="meta").to(like["dtype"])
+            shapes = for_inference(entry, protocol, "meta", config)
             model = Tiled(shapes, protocol.tiling) if tiled else shapes
         with without_values(device):
             model = in_place_of(model, device) if counted else model
@@ -172,7 +193,7 @@ def _profile_coder(
     def duration(batch_size: int) -> Value:
         values = random_input(method, entry, resolution, batch_size, **like)
         call = ready(protocol.inference_backend, Coder(autoencoder, method), [values])
-        return time_of(call, device, protocol)
+        return time_of(call, device, protocol, profile.observer(method, device))
 
     def speed() -> dict[str, Value]:
         profile.conditions[f"{method}_batch_size"] = size
@@ -212,6 +233,7 @@ def profile_phases(
     """Peak memory of training all layers, and of training the middle ones alone as phase 2 does.
 
     Both with the reconstruction loss alone; the paper states neither losses nor batch size of its 153.98 and 67.81 GB.
+    At a batch size that does not fit, the peak is extrapolated from smaller ones, which the remarks say.
 
     Args:
         entry, resolution, device, config: as of ``profile_autoencoder``.
@@ -223,21 +245,28 @@ def profile_phases(
     device = torch.device(device)
     profile = Profile()
     profile.conditions["phase_batch_size"] = protocol.phase_batch_size
-    names = {"all": "full_training_peak", "middle": "middle_training_peak"}
 
-    def peak(trains: str) -> dict[str, Value]:
+    def peaks(trains: str, batch_size: int) -> Peaks:
         counted = device.type == "cpu"
         autoencoder = load(entry, config=config, device="meta" if counted else device)
         freeze_all_but(autoencoder, trains)
         with without_values(device):
             autoencoder = in_place_of(autoencoder, device) if counted else autoencoder
-            images = random_input("encode", entry, resolution, protocol.phase_batch_size, device=device)
-            peaks = training_peaks(lambda: PhaseTraining(autoencoder, [images], protocol, compiled=False), device)
-            return memory_values(names[trains], bytes_of(autoencoder) + images.nbytes + peaks.all)
+            images = random_input("encode", entry, resolution, batch_size, device=device)
+            found = training_peaks(lambda: PhaseTraining(autoencoder, [images], protocol, compiled=False), device)
+            fixed = bytes_of(autoencoder) + images.nbytes
+            return Peaks(fixed + found.forward_backward, fixed + found.update)
 
-    for trains, name in names.items():
+    def peak(trains: str) -> dict[str, Value]:
+        size = protocol.phase_batch_size
+        count, how = training_memory(partial(peaks, trains), size, device)
+        if how:
+            profile.remarks.append(f"{PEAKS[trains]} at batch size {size}: {how}")
+        return memory_values(PEAKS[trains], count, extrapolated=bool(how))
+
+    for trains, name in PEAKS.items():
         profile.attempt((f"{name}_gb", f"{name}_gib"), lambda trains=trains: peak(trains), device)
-    full, middle = (profile.values.get(f"{name}_gb") for name in names.values())
+    full, middle = (profile.values.get(f"{trains}_training_peak_gb") for trains in ("full", "middle"))
     if full and middle:
         profile.values["full_to_middle"] = Value(value=full.value / middle.value, n=1)
     return profile.end(device)

@@ -13,11 +13,13 @@ from evaluation.efficiency.memory import (
     GIB,
     NotEnoughMemory,
     Peaks,
+    Result,
     free_memory,
     or_not_enough_memory,
     total_memory,
 )
 
+SHARES_TO_RUN = (1, 7 / 8, 3 / 4)  # of the largest batch size, one after the other until it fits
 SHARE_TO_FILL = 0.92  # of free memory, by the largest batch: allocators leave gaps
 
 
@@ -84,6 +86,23 @@ def largest_batch_size(need: Callable[[int], int], device: torch.device, at_most
     return large[0]
 
 
+def run_at_largest(run: Callable[[int], Result], largest: int, device: torch.device) -> tuple[int, Result]:
+    """The result of a run at the largest batch size that eager steps have room for, and the size.
+
+    A compiled step or a captured graph may need more than an eager one; then at 7/8 of it, or at 3/4.
+
+    Raises:
+        NotEnoughMemory: that does not fit either.
+    """
+    *larger, smallest = dict.fromkeys(max(1, int(largest * share)) for share in SHARES_TO_RUN)
+    for size in larger:
+        try:
+            return size, or_not_enough_memory(partial(run, size), device)
+        except NotEnoughMemory:
+            continue
+    return smallest, run(smallest)
+
+
 def training_memory(peaks: Callable[[int], Peaks], batch_size: int, device: torch.device) -> tuple[float, str]:
     """Peak bytes of training at a batch size; where that does not fit, extrapolated from sizes that do.
 
@@ -107,8 +126,9 @@ def training_memory(peaks: Callable[[int], Peaks], batch_size: int, device: torc
     if len(fitting) < 2:
         raise NotEnoughMemory(f"needs more than {total_memory(device) / GIB:.1f} GiB at batch size {batch_size}")
     large, small = fitting
-    line = Line((small, fitting[small].all), (large, fitting[large].all))
-    return line.at(batch_size), (
+    # Only the passes grow: at a small batch the update may be the fuller part of a step, at a large one it is not.
+    line = Line((small, fitting[small].forward_backward), (large, fitting[large].forward_backward))
+    return max(line.at(batch_size), fitting[large].update), (
         f"extrapolated linearly from batch sizes {small} and {large}: at {2 * large} it needs more than "
         f"{total_memory(device) / GIB:.1f} GiB"
     )

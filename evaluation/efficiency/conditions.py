@@ -31,12 +31,15 @@ def _of_cuda(device: torch.device) -> dict[str, float]:
             "memory_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
             "temperature_celsius": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
             "power_watts": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+            "power_limit_watts": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+            # A mask of NVML's nvmlClocksEventReason… (4: at the power limit, 32 and 64: too hot); 0 at full clock.
+            "clock_limits": lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
         }
         found = {}
         for name, function in read.items():
             try:
                 found[name] = float(function())
-            except pynvml.NVMLError:  # not every device tells everything
+            except pynvml.NVMLError:  # not every device tells everything, nor every driver
                 continue
         return found
     except pynvml.NVMLError:

@@ -8,9 +8,9 @@ no autoencoder, no text encoder, no data loading. Images per second are therefor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,11 @@ from dcae.benchmark.entries import DiffusionEntry, EfficiencyProtocol
 from dcae.benchmark.record import Value
 from dcae.diffusion import Captions, build_denoiser
 from evaluation.cost import count_macs, count_parameters
-from evaluation.efficiency.backends import compile_blocks, ready
-from evaluation.efficiency.batch_sizes import largest_batch_size, training_memory
+from evaluation.efficiency.backends import ready
+from evaluation.efficiency.batch_sizes import largest_batch_size, run_at_largest, training_memory
 from evaluation.efficiency.memory import (
     Peaks,
+    Result,
     in_place_of,
     memory_values,
     peak_of,
@@ -32,7 +33,10 @@ from evaluation.efficiency.memory import (
 )
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
+from evaluation.efficiency.training import Training
 
+MEMORY = ("peak_memory_gb", "peak_memory_gib")
+VALUES = (*MEMORY, "training_images_per_second", "inference_images_per_second", "latency_ms")  # that may be excluded
 MIDDLE_TIMESTEP = 500
 
 
@@ -84,49 +88,6 @@ class DenoiserShape:
             tokens, channels = self.entry.text_encoder.tokens, self.entry.caption_channels
             mask = torch.ones(batch_size, tokens, dtype=torch.bool)
             return latents, timesteps, torch.randn(batch_size, tokens, channels, dtype=dtype), mask
-
-
-# --- what is timed --------------------------------------------------------------------------------------------------
-
-
-class Training:
-    """Forward, backward and AdamW on one batch; float32 weights, the forward pass in the protocol's precision.
-
-    Optimises what requires a gradient; the loss is the mean square of the outputs, which nothing has to be read for.
-    """
-
-    def __init__(self, module: nn.Module, inputs: Sequence[Tensor], protocol: EfficiencyProtocol, compiled: bool):
-        self.module, self.inputs, self.protocol = module, inputs, protocol
-        self.device = inputs[0].device
-        if compiled:
-            compile_blocks(module)
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        fused = compiled and self.device.type == "cuda"
-        self.optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=fused or None)
-
-    def loss(self) -> Tensor:
-        """Of a forward pass, a scalar."""
-        with autocast(self.protocol, self.device):
-            outputs = self.module(*self.inputs)
-        return outputs.float().square().mean()
-
-    def forward_backward(self) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
-        self.loss().backward()
-
-    def update(self) -> None:
-        self.optimiser.step()
-
-    def __call__(self) -> None:
-        self.forward_backward()
-        self.update()
-
-
-def autocast(protocol: EfficiencyProtocol, device: torch.device) -> AbstractContextManager:
-    """The protocol's precision for a forward pass with float32 weights."""
-    if protocol.precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, DTYPES[protocol.precision])
 
 
 def for_inference(shape: DenoiserShape, protocol: EfficiencyProtocol, device: torch.device) -> OnTensors:
@@ -182,13 +143,18 @@ class Needs:
         shapes = self.shape.build(torch.device("meta"), self.protocol).to(dtype)
         return lambda: in_place_of(shapes, self.device)
 
-    def batch_size(self, work: str) -> int:
-        """The protocol's; or the largest that fits."""
-        size = self.protocol.batch_size(work, self.shape.entry.paper_name or self.shape.entry.name, self.shape.side)
+    def protocols_batch_size(self, work: str) -> int | Literal["largest"]:
+        """What the protocol says. Raises ``ValueError`` if its table has none for this model."""
+        return self.protocol.batch_size(work, self.shape.entry.paper_name or self.shape.entry.name, self.shape.side)
+
+    def run(self, work: str, run: Callable[[int], Result]) -> tuple[int, Result]:
+        """A run at the protocol's batch size or at the largest that fits; the size, and the run's result."""
+        size = self.protocols_batch_size(work)
         if size != "largest":
-            return size
+            return size, run(size)
         need = (lambda size: self.training(size).all) if work == "training" else self.inference
-        return largest_batch_size(need, self.device, self.protocol.largest_batch_size)
+        largest = largest_batch_size(need, self.device, self.protocol.largest_batch_size)
+        return run_at_largest(run, largest, self.device)
 
     def values(self, profile: Profile) -> None:
         """Add the memory of training at the protocol's batch size for it."""
@@ -200,7 +166,7 @@ class Needs:
                 profile.remarks.append(f"peak_memory at batch size {size}: {how}")
             return memory_values("peak_memory", count, extrapolated=bool(how))
 
-        profile.attempt(("peak_memory_gb", "peak_memory_gib"), measure, self.device)
+        profile.attempt(MEMORY, measure, self.device)
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------
@@ -231,25 +197,40 @@ def profile_denoiser(shape: DenoiserShape, protocol: EfficiencyProtocol, device:
     profile = Profile()
     profile.values["parameters"] = Value(value=count_parameters(model), n=1)
     profile.values["gmacs"] = Value(value=gmacs, n=1, unit="GMAC")
-    profile.begin(device, protocol)
     needs = Needs(shape, protocol, device)
+    for work in ("training", "inference"):
+        needs.protocols_batch_size(work)  # before anything is measured
+    profile.begin(device, protocol)
     needs.values(profile)
 
-    def training() -> dict[str, Value]:
-        size = profile.conditions["training_batch_size"] = needs.batch_size("training")
+    def train(size: int) -> Value:
         if size > protocol.memory_batch_size and "peak_memory_gb" in profile.values:
             require(1e9 * profile.values["peak_memory_gb"].value * size / protocol.memory_batch_size, device)
         compiled = protocol.training_backend == "compile"
         step = Training(shape.build(device, protocol), shape.inputs(size, device), protocol, compiled)
-        return {"training_images_per_second": throughput(time_of(step, device, protocol), size)}
+        duration = time_of(step, device, protocol, profile.observer("training", device))
+        if not step.is_finite():
+            profile.remarks.append("training: weights became infinite or no numbers, which may change its speed")
+        return duration
+
+    def infer(size: int) -> Value:
+        module = for_inference(shape, protocol, device)
+        call = ready(protocol.inference_backend, module, inference_inputs(shape, size, protocol, device))
+        return time_of(call, device, protocol, profile.observer("inference", device))
+
+    def training() -> dict[str, Value]:
+        size, duration = needs.run("training", train)
+        profile.conditions["training_batch_size"] = size
+        return {"training_images_per_second": throughput(duration, size)}
 
     def inference() -> dict[str, Value]:
-        size = profile.conditions["inference_batch_size"] = needs.batch_size("inference")
-        return {"inference_images_per_second": throughput(_pass_time(shape, size, protocol, device), size)}
+        size, duration = needs.run("inference", infer)
+        profile.conditions["inference_batch_size"] = size
+        return {"inference_images_per_second": throughput(duration, size)}
 
     def latency() -> dict[str, Value]:
         size = profile.conditions["latency_batch_size"] = protocol.latency_batch_size
-        return {"latency_ms": milliseconds(_pass_time(shape, size, protocol, device))}
+        return {"latency_ms": milliseconds(infer(size))}
 
     profile.attempt("training_images_per_second", training, device)
     profile.attempt("inference_images_per_second", inference, device)
@@ -257,10 +238,3 @@ def profile_denoiser(shape: DenoiserShape, protocol: EfficiencyProtocol, device:
     profile.utilisation("training_images_per_second", gmacs * (4 if protocol.activation_checkpointing else 3))
     profile.utilisation("inference_images_per_second", gmacs)
     return profile.end(device)
-
-
-def _pass_time(shape: DenoiserShape, batch_size: int, protocol: EfficiencyProtocol, device: torch.device) -> Value:
-    """Seconds of a forward pass by the protocol's backend."""
-    module = for_inference(shape, protocol, device)
-    call = ready(protocol.inference_backend, module, inference_inputs(shape, batch_size, protocol, device))
-    return time_of(call, device, protocol)

@@ -1,48 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a class or a text to an image, and from images to an update: what the denoiser-only numbers leave out.
 
-Generating takes all sampling steps, guidance (two conditions a step), the decoder and, for captions, the text encoder.
-Training encodes its images in every step, and has the objective of the model's recipe; embedded captions are cached.
+Generating takes all sampling steps, guidance (two conditions a step), the decoder and, for captions, the text encoder,
+which embeds every caption anew, and the empty one once for all. Training encodes its images in every step, and has the
+objective of the model's recipe; embedded captions are cached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from dcae.autoencoders import load
 from dcae.autoencoders.contract import denormalise, normalise
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import AutoencoderFields, DiffusionRecipe, EfficiencyProtocol, TextEncoder
 from dcae.benchmark.record import Value
-from dcae.diffusion import Captions, T5TextEncoder, diffusion_losses, draw_training_inputs, sample
+from dcae.diffusion import Captions, diffusion_losses, draw_training_inputs, sample
 from evaluation.cost import count_macs, count_parameters
-from evaluation.efficiency.autoencoder import batch_size_for
-from evaluation.efficiency.backends import compile_blocks
-from evaluation.efficiency.denoiser import DenoiserShape, Training, autocast
+from evaluation.efficiency.autoencoder import batch_size_for, for_inference
+from evaluation.efficiency.backends import LARGEST_DIFFERENCE, check_outputs, compile_blocks
+from evaluation.efficiency.denoiser import DenoiserShape
 from evaluation.efficiency.profile import Profile
-from evaluation.efficiency.timing import milliseconds, step_durations, summary, throughput
+from evaluation.efficiency.text_encoder import Prompts, RandomTextEncoder
+from evaluation.efficiency.timing import DTYPES, Observe, milliseconds, step_durations, summary, throughput
+from evaluation.efficiency.training import Training, autocast
 
 SEED = 0
-PROMPT = "a photograph of a lighthouse on a cliff above the sea, at dusk, seen from a boat"
+GENERATION = (
+    "generated_images_per_second", "generation_latency_ms", "decoding_share", "passes_per_image",
+    "gmacs_per_generated_image",
+)  # fmt: skip
+TRAINING = ("training_with_encoding_images_per_second", "encoding_share")
+VALUES = (*GENERATION, *TRAINING)
 FEWEST_SAMPLING_STEPS = 3  # of every sampler, to warm up
-
-
-class Prompts:
-    """The same caption for every sample, embedded anew each time; and the empty one, embedded once."""
-
-    def __init__(self, encoder: T5TextEncoder, count: int):
-        self._encoder, self._count = encoder, count
-        self.empty = encoder([""])
-
-    def __len__(self) -> int:
-        return self._count
-
-    def batch(self, indices: Sequence[int]) -> Captions:
-        return self._encoder([PROMPT] * len(indices))
 
 
 class Pipeline:
@@ -59,28 +52,37 @@ class Pipeline:
         recipe: DiffusionRecipe,
         protocol: EfficiencyProtocol,
         device: torch.device,
-        text_encoder: T5TextEncoder | None = None,
+        text_encoder: RandomTextEncoder | None = None,
     ):
         self.shape, self.autoencoder, self.recipe, self.protocol = shape, autoencoder, recipe, protocol
         self.device, self.text_encoder = device, text_encoder
+        self.empty_caption = text_encoder(1) if text_encoder else None
         if autoencoder.latent_scale is None:
             autoencoder.latent_scale = 1.0  # measured by a training, of which there was none
-        autoencoder.requires_grad_(False)
         self.image_side = shape.latent_size * autoencoder.spatial_compression
         self.latent_shape = (shape.latent_channels, shape.latent_size, shape.latent_size)
         self.classes = shape.entry.classes(shape.classes)
 
     def denoiser(self, compiled: bool) -> nn.Module:
-        """A new one in evaluation mode."""
-        denoiser = self.shape.build(self.device, self.protocol).denoiser.eval()
+        """A new one in evaluation mode, its weights in the protocol's precision themselves.
+
+        Raises:
+            UnequalOutputs: compiled, it has other outputs than eager.
+        """
+        dtype = DTYPES[self.protocol.precision]
+        module = self.shape.build(self.device, self.protocol).eval().requires_grad_(False).to(dtype)
         if compiled:
-            compile_blocks(denoiser)
-        return denoiser
+            inputs = self.shape.inputs(2 * self.protocol.latency_batch_size, self.device)  # as guidance has it
+            with torch.inference_mode(), autocast(self.protocol, self.device):
+                expected = module(*inputs)
+                compile_blocks(module.denoiser)
+                check_outputs(module(*inputs), expected, "compile", LARGEST_DIFFERENCE[dtype])
+        return module.denoiser
 
     def latents(self, denoiser: nn.Module, batch_size: int, steps: int | None = None) -> Tensor:
         """Sampled with guidance, [B, c, h, w]; in so many steps instead of the model's own."""
         entry = self.shape.entry
-        prompts = Prompts(self.text_encoder, batch_size) if self.text_encoder else None
+        prompts = Prompts(self.text_encoder, batch_size, self.empty_caption) if self.text_encoder else None
         with torch.inference_mode(), autocast(self.protocol, self.device):
             return sample(
                 denoiser,
@@ -97,16 +99,16 @@ class Pipeline:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, 3, H, W], as many at a time as the protocol's pixels allow."""
-        parts = denormalise(self.autoencoder, latents).split(batch_size_for(self.image_side, self.protocol))
-        with autocast(self.protocol, self.device):
-            return torch.cat([self.autoencoder.decode(part) for part in parts])
+        latents = denormalise(self.autoencoder, latents).to(DTYPES[self.protocol.precision])
+        parts = latents.split(batch_size_for(self.image_side, self.protocol))
+        return torch.cat([self.autoencoder.decode(part) for part in parts])
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Normalised latents [B, c, h, w], as many images at a time as the protocol's pixels allow."""
-        with autocast(self.protocol, self.device):
-            parts = images.split(batch_size_for(self.image_side, self.protocol))
-            latents = torch.cat([self.autoencoder.encode(part) for part in parts])
+        images = images.to(DTYPES[self.protocol.precision])
+        parts = images.split(batch_size_for(self.image_side, self.protocol))
+        latents = torch.cat([self.autoencoder.encode(part) for part in parts])
         return normalise(self.autoencoder, latents.float())
 
 
@@ -119,9 +121,13 @@ class TrainingWithEncoding(Training):
         compiled = pipeline.protocol.training_backend == "compile"
         side = pipeline.image_side
         images = torch.rand(batch_size, 3, side, side, device=pipeline.device) * 2 - 1
-        super().__init__(module, [images], pipeline.protocol, compiled)
         self.pipeline, self.condition = pipeline, condition
-        self.random = torch.Generator(pipeline.device).manual_seed(SEED)
+        self.random = torch.Generator(pipeline.device)
+        self.begin_again()
+        super().__init__(module, [images], pipeline.protocol, compiled)
+
+    def begin_again(self) -> None:
+        self.random.manual_seed(SEED)
 
     def loss(self) -> Tensor:
         pipeline, denoiser = self.pipeline, self.module.denoiser
@@ -165,7 +171,8 @@ def profile_end_to_end(
         protocol: batch sizes (numbers), precision, backends and repeats.
         device: ``cpu`` or ``cuda``.
         config: where an entry that the autoencoder is built on is looked up.
-        text_encoder: of a model on captions, with an architecture instead of released weights.
+        text_encoder: of a model on captions, with an architecture instead of released weights. Its time is in that of
+            generation, which the remarks say; its parameters and multiply-accumulates are in no value.
 
     Returns:
         ``generated_images_per_second``, ``generation_latency_ms``, ``decoding_share`` (of the time),
@@ -175,16 +182,22 @@ def profile_end_to_end(
     device = torch.device(device)
     profile = Profile()
     profile.begin(device, protocol)
-    encoder = T5TextEncoder(text_encoder, device) if text_encoder else None
-    model = load(autoencoder, config=config, device=device)
+    encoder = RandomTextEncoder(text_encoder, DTYPES[protocol.precision], device) if text_encoder else None
+    if encoder:
+        profile.remarks.append(
+            f"text encoder of {count_parameters(encoder.model) / 1e9:.2g} billion parameters: its time is in that of "
+            "generation, its size and GMACs are in no value; training has cached embeddings"
+        )
+    model = for_inference(autoencoder, protocol, device, config)
     pipeline = Pipeline(shape, model, recipe, protocol, device, encoder)
     meta = torch.device("meta")
     on_meta = shape.build(meta, protocol)
     parameters = count_parameters(on_meta) + count_parameters(model)
     profile.values["parameters"] = Value(value=parameters, n=1)
     denoiser_gmacs = count_macs(on_meta, *shape.inputs(1, meta)) / 1e9
-    decoder = load(autoencoder, config=config, device=meta)
-    decoder_gmacs = count_macs(decoder.decode, torch.empty(1, *pipeline.latent_shape, device=meta)) / 1e9
+    decoder = for_inference(autoencoder, protocol, meta, config)
+    latents = torch.empty(1, *pipeline.latent_shape, dtype=DTYPES[protocol.precision], device=meta)
+    decoder_gmacs = count_macs(decoder.decode, latents) / 1e9
 
     def generation() -> dict[str, Value]:
         denoiser = pipeline.denoiser(compiled=protocol.inference_backend == "compile")
@@ -195,7 +208,7 @@ def profile_end_to_end(
             pipeline.decode(pipeline.latents(denoiser, size, FEWEST_SAMPLING_STEPS))
             with counted_rows(denoiser) as rows:
                 step = _generate(pipeline, denoiser, size)
-                durations[name] = _repeated(step, protocol, device)
+                durations[name] = _repeated(step, protocol, device, profile.observer(name, device))
         passes = sum(rows) / sizes["latency"] / protocol.repeats
         latents = torch.randn(sizes["generation"], *pipeline.latent_shape, device=device)
         decoding = _repeated(lambda: pipeline.decode(latents), protocol, device)
@@ -211,16 +224,15 @@ def profile_end_to_end(
         size = profile.conditions["training_batch_size"] = protocol.training_batch_size
         step = TrainingWithEncoding(pipeline, size)
         step()
-        duration = _repeated(step, protocol, device)
+        duration = _repeated(step, protocol, device, profile.observer("training", device))
         encoding = _repeated(lambda: pipeline.encode(step.inputs[0]), protocol, device)
         return {
             "training_with_encoding_images_per_second": throughput(duration, size),
             "encoding_share": Value(value=encoding.value / duration.value, n=encoding.n),
         }
 
-    names = ("generated_images_per_second", "generation_latency_ms", "decoding_share", "passes_per_image")
-    profile.attempt((*names, "gmacs_per_generated_image"), generation, device)
-    profile.attempt(("training_with_encoding_images_per_second", "encoding_share"), training, device)
+    profile.attempt(GENERATION, generation, device)
+    profile.attempt(TRAINING, training, device)
     return profile.end(device)
 
 
@@ -228,6 +240,8 @@ def _generate(pipeline: Pipeline, denoiser: nn.Module, batch_size: int) -> Calla
     return lambda: pipeline.decode(pipeline.latents(denoiser, batch_size))
 
 
-def _repeated(step: Callable[[], object], protocol: EfficiencyProtocol, device: torch.device) -> Value:
+def _repeated(
+    step: Callable[[], object], protocol: EfficiencyProtocol, device: torch.device, observe: Observe | None = None
+) -> Value:
     """Duration of a long step that was warmed up, once for each of the protocol's repeats."""
-    return summary([step_durations(step, 1, device) for _ in range(protocol.repeats)])
+    return summary([step_durations(step, 1, device, observe) for _ in range(protocol.repeats)])

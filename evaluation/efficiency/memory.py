@@ -29,7 +29,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from dcae.benchmark.record import Value
 
 # How PyTorch and the libraries beneath it say that memory has ended, where they raise no class of its own for it.
-OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|_ALLOC_FAILED", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|_ALLOC_FAILED|Failed to allocate memory for requested buffer", re.IGNORECASE
+)
 GIB = 1024**3
 
 Result = TypeVar("Result")
@@ -71,11 +73,23 @@ def or_not_enough_memory(call: Callable[[], Result], device: torch.device) -> Re
     """
     try:
         return call()
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and not OUT_OF_MEMORY.search(str(error)):
+    except Exception as error:  # ONNX Runtime's are no RuntimeError
+        if not says_out_of_memory(error):
             raise
     release(device)  # only here: until the handler ends, the error keeps the call's tensors alive
     raise NotEnoughMemory(f"needs more than {total_memory(device) / GIB:.1f} GiB")
+
+
+def says_out_of_memory(error: BaseException | None) -> bool:
+    """True if an error, or one that it came from, is the end of memory.
+
+    A CUDA graph whose capture memory cuts short may end with an error of its own that hides the first.
+    """
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def require(needed: float, device: torch.device) -> None:
@@ -151,11 +165,14 @@ def in_place_of(shapes: nn.Module, device: torch.device) -> nn.Module:
     """A module on the meta device, given memory in the context at hand; values are whatever they are."""
     for module in shapes.modules():
         for name, each in module.named_parameters(recurse=False):
-            memory = torch.empty(each.shape, dtype=each.dtype, device=device)
-            setattr(module, name, nn.Parameter(memory, each.requires_grad))
+            setattr(module, name, nn.Parameter(_like(each, device), each.requires_grad))
         for name, each in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty(each.shape, dtype=each.dtype, device=device))
+            setattr(module, name, _like(each, device))
     return shapes
+
+
+def _like(shape: Tensor, device: torch.device) -> Tensor:
+    return torch.empty_strided(shape.shape, shape.stride(), dtype=shape.dtype, device=device)
 
 
 def meter(device: torch.device) -> LiveTensors | AllocatedOnCuda:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +14,23 @@ import torch
 
 from dcae.benchmark.entries import EfficiencyProtocol
 from dcae.benchmark.record import Value
-from evaluation.efficiency.backends import UnequalOutputs
 from evaluation.efficiency.conditions import read_conditions
-from evaluation.efficiency.memory import NotEnoughMemory, or_not_enough_memory
+from evaluation.efficiency.errors import BackendError, UnequalOutputs
+from evaluation.efficiency.memory import NotEnoughMemory, or_not_enough_memory, release
 from evaluation.efficiency.timing import disagreements, matrix_product_rate
+
+FAILED = "failed: "  # how the reason begins where neither memory nor unequal outputs are it
+LONGEST_REASON = 300  # characters of an error's first line
+
+
+class MeasurementFailed(RuntimeError):
+    """Values could not be measured for another reason than memory or unequal outputs."""
+
+
+def failure(error: BaseException) -> str:
+    """An error as the reason for which a value is not there."""
+    first, *_ = str(error).strip().splitlines() or [""]
+    return f"{FAILED}{type(error).__name__}: {first[:LONGEST_REASON]}"
 
 
 @dataclass
@@ -26,18 +42,46 @@ class Profile:
     conditions: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Of what is excluded, that for another reason than memory or unequal outputs."""
+        return {name: why for name, why in self.excluded.items() if why.startswith(FAILED)}
+
+    def exclude(self, names: str | Iterable[str], why: str) -> None:
+        """Say of values why they are not there."""
+        self.excluded |= dict.fromkeys((names,) if isinstance(names, str) else names, why)
+
     def attempt(self, names: str | tuple[str, ...], measure: Callable[[], dict[str, Value]], device: torch.device):
-        """Take what a measurement gives; if memory ends, or an optimised model is not equal to eager, say why not.
+        """Take what a measurement gives, or say why not: a compiler's failure costs a value, not the row.
 
         Args:
             names: of the values that the measurement gives.
             measure: makes them.
             device: whose memory may end.
+
+        Raises:
+            BackendError: a backend is not installed, or has not got the precision: so for every row.
         """
         try:
             self.values |= or_not_enough_memory(measure, device)
+            return
+        except BackendError:
+            raise
         except (NotEnoughMemory, UnequalOutputs) as error:
-            self.excluded |= dict.fromkeys((names,) if isinstance(names, str) else names, str(error))
+            self.exclude(names, str(error))
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            self.exclude(names, failure(error))
+        with suppress(RuntimeError):  # after some errors of CUDA, every further call of it fails
+            release(device)
+
+    def observer(self, name: str, device: torch.device) -> Callable[[], None]:
+        """What notes the device's state under the name of a work, called while it is at it."""
+
+        def note() -> None:
+            self.conditions[f"during_{name}"] = read_conditions(device)
+
+        return note
 
     def begin(self, device: torch.device, protocol: EfficiencyProtocol) -> None:
         """Note the device's state, and its rate in a large matrix product of the protocol's precision."""

@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dcae.benchmark.config import Config, ConfigError
 from dcae.benchmark.entries import AutoencoderFields, EfficiencyProtocol, SuiteEntry, digest
 from dcae.benchmark.record import Record
+from evaluation.efficiency import autoencoder, denoiser, end_to_end
 from evaluation.efficiency.autoencoder import profile_autoencoder, profile_phases, shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape, profile_denoiser
 from evaluation.efficiency.end_to_end import profile_end_to_end
-from evaluation.efficiency.profile import Profile
-from evaluation.published import Published, PublishedValue
+from evaluation.efficiency.errors import BackendError
+from evaluation.efficiency.profile import Profile, failure
+from evaluation.published import Published, PublishedValue, read_published
 
 Measure = Callable[[EfficiencyProtocol, str], Profile]
 TRAINED_LONGER = "†"  # rows of Table 3 that differ from the one above in training alone
@@ -26,12 +32,14 @@ TRAINED_LONGER = "†"  # rows of Table 3 that differ from the one above in trai
 class SuiteRow:
     """One row: its name, which is that of its record's file, what a record says of it, and how it is measured.
 
-    ``step``: whose code decides it; ``entries``: that decide it, with what else does, for a digest.
+    ``step``: whose code decides it; ``values``: names of those that are excluded if it fails as a whole; ``entries``:
+    that decide it, with what else does, for a digest.
     """
 
     name: str
     step: str
     cell: dict[str, Any]
+    values: tuple[str, ...]
     measure: Measure = field(repr=False)
     entries: tuple[Any, ...] = field(repr=False)
 
@@ -122,7 +130,9 @@ def _table_row(suite: SuiteEntry, value: PublishedValue, protocol: EfficiencyPro
     name = f"table{value.table}-{value.resolution}px-{names['diffusion']}-p{value.patch_size}-{names['autoencoders']}"
     shapes = [vars(shape) | {"entry": diffusion.decisive()}]
     if protocol.measures == "denoiser":
-        return SuiteRow(name, "profile", cell, lambda by, device: profile_denoiser(shape, by, device), (shapes,))
+        return SuiteRow(
+            name, "profile", cell, denoiser.VALUES, lambda by, device: profile_denoiser(shape, by, device), (shapes,)
+        )
     recipe = config.entry("recipes", diffusion.recipe)
     text_encoder = suite.text_encoders.get(names["diffusion"], diffusion.text_encoder)
 
@@ -130,7 +140,8 @@ def _table_row(suite: SuiteEntry, value: PublishedValue, protocol: EfficiencyPro
         return profile_end_to_end(shape, autoencoder, recipe, by, device, config, text_encoder)
 
     encoder = text_encoder.model_dump(mode="json") if text_encoder else {}
-    return SuiteRow(name, "profile_end_to_end", cell, measure, (shapes, autoencoder, recipe, encoder))
+    entries = (shapes, autoencoder, recipe, encoder)
+    return SuiteRow(name, "profile_end_to_end", cell, end_to_end.VALUES, measure, entries)
 
 
 _ONE_OF = {"diffusion": "diffusion", "autoencoders": "autoencoder"}
@@ -157,6 +168,7 @@ def _rows_of(
     named: dict[str, list[int]],
     measures: str,
     measure: Callable[..., Profile],
+    values: tuple[str, ...],
 ) -> Iterable[SuiteRow]:
     for name, resolutions in named.items():
         entry = _autoencoder(suite, name, config)
@@ -168,18 +180,50 @@ def _rows_of(
 
             below = [config.entry("autoencoders", entry.autoencoder)] if entry.kind == "space-to-channel" else []
             row = f"{measures}-{resolution}px-{name}"
-            yield SuiteRow(row, "profile_autoencoder", cell, of_row, (entry, *below, resolution))
+            yield SuiteRow(row, "profile_autoencoder", cell, values, of_row, (entry, *below, resolution))
 
 
 def _autoencoder_rows(suite: SuiteEntry, config: Config) -> Iterable[SuiteRow]:
-    return _rows_of(suite, config, suite.resolutions, "autoencoder", profile_autoencoder)
+    return _rows_of(suite, config, suite.resolutions, "autoencoder", profile_autoencoder, autoencoder.VALUES)
 
 
 def _phase_rows(suite: SuiteEntry, config: Config) -> Iterable[SuiteRow]:
-    return _rows_of(suite, config, suite.phases, "phases", profile_phases)
+    return _rows_of(suite, config, suite.phases, "phases", profile_phases, autoencoder.VALUES_OF_PHASES)
 
 
 # --- measuring ---
+
+
+def measure_row(
+    suite: SuiteEntry, protocol: EfficiencyProtocol, folders: Iterable[Path], name: str, device: str, threads: int
+) -> Profile:
+    """The row of a name, measured; if it fails as a whole, a profile that says why. For a process of its own.
+
+    Args:
+        suite, protocol: their entries.
+        folders: of the configuration.
+        name: of the row.
+        device: ``cpu`` or ``cuda``.
+        threads: of a CPU.
+
+    Raises:
+        BackendError: a backend is not installed, or has not got the precision.
+        ConfigError: an entry has a mistake.
+    """
+    torch.set_num_threads(threads)
+    [row] = suite_rows(suite, protocol, Config(*folders), read_published(), name)
+    try:
+        return row.measure(protocol, device)
+    except (BackendError, ConfigError):
+        raise
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        return failed_row(row, failure(error))
+
+
+def failed_row(row: SuiteRow, why: str) -> Profile:
+    """The profile of a row that has no values."""
+    return Profile(excluded=dict.fromkeys(row.values, why))
 
 
 def kinds_of(row: SuiteRow, config: Config) -> frozenset[str]:

@@ -20,6 +20,7 @@ DISAGREEMENT = 0.05  # what repeats may differ by
 MOST_STEPS = 1000  # of a repeat, as in the authors' trtexec --iterations=1000
 
 Step = Callable[[], object]
+Observe = Callable[[], object]
 
 
 def finish(device: torch.device) -> None:
@@ -28,11 +29,12 @@ def finish(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def step_durations(step: Step, count: int, device: torch.device) -> list[float]:
+def step_durations(step: Step, count: int, device: torch.device, observe: Observe | None = None) -> list[float]:
     """Seconds of each of so many steps in a row.
 
     On CUDA these are times between events on the device, and the host runs ahead as far as it can: gaps between kernels
-    count only where it cannot keep up. Elsewhere each step is timed to its end.
+    count only where it cannot keep up. Elsewhere each step is timed to its end. ``observe`` is called after the last
+    step, on CUDA while the device is still at work.
     """
     finish(device)
     if device.type == "cuda":
@@ -41,6 +43,8 @@ def step_durations(step: Step, count: int, device: torch.device) -> list[float]:
         for event in events[1:]:
             step()
             event.record()
+        if observe:
+            observe()  # reads what the driver knows, and leaves the device alone
         finish(device)
         return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(events)]
     durations = []
@@ -49,18 +53,22 @@ def step_durations(step: Step, count: int, device: torch.device) -> list[float]:
         step()
         finish(device)
         durations.append(time.perf_counter() - start)
+    if observe:
+        observe()
     return durations
 
 
 def warm_up(step: Step, device: torch.device, protocol: EfficiencyProtocol) -> float:
     """Call a step until it takes as long as before, or the protocol's time is over; typical duration in seconds.
 
-    Stable is a step if the medians of the last steps and of as many before differ by less than 2 %, each over half
-    of the protocol's steps. A step that takes longer than the protocol's time is called twice.
+    The first call does not count: it compiles, chooses kernels and allocates, and may take minutes where those that
+    follow take milliseconds. Stable is a step if the medians of the last steps and of as many before differ by less
+    than 2 %, each over half of the protocol's steps. A step that takes longer than the protocol's time is called twice.
     """
     window = max(1, protocol.warmup_steps // 2)
+    step()
     durations: list[float] = []
-    while len(durations) < 2 or sum(durations) < protocol.warmup_seconds:
+    while not durations or sum(durations) < protocol.warmup_seconds:
         durations += step_durations(step, 1, device)
         if len(durations) >= max(2 * window, protocol.warmup_steps):
             before, last = median(durations[-2 * window : -window]), median(durations[-window:])
@@ -69,15 +77,20 @@ def warm_up(step: Step, device: torch.device, protocol: EfficiencyProtocol) -> f
     return median(durations[-window:])
 
 
-def time_of(step: Step, device: torch.device, protocol: EfficiencyProtocol) -> Value:
+def time_of(step: Step, device: torch.device, protocol: EfficiencyProtocol, observe: Observe | None = None) -> Value:
     """Median duration of a step in seconds, after warm-up, over the protocol's time and repeats.
+
+    ``observe`` is called at the end of the last repeat, as of ``step_durations``.
 
     The standard error is that of a median, with the spread taken from the quartiles, since a busy machine makes
     outliers. ``n`` is the number of steps, ``repeats`` has the median of each repeat.
     """
     typical = warm_up(step, device, protocol)
     count = min(MOST_STEPS, max(1, math.ceil(protocol.seconds / protocol.repeats / max(typical, 1e-9))))
-    return summary([step_durations(step, count, device) for _ in range(protocol.repeats)])
+    last = protocol.repeats - 1
+    return summary(
+        [step_durations(step, count, device, observe if repeat == last else None) for repeat in range(protocol.repeats)]
+    )
 
 
 def summary(repeats: Sequence[Sequence[float]]) -> Value:

@@ -23,7 +23,7 @@ from evaluation.figures.style import (
     styled,
 )
 from evaluation.published import Published
-from evaluation.tables.efficiency import paper_ratio, ratio_to_base
+from evaluation.tables.efficiency_ratios import paper_ratio, ratio_to_base
 from evaluation.tables.rows import device_name
 
 PANELS = {"training_images_per_second": "Training", "inference_images_per_second": "Inference"}

@@ -3,38 +3,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from dcae.benchmark.record import Record
 from evaluation.efficiency.autoencoder import PAPERS_PHASES
-from evaluation.efficiency.timing import DISAGREEMENT
-from evaluation.published import Published, PublishedValue
+from evaluation.published import Published
+from evaluation.tables.efficiency_columns import Quantity, label, notes_of, quantity_columns
+from evaluation.tables.efficiency_ratios import paper_ratio
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.notes import PAPER_SPEED
-from evaluation.tables.numbers import NOTHING
 from evaluation.tables.rows import device_name, display_name
 
-UNSTEADY, EXTRAPOLATED, REFUSED = "u", "x", "r"
-NOTES = {
-    UNSTEADY: f"{UNSTEADY}: repeats of this value differ by more than {DISAGREEMENT:.0%}, the device was not quiet.",
-    EXTRAPOLATED: f"{EXTRAPOLATED}: extrapolated linearly from smaller batches; the record says from which.",
-    REFUSED: f"{REFUSED}: not counted, since the optimised model's outputs are not those of the eager one.",
-}
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A value of the records as a column; ``ratio``: shown beside its ratio to the base; ``paper``: printed there."""
-
-    name: str
-    title: str
-    decimals: int
-    scale: float = 1.0
-    ratio: bool = False
-    paper: bool = False
-
-
+REMARKS_TO_SHOW = re.compile("tiles|text encoder|no numbers")  # others stand as marks beside the values
 SIZE = (Quantity("parameters", "Params (M)", 2, 1e-6), Quantity("gmacs", "GMACs", 2))
 DENOISER = (
     *SIZE,
@@ -75,89 +56,6 @@ PHASES = (
 )
 
 
-# --- rows and their bases ---
-
-
-def _setting(record: Record) -> tuple:
-    return tuple(record.cell[name] for name in ("table", "dataset", "resolution", "diffusion"))
-
-
-def base_of(record: Record, records: Iterable[Record]) -> Record | None:
-    """The SD-VAE-f8 row with the most tokens of the same data and diffusion model: p2, where the paper has it."""
-    bases = [each for each in records if each.cell["autoencoder_paper_name"] == "SD-VAE-f8"]
-    alike = [each for each in bases if _setting(each) == _setting(record)]
-    return max(alike, key=lambda each: each.cell["tokens"], default=None)
-
-
-def ratio_to_base(record: Record, name: str, records: Iterable[Record]) -> float | None:
-    """How many times a value of the base a record's value is."""
-    base = base_of(record, records)
-    if base is None or name not in record.values or name not in base.values:
-        return None
-    return record.values[name].value / base.values[name].value
-
-
-def paper_value(record: Record, name: str, published: Published) -> PublishedValue | None:
-    """The number that the paper prints for a row."""
-    cell = record.cell
-    return published.find(
-        cell["table"], name, dataset=cell["dataset"], resolution=cell["resolution"],
-        autoencoder=cell["autoencoder_paper_name"], diffusion=cell["diffusion_paper_name"],
-        patch_size=cell["patch_size"],
-    )  # fmt: skip
-
-
-def paper_ratio(record: Record, name: str, records: Sequence[Record], published: Published) -> float | None:
-    """The same ratio in the paper's numbers."""
-    base = base_of(record, records)
-    ours = paper_value(record, name, published)
-    theirs = paper_value(base, name, published) if base else None
-    return ours.value / theirs.value if ours and theirs else None
-
-
-# --- columns ---
-
-
-def _number(record: Record, quantity: Quantity, ratio: float | None) -> Number:
-    value = record.values.get(quantity.name)
-    if value is None:
-        why = record.excluded.get(quantity.name)
-        if why is None:
-            return NOTHING
-        return Number(None, missing=why) if "GiB" in why else Number(None, missing=f"refused ({REFUSED})")
-    marks = [UNSTEADY] * (value.spread > DISAGREEMENT) + [EXTRAPOLATED] * value.extrapolated
-    error = None if value.standard_error is None else value.standard_error * quantity.scale
-    return Number(
-        value.value * quantity.scale, quantity.decimals, standard_error=error, n=value.n, ratio=ratio,
-        mark=",".join(marks),
-    )  # fmt: skip
-
-
-def _quantity_columns(
-    records: Sequence[Record], quantities: Iterable[Quantity], published: Published | None
-) -> list[tuple[Column, list]]:
-    columns = []
-    for quantity in quantities:
-        ratio = "ratio to SD-VAE-f8" if quantity.ratio else None
-        ratios = [ratio_to_base(each, quantity.name, records) if quantity.ratio else None for each in records]
-        numbers = [_number(each, quantity, share) for each, share in zip(records, ratios, strict=True)]
-        name = quantity.title.removesuffix(" ↑").removesuffix(" ↓")
-        columns.append((Column(name, quantity.title, measured=True, ratio=ratio), numbers))
-        if quantity.paper and published:
-            papers = []
-            for each in records:
-                paper = paper_value(each, quantity.name, published)
-                share = paper_ratio(each, quantity.name, records, published) if quantity.ratio else None
-                number = Number(paper.value, paper.decimals, printed=True, ratio=share) if paper else NOTHING
-                papers.append(number)
-            columns.append((Column(f"{name}, paper", "paper", ratio=ratio), papers))
-    return columns
-
-
-def _label(name: str, of: Callable[[Record], object], records: Sequence[Record], text: bool = False) -> tuple:
-    return Column(name, name, label=text), [str(of(each)) for each in records]
-
-
 def _table(
     title: str,
     caption: str,
@@ -169,21 +67,18 @@ def _table(
     sections: dict[str, list] = {}
     for index, record in enumerate(records):
         sections.setdefault(heading(record), []).append([entries[index] for _, entries in columns])
-    marks = {mark for _, entries in columns for each in entries if isinstance(each, Number) for mark in each.mark}
-    refused = any(isinstance(each, Number) and "refused" in each.missing for _, found in columns for each in found)
-    shown = [note for mark, note in NOTES.items() if mark in marks or (mark == REFUSED and refused)]
     remarks = [
         f"{each.cell['autoencoder']} at {each.cell['resolution']} px: {remark}."
         for each in records
         for remark in each.remarks
-        if "tiles" in remark
+        if REMARKS_TO_SHOW.search(remark)
     ]
     return Table(
         title,
         caption,
         [column for column, _ in columns],
         [Section(name, rows) for name, rows in sections.items()],
-        [*shown, *remarks, *notes],
+        [*notes_of(columns), *remarks, *notes],
     )
 
 
@@ -211,10 +106,10 @@ def _sizes(records: Sequence[Record]) -> list[str]:
 
 def _rows_of_models(records: Sequence[Record]) -> list[tuple[Column, list]]:
     return [
-        _label("Diffusion model", lambda each: display_name(each.cell, "diffusion"), records, text=True),
-        _label("Autoencoder", lambda each: display_name(each.cell, "autoencoder"), records, text=True),
-        _label("p", lambda each: each.cell["patch_size"], records),
-        _label("Tokens", lambda each: each.cell["tokens"], records),
+        label("Diffusion model", lambda each: display_name(each.cell, "diffusion"), records, text=True),
+        label("Autoencoder", lambda each: display_name(each.cell, "autoencoder"), records, text=True),
+        label("p", lambda each: each.cell["patch_size"], records),
+        label("Tokens", lambda each: each.cell["tokens"], records),
     ]
 
 
@@ -228,12 +123,12 @@ def _build_denoiser(records: Sequence[Record], published: Published) -> Table:
         f"Speed, memory and size of the denoisers of Tables 3, 4 and 5. {_measured_on(records)} In brackets: ratio to "
         "the SD-VAE-f8 row with the most tokens, which is what has to reproduce; columns paper: as printed there."
     )
-    columns = _rows_of_models(records) + _quantity_columns(records, DENOISER, published)
+    columns = _rows_of_models(records) + quantity_columns(records, DENOISER, published)
     return _table("Efficiency", caption, records, columns, _heading, [*_sizes(records), PAPER_SPEED])
 
 
 def _build_end_to_end(records: Sequence[Record], published: Published) -> Table:
-    columns = _rows_of_models(records) + _quantity_columns(records, END_TO_END, None)
+    columns = _rows_of_models(records) + quantity_columns(records, END_TO_END, None)
     name = "inference_images_per_second"
     shares = [Number(paper_ratio(each, name, records, published), 1, missing="–") for each in records]
     columns.append((Column("Ratio of denoisers, paper", "Ratio of denoisers alone, paper"), shares))
@@ -246,9 +141,9 @@ def _build_end_to_end(records: Sequence[Record], published: Published) -> Table:
 
 def _rows_of_autoencoders(records: Sequence[Record]) -> list[tuple[Column, list]]:
     return [
-        _label("Autoencoder", lambda each: display_name(each.cell, "autoencoder"), records, text=True),
-        _label("f", lambda each: each.cell["spatial_compression"], records),
-        _label("c", lambda each: each.cell["latent_channels"], records),
+        label("Autoencoder", lambda each: display_name(each.cell, "autoencoder"), records, text=True),
+        label("f", lambda each: each.cell["spatial_compression"], records),
+        label("c", lambda each: each.cell["latent_channels"], records),
     ]
 
 
@@ -259,7 +154,7 @@ def _build_autoencoders(records: Sequence[Record], published: Published) -> Tabl
             f"{each.conditions.get('encode_batch_size', '–')} of {each.cell['resolution']} px" for each in records
         )
     )
-    columns = _rows_of_autoencoders(records) + _quantity_columns(records, AUTOENCODER, None)
+    columns = _rows_of_autoencoders(records) + quantity_columns(records, AUTOENCODER, None)
     return _table(
         "Autoencoders", caption, records, columns, lambda each: f"{each.cell['resolution']} px", [sizes + "."]
     )
@@ -267,10 +162,10 @@ def _build_autoencoders(records: Sequence[Record], published: Published) -> Tabl
 
 def _build_phases(records: Sequence[Record], published: Published) -> Table:
     full, middle = PAPERS_PHASES["all"], PAPERS_PHASES["middle"]
-    columns = _rows_of_autoencoders(records) + _quantity_columns(records, PHASES, None)
+    columns = _rows_of_autoencoders(records) + quantity_columns(records, PHASES, None)
     for title, number in (("All layers, paper", full), ("Middle, paper", middle), ("Ratio, paper", full / middle)):
         columns.append((Column(title, title), [Number(number, 2, printed=True)] * len(records)))
-    sizes = sorted({each.conditions["phase_batch_size"] for each in records})
+    sizes = sorted({each.protocol["phase_batch_size"] for each in records})
     caption = (
         f"Peak memory of training an autoencoder, all layers and those of phase 2. {_measured_on(records)} Batch size "
         f"{', '.join(map(str, sizes))}, reconstruction loss alone. Paper: section 3.2, at 1024 px; which DC-AE, batch "

@@ -3,20 +3,30 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dcae.benchmark import Benchmark, Config, GenerationCell, Record, digests
 from dcae.benchmark.config import ConfigError
-from dcae.benchmark.entries import EfficiencyProtocol, digest
+from dcae.benchmark.entries import EfficiencyProtocol, SuiteEntry, digest
 from dcae.benchmark.entries.protocols import Backend
 from dcae.benchmark.sources import code_digest
+from dcae.training.stopping import Unfinished
 from workflow.commands import options
 from workflow.provenance import device_description, provenance
 from workflow.steps import MODULES, code_of
+
+if TYPE_CHECKING:
+    from evaluation.efficiency.own_process import OwnProcess
+    from evaluation.efficiency.profile import Profile
+    from evaluation.efficiency.suite import SuiteRow
+
+SECONDS_TO_START = 120  # a process that has to load torch, and the driver
 
 
 def profile(
@@ -37,11 +47,20 @@ def profile(
     ] = None,
     rows: Annotated[str, typer.Option(help="pattern of the rows of a suite, for example 'table3-*uvit-s*'")] = "*",
     device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="by default cuda where there is one")] = None,
+    row_limit: Annotated[float, typer.Option(help="minutes after which a row of a suite is given up")] = 5,
+    time_limit: Annotated[
+        float | None, typer.Option(help="minutes; no row of a suite is begun or kept beyond, exit code 75")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="measure rows that are there once more, to see if they agree")
+    ] = False,
 ) -> None:
     """Speed, memory, parameters and GMACs: of a diffusion model at an autoencoder's latent shape, or of a whole suite.
 
     A suite needs neither weights nor data. Each row has its record; those that are there are not measured again, so
-    that the same command goes on after an interruption.
+    that the same command goes on after an interruption. A row that fails has a record with the reason: delete it to
+    measure the row again. With --again, rows that are there are measured once more: their records keep their values,
+    get the repeats of the new run, and say of which values the repeats differ by more than 5 %.
     """
     chosen = device or options.device()
     of_cell = {
@@ -55,7 +74,8 @@ def profile(
         kind = "--suite" if suite else "a cell of a benchmark"
         raise typer.BadParameter(f"{kind} needs {', '.join(wanted)}; missing: {missing}, too much: {excess}")
     if suite:
-        profile_suite(suite, output, protocol, backend, rows, chosen)
+        limits = Limits(60 * row_limit, None if time_limit is None else 60 * time_limit)
+        profile_suite(suite, output, protocol, backend, rows, chosen, limits, again)
     else:
         cell = GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size)
         profile_cell(Benchmark.load(benchmark_file), cell, record, chosen)
@@ -65,6 +85,7 @@ def profile_cell(benchmark: Benchmark, cell: GenerationCell, record: Path, devic
     """Measure the denoiser of one cell, and write its record."""
     started = time.monotonic()
     from evaluation import DenoiserShape, fingerprint, profile_denoiser
+    from evaluation.efficiency.profile import MeasurementFailed
 
     protocol = benchmark.protocol("efficiency")
     model = benchmark.autoencoder(cell.autoencoder)
@@ -75,6 +96,8 @@ def profile_cell(benchmark: Benchmark, cell: GenerationCell, record: Path, devic
         cell.patch_size,
     )
     measured = profile_denoiser(shape, protocol, device)
+    if measured.failed:
+        raise MeasurementFailed("; ".join(f"{name}: {why}" for name, why in measured.failed.items()))
     Record(
         kind="efficiency",
         number_class="reproduced",
@@ -93,51 +116,143 @@ def profile_cell(benchmark: Benchmark, cell: GenerationCell, record: Path, devic
     ).write(record)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that a row of a suite, and all of a command, may take."""
+
+    row: float = 300
+    all: float | None = None
+
+
 def profile_suite(
-    name: str, output: Path, protocol_name: str | None, backend: Backend | None, only: str, device: str
+    name: str,
+    output: Path,
+    protocol_name: str | None,
+    backend: Backend | None,
+    only: str,
+    device: str,
+    limits: Limits = Limits(),
+    again: bool = False,
 ) -> None:
-    """Measure the rows of a suite that have no record yet, and write its tables and its figure."""
-    from evaluation import fingerprint, read_published
-    from evaluation.efficiency.suite import is_done, kinds_of, record_path, suite_rows
+    """Measure the rows of a suite that have no record yet, and write its tables and its figure.
+
+    Raises:
+        BackendError: the backend is not installed, or has not got the precision.
+        Unfinished: the time limit is over; records, tables and figure are of the rows that are done.
+    """
+    import torch
+
+    from evaluation import read_published
+    from evaluation.efficiency.own_process import OwnProcess
+    from evaluation.efficiency.suite import suite_rows
     from workflow.commands.presenting import present_suite
 
     config = Config()
     suite = config.entry("suites", name)
-    protocol: EfficiencyProtocol = config.entry("protocols", protocol_name or suite.protocol)
-    if protocol.kind != "efficiency":
-        raise ConfigError(f"protocol {protocol.name} is of kind {protocol.kind}, expected efficiency")
-    if backend:
-        changed = {"inference_backend": backend, "name": f"{protocol.name}-{backend}"}
-        protocol = protocol.model_copy(update=changed)
+    protocol = _protocol(config, protocol_name or suite.protocol, backend)
     published = read_published()
-    measured_rows = suite_rows(suite, protocol, config, published, only)
-    for number, row in enumerate(measured_rows, start=1):
-        started = time.monotonic()
-        path = record_path(output, row, protocol)
-
-        def record_of(values: dict, row=row, started=started) -> Record:
-            return Record(
-                kind="efficiency",
-                number_class="reproduced",
-                cell=row.cell,
-                **values,
-                protocol={"name": protocol.name, **protocol.decisive()},
-                protocol_fingerprint=fingerprint(protocol),
-                device=device_description(device),
-                provenance=provenance(
-                    config_digest=digest(*row.entries, protocol),
-                    code_digest=code_digest(MODULES[row.step], kinds_of(row, config)),
-                    inputs={},
-                    seed=0,
-                    started=started,
-                ),
-            )
-
-        where = f"[{number}/{len(measured_rows)}] {row.name}"
-        if is_done(path, record_of({"values": {}})):
-            print(f"{where}: there already", flush=True)
-            continue
-        record_of(vars(row.measure(protocol, device))).write(path)
-        print(f"{where}: {time.monotonic() - started:.0f} s", flush=True)
+    end = math.inf if limits.all is None else time.monotonic() + limits.all
+    rows = suite_rows(suite, protocol, config, published, only)
+    with OwnProcess() as process:
+        threads = torch.get_num_threads()
+        description = process.call(_describe, device, threads, seconds=SECONDS_TO_START)
+        measure = _Measuring(suite, protocol, config, output, device, description, threads, limits.row, end, again)
+        done = [measure.row(row, f"[{number}/{len(rows)}] {row.name}", process) for number, row in enumerate(rows, 1)]
     for path in present_suite(output, published):
         print(path)
+    if not all(done):
+        raise Unfinished(f"time limit: {sum(done)} of {len(rows)} rows are done; the same command goes on")
+
+
+def _describe(device: str, threads: int) -> dict[str, Any]:
+    """The device as a process with so many threads has it. On a GPU that takes one process at a time, the only one."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return device_description(device)
+
+
+def _protocol(config: Config, name: str, backend: Backend | None) -> EfficiencyProtocol:
+    protocol = config.entry("protocols", name)
+    if protocol.kind != "efficiency":
+        raise ConfigError(f"protocol {protocol.name} is of kind {protocol.kind}, expected efficiency")
+    changed = {"inference_backend": backend, "name": f"{protocol.name}-{backend}"} if backend else {}
+    return protocol.model_copy(update=changed)
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """What rows are measured with, and ``end``, the time by ``time.monotonic()`` until which they are."""
+
+    suite: SuiteEntry
+    protocol: EfficiencyProtocol
+    config: Config
+    output: Path
+    device: str
+    description: dict[str, Any]
+    threads: int
+    row_limit: float
+    end: float
+    again: bool
+
+    def row(self, row: SuiteRow, where: str, process: OwnProcess) -> bool:
+        """Write the record of a row unless it is there; false if there is no time left for it."""
+        from evaluation.efficiency.profile import Profile
+        from evaluation.efficiency.repeating import with_another_run
+        from evaluation.efficiency.suite import is_done, record_path
+
+        started = time.monotonic()
+        path = record_path(self.output, row, self.protocol)
+        done = is_done(path, self._record(row, Profile(), started))
+        if done and not self.again:
+            print(f"{where}: there already", flush=True)
+            return True
+        profile = self._measured(row, process)
+        if profile is None:
+            print(f"{where}: no time left", flush=True)
+            return False
+        record = with_another_run(Record.read(path), profile) if done else self._record(row, profile, started)
+        record.write(path)
+        print(f"{where}: {time.monotonic() - started:.0f} s", flush=True)
+        for each in (*(f"{name}: {why}" for name, why in profile.excluded.items()), *record.remarks):
+            print(f"    {each}", flush=True)
+        return True
+
+    def _measured(self, row: SuiteRow, process: OwnProcess) -> Profile | None:
+        """The profile of a row, or nothing if the time limit is over; after a failure, in a fresh process."""
+        from evaluation.efficiency.own_process import ProcessEnded
+        from evaluation.efficiency.profile import failure
+        from evaluation.efficiency.suite import failed_row, measure_row
+
+        seconds = min(self.row_limit, self.end - time.monotonic())
+        if seconds <= 0:
+            return None
+        arguments = (self.suite, self.protocol, self.config.folders, row.name, self.device, self.threads)
+        try:
+            profile = process.call(measure_row, *arguments, seconds=seconds)
+        except ProcessEnded as error:
+            return None if time.monotonic() >= self.end else failed_row(row, failure(error))
+        if profile.failed:
+            process.end()
+        return profile
+
+    def _record(self, row: SuiteRow, profile: Profile, started: float) -> Record:
+        from evaluation import fingerprint
+        from evaluation.efficiency.suite import kinds_of
+
+        return Record(
+            kind="efficiency",
+            number_class="reproduced",
+            cell=row.cell,
+            **vars(profile),
+            protocol={"name": self.protocol.name, **self.protocol.decisive()},
+            protocol_fingerprint=fingerprint(self.protocol),
+            device=self.description,
+            provenance=provenance(
+                config_digest=digest(*row.entries, self.protocol),
+                code_digest=code_digest(MODULES[row.step], kinds_of(row, self.config)),
+                inputs={},
+                seed=0,
+                started=started,
+            ),
+        )

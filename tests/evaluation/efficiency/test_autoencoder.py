@@ -2,17 +2,20 @@
 """Autoencoders and the end-to-end protocol on tiny models."""
 
 import pytest
+import torch
 
 from dcae.benchmark import Config
+from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Tiling
 from dcae.weights import WeightsError
 from evaluation import describe_autoencoder
 from evaluation.efficiency import autoencoder as of_autoencoders
-from evaluation.efficiency import profile_autoencoder, profile_end_to_end, profile_phases
+from evaluation.efficiency import end_to_end, profile_autoencoder, profile_end_to_end, profile_phases, training
 from evaluation.efficiency.autoencoder import shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape
-from evaluation.efficiency.memory import NotEnoughMemory
-from tests.evaluation.efficiency.tiny import changed
+from evaluation.efficiency.memory import NotEnoughMemory, Peaks
+from evaluation.efficiency.text_encoder import RandomTextEncoder
+from tests.evaluation.efficiency.tiny import CPU, changed
 
 CONFIG = Config()
 DC_AE = CONFIG.entry("autoencoders", "dc-ae-f32-demo")
@@ -65,6 +68,28 @@ def test_training_the_middle_layers_takes_less_memory():
     assert full / middle > 2
 
 
+def test_a_peak_that_does_not_fit_is_extrapolated_and_says_so(monkeypatch):
+    def fits_up_to(most: int):
+        def peaks(make, device):
+            size = len(make().inputs[0])
+            if size > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return Peaks(10**9 + 10**8 * size, 10**6)
+
+        return peaks
+
+    def profile(most: int):
+        monkeypatch.setattr(of_autoencoders, "training_peaks", fits_up_to(most))
+        return profile_phases(DC_AE, 32, changed(phase_batch_size=8))
+
+    whole, partly = profile(8), profile(4)
+    names = ("full_training_peak_gb", "middle_training_peak_gib")
+    assert not any(whole.values[name].extrapolated for name in names)
+    assert all(partly.values[name].extrapolated for name in names)
+    assert all(partly.values[name].value == pytest.approx(whole.values[name].value) for name in names)
+    assert "full_training_peak at batch size 8: extrapolated linearly from batch sizes 2 and 4" in partly.remarks[0]
+
+
 def test_an_entry_that_is_known_by_its_weights_needs_an_architecture():
     flux = CONFIG.entry("autoencoders", "flux-vae")
     with pytest.raises(WeightsError, match="flux-vae is known by its released weights only"):
@@ -78,21 +103,53 @@ def test_an_entry_that_is_known_by_its_weights_needs_an_architecture():
 # --- end to end ---
 
 
-@pytest.mark.parametrize(("name", "passes"), [("uvit-demo", 2), ("dit-demo", 2), ("pixart-demo", 2)])
-def test_generation_takes_all_steps_with_guidance_and_training_encodes(name, passes):
+@pytest.mark.parametrize(("name", "precision"), [("uvit-demo", "fp32"), ("dit-demo", "bf16"), ("pixart-demo", "bf16")])
+def test_generation_takes_all_steps_with_guidance_and_training_encodes(name, precision):
     entry = CONFIG.entry("diffusion", name).model_copy(update={"sampling_steps": 4})
     classes = 0 if entry.conditioning == "caption" else 10
     profile = profile_end_to_end(
         DenoiserShape(entry, SD_VAE.latent_channels, 8, 2, classes),
         SD_VAE,
         CONFIG.entry("recipes", entry.recipe),
-        changed(measures="end-to-end", repeats=2),
+        changed(measures="end-to-end", repeats=2, precision=precision),
         text_encoder=entry.text_encoder,
     )
     values = profile.values
     assert profile.excluded == {}
-    assert values["passes_per_image"].value == passes * 4
+    assert values["passes_per_image"].value == 2 * 4
+    assert any("text encoder" in remark for remark in profile.remarks) == (name == "pixart-demo")
     assert values["generated_images_per_second"].value > 0
     assert 0 < values["decoding_share"].value < 1.5  # of two separate measurements
     assert values["training_with_encoding_images_per_second"].value > 0
     assert values["gmacs_per_generated_image"].value > describe_autoencoder(SD_VAE, 64)["decode_gmacs"]
+
+
+def test_a_compiled_pipeline_is_checked_against_eager(monkeypatch):
+    def compile_blocks(module):
+        with torch.no_grad():
+            next(module.parameters()).mul_(1.5)
+
+    monkeypatch.setattr(end_to_end, "compile_blocks", compile_blocks)
+    monkeypatch.setattr(training, "compile_blocks", compile_blocks)
+    entry = CONFIG.entry("diffusion", "uvit-demo")
+    profile = profile_end_to_end(
+        DenoiserShape(entry, SD_VAE.latent_channels, 8, 2, 10),
+        SD_VAE,
+        CONFIG.entry("recipes", entry.recipe),
+        changed(measures="end-to-end", training_backend="compile", inference_backend="compile"),
+    )
+    assert set(profile.excluded) == set(end_to_end.VALUES)
+    assert all("differ from eager" in why for why in profile.excluded.values())
+
+
+def test_a_text_encoder_is_made_in_its_precision_with_embeddings_of_the_right_shape():
+    settings = CONFIG.entry("diffusion", "pixart-demo").text_encoder
+    encoder = RandomTextEncoder(settings, torch.bfloat16, CPU)
+    embeddings, mask = encoder(3)
+    assert embeddings.shape == (3, settings.tokens, settings.config["d_model"])
+    assert mask.all()
+    assert embeddings.isfinite().all()
+    assert {each.dtype for each in encoder.model.parameters()} == {torch.bfloat16}
+    released = CONFIG.entry("diffusion", "pixart-xl").text_encoder
+    with pytest.raises(ConfigError, match="give config"):
+        RandomTextEncoder(released, torch.bfloat16, CPU)

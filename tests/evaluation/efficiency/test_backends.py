@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from evaluation.efficiency import backends
-from evaluation.efficiency.backends import BackendError, UnequalOutputs, check_outputs, ready, repeated_blocks
+from evaluation.efficiency.backends import check_outputs, ready, repeated_blocks
+from evaluation.efficiency.errors import BackendError, UnequalOutputs
 from evaluation.efficiency.export import export_onnx
 from tests.evaluation.efficiency.tiny import CPU, changed, shape
 
@@ -64,7 +65,7 @@ def test_repeated_blocks_are_compiled_and_others_as_a_whole():
 
 def test_unequal_outputs_are_refused(monkeypatch):
     module, inputs = model_and_inputs("u-vit")
-    monkeypatch.setattr(backends, "_compiled", lambda module, inputs: lambda: module(*inputs) * 1.01)
+    monkeypatch.setitem(backends.BACKENDS, "compile", lambda module, inputs, like: lambda: module(*inputs) * 1.01)
     with pytest.raises(UnequalOutputs, match="outputs of compile differ from eager by 1"):
         ready("compile", module, inputs)
 

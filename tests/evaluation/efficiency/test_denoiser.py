@@ -6,9 +6,9 @@ import torch
 
 from dcae.diffusion import build_denoiser
 from evaluation.cost import count_parameters
-from evaluation.efficiency import denoiser
+from evaluation.efficiency import backends, training
 from evaluation.efficiency.denoiser import profile_denoiser
-from tests.evaluation.efficiency.tiny import PROTOCOL, changed, shape
+from tests.evaluation.efficiency.tiny import CPU, PROTOCOL, changed, shape
 
 UNITS = {
     "parameters": "",
@@ -72,10 +72,10 @@ def test_reduced_precision_runs():
 
 
 def test_the_end_of_memory_is_a_result_and_the_rest_is_measured(monkeypatch):
-    def training(*arguments, **named):
+    def fails(*arguments, **named):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(denoiser.Training, "forward_backward", training)
+    monkeypatch.setattr(training.Training, "forward_backward", fails)
     profile = profile_denoiser(shape("u-vit"), PROTOCOL)
     assert set(profile.excluded) == {"peak_memory_gb", "peak_memory_gib", "training_images_per_second"}
     assert all("needs more than" in why for why in profile.excluded.values())
@@ -84,7 +84,7 @@ def test_the_end_of_memory_is_a_result_and_the_rest_is_measured(monkeypatch):
 
 
 def test_an_unequal_model_has_no_speed_and_the_reason(monkeypatch):
-    monkeypatch.setattr("evaluation.efficiency.backends._onnxruntime", lambda module, inputs: lambda: -module(*inputs))
+    monkeypatch.setitem(backends.BACKENDS, "onnxruntime", lambda module, inputs, like: lambda: -module(*inputs))
     profile = profile_denoiser(shape("u-vit"), changed(inference_backend="onnxruntime"))
     assert set(profile.excluded) == {"inference_images_per_second", "latency_ms"}
     assert "outputs of onnxruntime differ from eager by 2.0e+00" in profile.excluded["latency_ms"]
@@ -96,3 +96,53 @@ def test_a_table_of_batch_sizes_is_looked_up_by_the_side_of_the_tokens():
     assert profile.conditions["training_batch_size"] == 3
     with pytest.raises(ValueError, match="training_batch_size has none for model on 8 x 8 tokens"):
         profile_denoiser(shape("u-vit", patch_size=1), changed(training_batch_size=table))
+
+
+def test_gradients_in_fp16_are_those_in_fp32(monkeypatch):
+    """A mean over a large batch has gradients near the least number of fp16, 6e-8, or below it."""
+    model = shape("u-vit", latent_size=64, patch_size=32)
+
+    def gradients(precision: str) -> torch.Tensor:
+        torch.manual_seed(0)
+        protocol = changed(precision=precision)
+        step = training.Training(model.build(CPU, protocol), model.inputs(64, CPU), protocol, compiled=False)
+        step.forward_backward()
+        return torch.cat([each.grad.flatten() for each in step.module.parameters()])
+
+    exact = gradients("fp32")
+    scale = training.LOSS_SCALE_OF_FP16
+    assert (gradients("fp16") / scale - exact).norm() < 0.01 * exact.norm()  # fp16 has 11 bits
+    monkeypatch.setattr(training, "LOSS_SCALE_OF_FP16", 1)
+    assert (gradients("fp16") - exact).norm() > 0.03 * exact.norm()
+
+
+def test_weights_that_are_no_numbers_are_told(monkeypatch):
+    monkeypatch.setattr(training.Training, "is_finite", lambda self: False)
+    assert any("no numbers" in each for each in profile_denoiser(shape("u-vit"), PROTOCOL).remarks)
+
+
+def test_a_failure_costs_its_value_and_says_why(monkeypatch):
+    def fails(module, inputs, like):
+        raise RuntimeError("ptxas was not found\n  in a long trace")
+
+    monkeypatch.setitem(backends.BACKENDS, "compile", fails)
+    profile = profile_denoiser(shape("u-vit"), changed(inference_backend="compile"))
+    assert profile.failed == profile.excluded
+    assert profile.excluded["latency_ms"] == "failed: RuntimeError: ptxas was not found"
+    assert profile.values["training_images_per_second"].value > 0
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_compiled_training_is_checked_against_eager_before_its_time_counts(monkeypatch, refused):
+    """The compiler is left out; one that changes what is computed is refused."""
+
+    def compile_blocks(module):
+        if refused:
+            with torch.no_grad():
+                module.denoiser.output.weight *= 1.05
+
+    monkeypatch.setattr(training, "compile_blocks", compile_blocks)
+    profile = profile_denoiser(shape("u-vit"), changed(training_backend="compile"))
+    assert ("training_images_per_second" in profile.excluded) == refused
+    if refused:
+        assert "outputs of compile (gradients) differ from eager" in profile.excluded["training_images_per_second"]

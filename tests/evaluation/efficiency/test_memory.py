@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from evaluation.efficiency import batch_sizes
-from evaluation.efficiency.batch_sizes import largest_batch_size, training_memory
-from evaluation.efficiency.denoiser import Needs, Training
+from evaluation.efficiency.batch_sizes import largest_batch_size, run_at_largest, training_memory
+from evaluation.efficiency.denoiser import Needs
 from evaluation.efficiency.memory import (
     LiveTensors,
     NotEnoughMemory,
@@ -17,6 +17,7 @@ from evaluation.efficiency.memory import (
     or_not_enough_memory,
     training_peaks,
 )
+from evaluation.efficiency.training import Training
 from tests.evaluation.efficiency.tiny import CPU, changed, shape
 
 
@@ -92,6 +93,13 @@ def test_memory_at_a_batch_size_that_does_not_fit_is_extrapolated_and_says_so():
     assert "from batch sizes 32 and 64: at 128 it needs more than" in how
 
 
+def test_what_grows_is_extrapolated_even_if_the_update_is_fuller_at_small_batches():
+    def peaks(batch_size: int) -> Peaks:
+        return Peaks(fits_up_to(32)(batch_size).forward_backward, 1000)
+
+    assert training_memory(peaks, 256, CPU)[0] == 100 + 10 * 256
+
+
 def test_memory_is_not_extrapolated_from_one_batch_size():
     with pytest.raises(NotEnoughMemory, match=r"needs more than [\d.]+ GiB at batch size 4"):
         training_memory(fits_up_to(1), 4, CPU)
@@ -104,6 +112,17 @@ def test_what_libraries_say_of_memory_is_understood(words):
         raise RuntimeError(words)
 
     with pytest.raises(NotEnoughMemory, match="GiB"):
+        or_not_enough_memory(call, CPU)
+
+
+def test_an_error_that_hides_the_end_of_memory_is_understood():
+    def call():
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    with pytest.raises(NotEnoughMemory):
         or_not_enough_memory(call, CPU)
 
 
@@ -154,4 +173,19 @@ def test_no_batch_is_the_largest_if_not_one_image_fits(monkeypatch):
 def test_a_protocol_can_ask_for_the_largest_batch():
     protocol = changed(training_batch_size="largest", inference_batch_size="largest", largest_batch_size=2)
     needs = Needs(shape("u-vit"), protocol, CPU)
-    assert (needs.batch_size("training"), needs.batch_size("inference")) == (2, 2)
+    assert [needs.run(work, lambda size: -size) for work in ("training", "inference")] == [(2, -2), (2, -2)]
+
+
+def test_a_backend_that_needs_more_than_eager_steps_gets_a_smaller_batch():
+    tried = []
+
+    def run(size: int) -> str:
+        tried.append(size)
+        if size > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return "done"
+
+    assert run_at_largest(run, 80, CPU) == (60, "done")
+    assert tried == [80, 70, 60]
+    with pytest.raises(torch.OutOfMemoryError):
+        run_at_largest(run, 100, CPU)

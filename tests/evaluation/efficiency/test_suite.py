@@ -42,7 +42,7 @@ def batch_sizes(cell: dict) -> tuple[int, int]:
 
 
 def test_the_suite_takes_less_than_20_minutes_at_the_papers_speed():
-    """At the paper's images per second on H100; for compiling, building and waiting 20 seconds a row."""
+    """At the paper's images per second on H100; for compiling, building and waiting 30 seconds a row."""
     total = 0.0
     for row in rows("paper", "paper"):
         cell = row.cell
@@ -56,7 +56,7 @@ def test_the_suite_takes_less_than_20_minutes_at_the_papers_speed():
         for step in (sizes[0] / training, sizes[1] / inference, 0.04):  # no latency is above 40 ms
             warm_up = max(2 * step, PAPER.warmup_seconds)
             total += warm_up + PAPER.repeats * step * max(1, -(-PAPER.seconds / PAPER.repeats // step))
-        total += 2 * PAPER.memory_batch_size / training + 20
+        total += 2 * PAPER.memory_batch_size / training + 30
     assert total < 20 * 60
 
 

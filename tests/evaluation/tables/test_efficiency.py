@@ -9,7 +9,8 @@ import pytest
 from dcae.benchmark import Record, Value
 from evaluation import read_published
 from evaluation.figures.efficiency import draw_suite_figures
-from evaluation.tables.efficiency import base_of, build_suite_tables, paper_ratio, ratio_to_base
+from evaluation.tables.efficiency import build_suite_tables
+from evaluation.tables.efficiency_ratios import base_of, paper_ratio, ratio_to_base
 from evaluation.tables.formats import to_csv, to_markdown
 from tests.evaluation.synthetic import record as synthetic
 
@@ -62,8 +63,11 @@ def test_the_table_has_measured_and_printed_numbers_and_both_ratios():
 def test_reasons_stand_in_place_of_values():
     full = row("SD-VAE-f8", 2, 1024, 50, values={}, excluded={"training_images_per_second": "needs more than 79.6 GiB"})
     unequal = row("DC-AE-f64", 1, 64, 1, values={}, excluded={"latency_ms": "outputs of tensorrt differ from eager"})
-    text = to_markdown(build_suite_tables([full, unequal], PUBLISHED)["paper-denoiser"])
+    why = {"inference_images_per_second": "failed: RuntimeError: out of luck, with 3 GiB left"}
+    failed = row("DC-AE-f32", 1, 256, 1, values={}, excluded=why)
+    text = to_markdown(build_suite_tables([full, unequal, failed], PUBLISHED)["paper-denoiser"])
     assert "needs more than 79.6 GiB" in text
+    assert "failed (e)" in text and "e: could not be measured" in text
     assert "refused (r)" in text and "r: not counted" in text
 
 
@@ -78,7 +82,7 @@ def test_phases_stand_beside_the_papers_memory():
               "full_to_middle": Value(value=3, n=1)}  # fmt: skip
     like = row("SD-VAE-f8", 2, 1024, 1)
     phases = like.model_copy(
-        update={"cell": cell | {"measures": "phases"}, "values": values, "conditions": {"phase_batch_size": 8}}
+        update={"cell": cell | {"measures": "phases"}, "values": values, "protocol": PROTOCOL | {"phase_batch_size": 8}}
     )
     text = to_markdown(build_suite_tables([phases], PUBLISHED)["paper-phases"])
     assert all(number in text for number in ("120.00", "40.00", "3.00", "153.98", "67.81", "2.27"))
