@@ -37,7 +37,8 @@ CAPTION = (
 def figure_ratios(records: Sequence[Record], published: Published) -> Figure:
     """A panel for training and one for inference, a colour for each diffusion model."""
     figure, [axes] = new_figure(1, len(PANELS), 2.7)
-    models = list(dict.fromkeys(record.cell["diffusion_paper_name"] for record in records))
+    compared = [record for record in records if any(ratio_to_base(record, name, records) for name in PANELS)]
+    models = list(dict.fromkeys(record.cell["diffusion_paper_name"] for record in compared))
     colours = dict(zip(models, list(COLOURS.values()), strict=False))
     for axis, (name, title) in zip(axes, PANELS.items(), strict=True):
         pairs = [

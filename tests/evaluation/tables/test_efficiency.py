@@ -92,3 +92,4 @@ def test_the_figure_is_drawn_of_what_is_there(tmp_path):
     png, pdf = draw_suite_figures(RECORDS, PUBLISHED, tmp_path)
     assert png.stat().st_size > 5000 and pdf.stat().st_size > 5000
     assert draw_suite_figures([], PUBLISHED, tmp_path) == []
+    assert len(draw_suite_figures(RECORDS[1:], PUBLISHED, tmp_path)) == 2  # without a row to compare with
