@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dcae.benchmark.entries import NetworkWeights, Protocol
 from evaluation.features import InceptionFeatures, features_fingerprint, load_inception
+from evaluation.pixels import to_uint8
 
 # Of embeddings whose network input is defined in ``evaluation.embeddings``.
 OWN_RESIZE = "own"
@@ -77,6 +78,26 @@ class Extractor:
         from evaluation.embeddings import clip_embedding, dinov2_embedding  # slow to import
 
         return {"dinov2": dinov2_embedding, "cmmd": clip_embedding}[each.role](each.weights, self.device)
+
+    def by_quantisation(
+        self, images: Tensor, protocols: Iterable[Protocol]
+    ) -> Iterator[tuple[str, Tensor, list[Protocol], dict[str, Tensor]]]:
+        """For each quantisation that some protocols name: itself, rounded images, its protocols, and their features.
+
+        Args:
+            images: in [-1, 1], float [B, 3, H, W].
+            protocols: some of this extractor's.
+
+        Yields:
+            The quantisation; the images, uint8 [B, 3, H, W]; the protocols that round so; features by
+            ``quantisation/set``.
+        """
+        protocols = list(protocols)
+        for quantisation in dict.fromkeys(each.quantisation for each in protocols):
+            pixels = to_uint8(images, quantisation)
+            alike = [each for each in protocols if each.quantisation == quantisation]
+            features = self(pixels, distinct(alike))
+            yield quantisation, pixels, alike, {f"{quantisation}/{name}": rows for name, rows in features.items()}
 
     def __call__(self, images: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Features, float32 [B, d] on the CPU, of uint8 images [B, 3, H, W]; of the given sets, or of all.

@@ -22,7 +22,6 @@ from dcae.data import ImageDataset
 from dcae.diffusion.shards import Shard
 from evaluation.extraction import Extractor, feature_sets
 from evaluation.jackknife import mean_and_standard_error
-from evaluation.pixels import to_uint8
 from evaluation.quality import Quality, distances
 from evaluation.reference import Reference, read_reference
 from evaluation.sample_set import ImageSource, SampleSet, write_sample_set
@@ -160,11 +159,8 @@ class SampleMeasures:
     def __call__(self, images: Tensor, labels: Tensor) -> Shard:
         """Rows of every column, of images in [-1, 1], float [B, 3, R, R], and labels [B]."""
         kept: Shard = {}
-        for quantisation in dict.fromkeys(each.quantisation for each in self.protocols):
-            pixels = to_uint8(images, quantisation)
-            alike = [each for each in self.protocols if each.quantisation == quantisation]
-            sets = dict.fromkeys(each.name for protocol in alike for each in feature_sets(protocol).values())
-            kept |= {f"{quantisation}/{name}": rows for name, rows in self.extractor(pixels, sets).items()}
+        for _, pixels, alike, features in self.extractor.by_quantisation(images, self.protocols):
+            kept |= features
             for protocol in alike:
                 column = sample_columns(protocol).get("clip")
                 if protocol.clip in self.clip_scores and column not in kept:

@@ -19,7 +19,7 @@ from dcae.data import ImageDataset
 from dcae.training import perceptual_network
 from evaluation.extraction import Extractor, feature_sets
 from evaluation.features import weights_identity
-from evaluation.pixels import psnr, ssim, to_network, to_uint8
+from evaluation.pixels import psnr, ssim, to_network
 from evaluation.reference import batches
 
 Table = dict[str, Tensor]  # column: [N] float64, or features [N, d] float32
@@ -71,11 +71,7 @@ class OnePass:
     def compare(self, outputs: Tensor, inputs: Tensor) -> Table:
         """Rows about images in [-1, 1], float [B, 3, H, W], and the uint8 images that they should be."""
         rows: Table = {}
-        for quantisation in dict.fromkeys(protocol.quantisation for protocol in self.protocols):
-            images = to_uint8(outputs, quantisation)
-            alike = [protocol for protocol in self.protocols if protocol.quantisation == quantisation]
-            sets = dict.fromkeys(each.name for p in alike for each in feature_sets(p).values())
-            found = {f"{quantisation}/{name}": rows for name, rows in self.extractor(images, sets).items()}
+        for quantisation, images, alike, found in self.extractor.by_quantisation(outputs, self.protocols):
             found[f"{quantisation}/psnr"] = psnr(images, inputs).cpu()
             found[f"{quantisation}/ssim"] = ssim(images, inputs).cpu()
             for weights in dict.fromkeys(protocol.lpips for protocol in alike):
