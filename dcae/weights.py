@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of feature networks: verified files from ``weights_dir``, or seeded random ones where none can be had."""
+"""Weight files of feature networks: where they lie and what they must be, by ``config/weights.yaml``.
+
+No torch here: the command line and the identities of results ask without opening any.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml, validate
 from dcae.files import sha256
@@ -97,37 +97,3 @@ def find(name: str, catalogue: Path = CATALOGUE) -> Path:
             f"remove it and get {wanted.source}"
         )
     return path
-
-
-class SkipInitialisation(TorchFunctionMode):
-    """Networks built within this context leave their weights unset, which saves time where all are set afterwards."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
-
-
-def seeded_random_init(module: nn.Module, seed: int) -> None:
-    """Fill a network with weights that depend on the seed alone, in place.
-
-    Weights of two or more dimensions are He-normal, which keeps the scale of activations through ReLU networks of any
-    depth, so that features of random weights neither vanish nor overflow. Biases are 0; normalisation layers are the
-    identity.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-    for child in module.modules():
-        is_norm = isinstance(child, norms)
-        if is_norm and hasattr(child, "reset_running_stats"):
-            child.reset_running_stats()
-        for name, parameter in child.named_parameters(recurse=False):
-            with torch.no_grad():
-                if is_norm:
-                    parameter.fill_(1.0 if name == "weight" else 0.0)
-                elif parameter.dim() < 2:
-                    parameter.zero_()
-                else:
-                    fan_in = parameter[0].numel()
-                    parameter.normal_(0.0, (2.0 / fan_in) ** 0.5, generator=generator)

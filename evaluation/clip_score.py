@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dcae.benchmark.entries import NetworkWeights
-from dcae.weights import find, seeded_random_init
+from dcae.initialisation import seeded_random_init
+from dcae.weights import find
 
 # What OpenAI's archives hold besides weights.
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from dcae.benchmark.entries import NetworkWeights
-from dcae.weights import WeightsError, find, seeded_random_init
+from dcae.initialisation import seeded_random_init
+from dcae.weights import WeightsError, find
 from evaluation.clip_score import load_clip
 
 # Width, layers and heads; patches of 14 px, trained at 518 px (Oquab et al. 2023, table 17).

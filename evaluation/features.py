@@ -27,7 +27,8 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 
 from dcae.benchmark.entries import NetworkWeights, Protocol, digest
 from dcae.files import sha256
-from dcae.weights import find, seeded_random_init
+from dcae.initialisation import seeded_random_init
+from dcae.weights import find
 
 SIZE = (299, 299)
 

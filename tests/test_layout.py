@@ -15,8 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dcae", "evaluation", "workflow")
 MAY_IMPORT = {"dcae": {"dcae"}, "evaluation": {"dcae", "evaluation"}, "workflow": set(PACKAGES)}
-
-
+HEAVY = {"torch", "numpy", "pandas", "diffusers", "timm", "snakemake", "matplotlib"}  # slow to import
 MADE_HERE = {"results", "weights", "data", ".git", ".venv", ".snakemake"}  # top-level folders, as in .gitignore
 CACHES = {"__pycache__", ".pytest_cache", ".hypothesis", ".ruff_cache", ".snakemake"}
 
@@ -75,9 +74,15 @@ def test_reading_a_benchmark_imports_no_torch_and_is_fast():
         json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
         for _ in range(3)
     ]
-    heavy = {"torch", "numpy", "pandas", "diffusers", "timm", "snakemake", "matplotlib"}
-    assert heavy & set(runs[0]["modules"]) == set()
+    assert HEAVY & set(runs[0]["modules"]) == set()
     assert min(run["seconds"] for run in runs) < 0.5
+
+
+def test_the_command_line_opens_without_torch():
+    """``dcae --help`` and the report of a wrong argument take a tenth of torch's import."""
+    program = "import json, sys, workflow.cli; print(json.dumps(sorted(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert HEAVY & set(json.loads(found)) == set()
 
 
 def test_every_source_begins_with_the_licence_line():

@@ -17,8 +17,9 @@ from dcae.autoencoders.latent_statistics import entry_scale, settle
 from dcae.autoencoders.layers import first, last
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Conventions, DiffusersEntry
+from dcae.initialisation import seeded_random_init
 from dcae.released_files import find, find_config
-from dcae.weights import WeightsError, seeded_random_init
+from dcae.weights import WeightsError
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution

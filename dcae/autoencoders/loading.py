@@ -23,7 +23,8 @@ from dcae.benchmark.entries import (
     PythonEntry,
     SpaceToChannelEntry,
 )
-from dcae.weights import SkipInitialisation, WeightsError
+from dcae.initialisation import SkipInitialisation
+from dcae.weights import WeightsError
 
 
 def load(

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dcae.benchmark.entries import NetworkWeights
-from dcae.weights import SkipInitialisation, WeightsError, find, seeded_random_init
+from dcae.initialisation import SkipInitialisation, seeded_random_init
+from dcae.weights import WeightsError, find
 
 
 def perceptual_network(weights: NetworkWeights) -> nn.Module:

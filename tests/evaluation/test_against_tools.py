@@ -20,7 +20,7 @@ from dcae.autoencoders import load
 from dcae.benchmark import Config
 from dcae.benchmark.entries import NetworkWeights, Protocol
 from dcae.data import open_dataset
-from dcae.weights import SkipInitialisation, seeded_random_init
+from dcae.initialisation import SkipInitialisation, seeded_random_init
 from evaluation.features import RESIZES, load_inception
 from evaluation.one_pass import reconstruct_images
 from evaluation.pixels import to_uint8
