@@ -121,9 +121,11 @@ def generation_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
 
 
 def efficiency_digest(benchmark: Benchmark, cell: GenerationCell) -> str:
-    """Of an efficiency record, which depends on shapes only."""
+    """Of an efficiency record, which depends on shapes only; of the data, on the number of their classes."""
     autoencoder = benchmark.autoencoder(cell.autoencoder)
     side = cell.resolution // autoencoder.spatial_compression
     shape = [autoencoder.latent_channels, side, side]
-    architecture = _without(benchmark.diffusion(cell.diffusion), "recipe", *HOW_IT_IS_SAMPLED)
-    return digest(architecture, shape, cell.patch_size, benchmark.protocol("efficiency"))
+    diffusion = benchmark.diffusion(cell.diffusion)
+    architecture = _without(diffusion, "recipe", *HOW_IT_IS_SAMPLED)
+    classes_of = [benchmark.dataset(cell.dataset)] if diffusion.conditioning == "class" else []
+    return digest(architecture, shape, cell.patch_size, benchmark.protocol("efficiency"), *classes_of)

@@ -60,7 +60,7 @@ class DenoiserShape:
     latent_channels: int
     latent_size: int
     patch_size: int
-    classes: int = 1000
+    classes: int
 
     @property
     def side(self) -> int:

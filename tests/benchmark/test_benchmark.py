@@ -218,6 +218,24 @@ def test_a_changed_diffusion_recipe_makes_stale_what_it_decides(tmp_path):
     assert other_training != training and other_generation != generation
 
 
+@pytest.mark.parametrize(("conditioning", "stale"), [("class", True), ("none", False)])
+def test_speed_depends_on_the_data_by_the_number_of_their_classes(tmp_path, conditioning, stale):
+    entry = {**entry_text("diffusion", "dit-demo"), "conditioning": conditioning, "guidance_scale": 1.0}
+    for kind in ("diffusion", "datasets"):
+        (tmp_path / kind).mkdir()
+    (tmp_path / "diffusion" / "other-dit.yaml").write_text(yaml.safe_dump(entry))
+    (tmp_path / "datasets" / "folder.yaml").write_text("kind: folder\npath: pictures\n")
+    plan = {**yaml.safe_load(DEMO.read_text())["generation"][1], "diffusion": "other-dit"}
+    plans = [plan, {**plan, "dataset": "folder"}]
+    benchmark = Benchmark.load(changed(tmp_path, generation=plans))
+    of_scenes, of_folder = (
+        digests.efficiency_digest(benchmark, cell)
+        for cell in benchmark.cells.generation
+        if cell.autoencoder == plan["autoencoders"][0]
+    )
+    assert (of_scenes != of_folder) is stale
+
+
 def test_a_block_decides_how_many_samples_its_cells_are_of(tmp_path):
     plan = yaml.safe_load(DEMO.read_text())["generation"][1]
     usual = Benchmark.load(changed(tmp_path, generation=[plan]))

@@ -9,6 +9,7 @@ import shutil
 import time
 
 import yaml
+from safetensors.torch import load_file
 
 from tests.workflow.conftest import TINY, Clone, tables_of
 
@@ -32,6 +33,14 @@ def test_a_variant_stands_below_its_base_in_the_table_of_ablations_and_not_in_ta
     assert (variant["Autoencoder"], variant["What differs"]) == ("dc-ae-tiny-no-residual", "no residual shortcuts")
     assert float(base["Params (M)"]) > 0 and float(variant["rFID, difference to base [random features]"])
     assert "dc-ae-tiny-no-residual" not in (tables / "table2.csv").read_text()
+
+
+def test_the_model_whose_speed_is_measured_is_the_one_that_is_trained(finished):
+    results = finished.folder / "results" / "tiny"
+    [trained] = results.glob("diffusion/scenes-tiny-64/*/uvit-tiny-p1/model.safetensors")
+    [record] = results.glob("records/efficiency/scenes-tiny-64/*/uvit-tiny-p1.json")
+    parameters = sum(tensor.numel() for tensor in load_file(trained).values())
+    assert json.loads(record.read_text())["values"]["parameters"]["value"] == parameters
 
 
 def test_a_second_run_does_nothing(finished):

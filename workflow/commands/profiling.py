@@ -84,17 +84,18 @@ def profile(
 def profile_cell(benchmark: Benchmark, cell: GenerationCell, record: Path, device: str) -> None:
     """Measure the denoiser of one cell, and write its record."""
     started = time.monotonic()
+    from dcae.data import open_dataset
     from evaluation import DenoiserShape, fingerprint, profile_denoiser
     from evaluation.efficiency.profile import MeasurementFailed
 
     protocol = benchmark.protocol("efficiency")
+    entry = benchmark.diffusion(cell.diffusion)
     model = benchmark.autoencoder(cell.autoencoder)
-    shape = DenoiserShape(
-        benchmark.diffusion(cell.diffusion),
-        model.latent_channels,
-        cell.resolution // model.spatial_compression,
-        cell.patch_size,
-    )
+    conditional = entry.conditioning == "class"
+    images = open_dataset(benchmark.dataset(cell.dataset), "train", cell.resolution) if conditional else None
+    latent_size = cell.resolution // model.spatial_compression
+    classes = len(images.classes) if images else 0
+    shape = DenoiserShape(entry, model.latent_channels, latent_size, cell.patch_size, classes)
     measured = profile_denoiser(shape, protocol, device)
     if measured.failed:
         raise MeasurementFailed("; ".join(f"{name}: {why}" for name, why in measured.failed.items()))
