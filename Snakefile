@@ -9,6 +9,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from workflow import fork_server
 from workflow.jobs import Jobs
 from workflow.startup import print_notices, put_own_commands_first, release_locks_of_dead_runs
 
@@ -47,6 +48,12 @@ localrules:
     tables,
     build_tables,
     draw_figures,
+
+
+onstart:
+    if workflow.is_main_process and workflow.local_exec and not workflow.touch:
+        global server_of_jobs  # that is, for as long as this run lives
+        server_of_jobs = fork_server.start()
 
 
 rule all:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
@@ -100,6 +99,8 @@ class Detector:
     def __init__(self, subset: SubsetDetector):
         self.subset = subset
         path = find(subset.weights)
+        import onnxruntime  # it starts threads
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()  # of which a job may have been given few
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")

@@ -54,7 +54,7 @@ def main() -> None:
     before its end, and goes on when the same command is given again, exits with ``EXIT_UNFINISHED``.
     """
     try:
-        app()
+        app(prog_name="dcae")
     except Exception as error:
         if type(error).__module__.split(".")[0] not in OWN_PACKAGES:
             raise

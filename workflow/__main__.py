@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dcae``: the command line, in this process or, for jobs of a run on this machine, in a fork of its server."""
+
+from __future__ import annotations
+
+import sys
+
+from workflow.fork_server import end_as, hand_over
+
+
+def main() -> None:
+    """Run a sub-command."""
+    status = hand_over(sys.argv[1:])
+    if status is not None:
+        end_as(status)
+    from workflow import cli  # not before: it takes longer than to hand over
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

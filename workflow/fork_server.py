@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fork server: jobs begin as copies of a process that has torch loaded, which each of them would load for seconds.
+
+A run of Snakemake on one machine starts a server (``onstart`` in the Snakefile) and names it to its jobs in the
+environment. ``dcae`` then hands over its arguments, environment, folder and standard streams, and waits. What the
+server forks is in the process group of the waiting command, gets its signals, dies if it dies, and gives it its exit
+status. The server ends with the run.
+
+By hand, on a cluster, or where a server cannot be reached, ``dcae`` runs by itself, with the same results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from itertools import chain
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import TextIO
+
+ADDRESS = "DCAE_FORK_SERVER"
+"""Environment variable of jobs: path of the server's socket."""
+
+HANDED_OVER = ("train", "encode", "captions", "reference", "evaluate", "generate")
+"""Sub-commands that load torch, without ``profile``: what is measured has a process of its own."""
+
+STEPS = ("train_autoencoder", "train_denoiser", "encode", "captions", "reference", "evaluate", "generate")
+"""Steps of these commands, whose modules a server loads."""
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when libraries are loaded
+SECONDS_TO_SEND = 10
+NUMBER = struct.Struct("!i")  # on the wire: a length, a process, an exit status
+
+
+# --- The run that starts a server -------------------------------------------------------------------------------------
+
+
+def start() -> subprocess.Popen:
+    """Start a server for the jobs of this process, whose environment then names it, and which it does not outlive."""
+    path = Path(tempfile.mkdtemp(prefix="dcae-")) / "socket"  # in a folder that is this user's alone
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        server = subprocess.Popen(
+            [sys.executable, "-P", "-m", "workflow.fork_server", str(listener.fileno())],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,  # nothing is written: its end tells the server that this process has ended
+            env={**os.environ, **dict.fromkeys(THREADS, "1")},
+        )
+    os.environ[ADDRESS] = str(path)
+    return server
+
+
+# --- The command that hands its job over ------------------------------------------------------------------------------
+
+
+def hand_over(arguments: Sequence[str]) -> int | None:
+    """Let the server run a command, and wait for its end.
+
+    Returns:
+        Its exit status, the negative number of a signal if one ended it; ``None`` if it is not for a server, since
+        there is none, or it is another command, or one of several threads.
+    """
+    address = os.environ.get(ADDRESS)
+    if not address or arguments[:1] not in [[each] for each in HANDED_OVER] or os.environ.get(THREADS[0]) != "1":
+        return None
+    request = {
+        "arguments": list(arguments),
+        "environment": {name: value for name, value in os.environ.items() if name != ADDRESS},
+        "folder": os.getcwd(),
+        "process_group": os.getpgrp(),
+    }
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(address)
+            content = json.dumps(request).encode()
+            socket.send_fds(connection, [NUMBER.pack(len(content))], [0, 1, 2])
+            connection.sendall(content)
+            job = _receive(connection)
+        except OSError:
+            return None
+        if job is None:
+            return None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda received, _frame: _kill(job, received))
+        status = _receive(connection)
+    if status is None:
+        _kill(job, signal.SIGKILL)
+        print(f"error: the fork server ended before its job, process {job}", file=sys.stderr)
+        return 1
+    return status
+
+
+def end_as(status: int) -> None:
+    """End this process with an exit status, or by the signal whose negative number it is."""
+    if status < 0:
+        with contextlib.suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    sys.exit(status)
+
+
+def _receive(connection: socket.socket) -> int | None:
+    """The next number; ``None`` if the other side has closed."""
+    content = connection.recv(NUMBER.size, socket.MSG_WAITALL)
+    return NUMBER.unpack(content)[0] if len(content) == NUMBER.size else None
+
+
+def _kill(process: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+# --- The server -------------------------------------------------------------------------------------------------------
+
+
+def load_libraries() -> None:
+    """Import what jobs import; no time if that is done."""
+    from workflow.steps import MODULES
+
+    for name in dict.fromkeys(chain.from_iterable(MODULES[step] for step in STEPS)):
+        importlib.import_module(name)
+
+
+def serve(listener: socket.socket) -> None:
+    """Fork a process for each request, and tell the command that waits for it how it ended.
+
+    Returns once whoever started this server has ended, which closes its standard input, and no job is left.
+    """
+    jobs: dict[socket.socket, ForkProcess] = {}  # by the connection to the command that waits
+    sources: list[socket.socket | TextIO] = [listener, sys.stdin]
+    while sources or jobs:
+        ready = wait([*sources, *jobs, *(job.sentinel for job in jobs.values())])
+        for waiting, job in list(jobs.items()):
+            if job.sentinel in ready:
+                job.join()
+                with contextlib.suppress(OSError):  # whoever waited was killed
+                    waiting.sendall(NUMBER.pack(job.exitcode))
+            elif waiting in ready:  # it was killed, so its job is
+                job.kill()
+                job.join()
+            else:
+                continue
+            waiting.close()
+            del jobs[waiting]
+        if sys.stdin in ready:
+            sources = []
+        elif listener in ready:
+            jobs |= _fork(listener, list(jobs))
+
+
+def _fork(listener: socket.socket, others: list[socket.socket]) -> dict[socket.socket, ForkProcess]:
+    """The job that was asked for, by the connection to who asked."""
+    waiting, _ = listener.accept()
+    load_libraries()
+    waiting.settimeout(SECONDS_TO_SEND)
+    try:
+        length, streams, _, _ = socket.recv_fds(waiting, NUMBER.size, 3)
+        request = json.loads(waiting.recv(NUMBER.unpack(length)[0], socket.MSG_WAITALL))
+    except (OSError, struct.error, ValueError):  # killed before it had asked
+        waiting.close()
+        return {}
+    job = ForkProcess(target=_run, args=(request, streams, [listener, waiting, *others]))
+    job.start()
+    for stream in streams:
+        os.close(stream)
+    with contextlib.suppress(OSError):  # killed since then, which the next look tells
+        waiting.sendall(NUMBER.pack(job.pid))
+    return {waiting: job}
+
+
+def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) -> None:
+    """Be the command that asked: with its streams, process group, folder, environment and arguments."""
+    for each in of_the_server:
+        each.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdout.reconfigure(line_buffering=True)
+    os.setpgid(0, request["process_group"])
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv[1:] = request["arguments"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    from workflow import cli
+
+    cli.main()
+
+
+def main() -> None:
+    """Serve until whoever started this process has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the server ends with its run
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        path = Path(listener.getsockname())
+        try:
+            serve(listener)
+        finally:
+            path.unlink()
+            path.parent.rmdir()
+
+
+if __name__ == "__main__":
+    main()
