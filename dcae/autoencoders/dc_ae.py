@@ -18,6 +18,7 @@ from dcae.autoencoders.contract import Autoencoder, require_multiple_sides
 from dcae.autoencoders.convolution import Conv2d
 from dcae.autoencoders.dc_ae_blocks import (
     ACTIVATIONS,
+    BLOCKS,
     DownBlock,
     RMSNorm2d,
     UpBlock,
@@ -25,6 +26,7 @@ from dcae.autoencoders.dc_ae_blocks import (
     duplicate_channels,
     make_block,
     require_multiple,
+    zero_init_residual,
 )
 from dcae.autoencoders.layers import first, last
 from dcae.benchmark.entries import DCAEEntry
@@ -160,6 +162,10 @@ class DCAE(Autoencoder):
         self.latent_posterior = entry.posterior
         self.encoder = Encoder(entry)
         self.decoder = Decoder(entry)
+        if entry.zero_init_residual:
+            for module in self.modules():
+                if isinstance(module, BLOCKS):
+                    zero_init_residual(module)
         self.to(memory_format=torch.channels_last)  # faster than torch's default on CPUs and on GPUs
 
     def encode(self, images: Tensor) -> Tensor:

@@ -264,6 +264,23 @@ def make_block(kind: str, channels: int, norm: str, head_dim: int, kernel_sizes:
     return EfficientViTBlock(channels, norm, head_dim, kernel_sizes)
 
 
+BLOCKS = (ResBlock, EfficientViTBlock, TransformerBlock)
+
+
+def zero_init_residual(block: ResBlock | EfficientViTBlock | TransformerBlock) -> None:
+    """Let a block begin as the identity: what ends its residual branches has weights and biases 0."""
+    match block:
+        case ResBlock():
+            ends = [block.norm]
+        case EfficientViTBlock():
+            ends = [block.attn.norm_out, block.conv_out.norm]
+        case TransformerBlock():
+            ends = [block.block.attn.proj, block.block.mlp.fc2]
+    for end in ends:
+        nn.init.zeros_(end.weight)
+        nn.init.zeros_(end.bias)
+
+
 class DownBlock(nn.Module):
     """Half the size: convolution and space to channel (or a strided convolution), plus the shortcut."""
 

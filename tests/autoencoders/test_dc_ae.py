@@ -4,9 +4,11 @@
 import pytest
 import torch
 from diffusers import AutoencoderDC
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcae.autoencoders import load, save
+from dcae.autoencoders.dc_ae_blocks import BLOCKS
 from dcae.benchmark import ConfigError
 from tests.autoencoders.small import dc_ae
 
@@ -123,6 +125,18 @@ def test_same_seed_same_weights_and_the_callers_random_numbers_stay():
     assert torch.equal(torch.rand(2), expected)
     assert torch.equal(first.encoder.conv_out.weight, second.encoder.conv_out.weight)
     assert not torch.equal(first.encoder.conv_out.weight, other.encoder.conv_out.weight)
+
+
+def test_all_blocks_begin_as_the_identity_if_the_entry_says_so():
+    torch.manual_seed(0)
+    autoencoder = load(dc_ae(zero_init_residual=True))
+    blocks = [*autoencoder.encoder.blocks(), *autoencoder.decoder.blocks()]
+    of_stages = [block for block in blocks if isinstance(block, BLOCKS)]
+    assert of_stages
+    for block in of_stages:
+        module = next(module for module in block.modules() if isinstance(module, nn.Conv2d))
+        x = torch.randn(1, module.in_channels, 4, 4)
+        assert torch.equal(block(x), x)
 
 
 @pytest.mark.parametrize(

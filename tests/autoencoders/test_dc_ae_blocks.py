@@ -13,8 +13,10 @@ from dcae.autoencoders.dc_ae_blocks import (
     average_channels,
     down_shortcut,
     duplicate_channels,
+    make_block,
     relu_attention,
     up_shortcut,
+    zero_init_residual,
 )
 
 PAIRS = ["released-code", "paper-text"]
@@ -101,3 +103,29 @@ def test_rms_norm_is_that_of_torch_over_the_channels():
 def test_head_dim_must_divide_the_width():
     with pytest.raises(ValueError, match="head_dim"):
         LiteMLA(20, "RMSNorm", 8, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "norm"),
+    [
+        ("ResBlock", "RMSNorm"),
+        ("ResBlock", "BatchNorm"),
+        ("EfficientViTBlock", "RMSNorm"),
+        ("TransformerBlock", "RMSNorm"),
+    ],
+)
+def test_a_block_that_begins_as_the_identity_learns_to_be_another(kind, norm):
+    torch.manual_seed(0)
+    block = make_block(kind, 16, norm, head_dim=8, kernel_sizes=[5] if kind == "EfficientViTBlock" else [])
+    x = torch.randn(2, 16, 4, 4)
+    assert not torch.equal(block(x), x)
+    zero_init_residual(block)
+    assert torch.equal(block(x), x)
+    optimiser = torch.optim.SGD(block.parameters(), lr=0.1)
+    for _ in range(2):  # what ends the branches moves in the first step, what comes before from the second on
+        before = {name: value.clone() for name, value in block.named_parameters()}
+        optimiser.zero_grad()
+        (block(x) - torch.randn_like(x)).square().sum().backward()
+        optimiser.step()
+    moved = {name for name, value in block.named_parameters() if not torch.equal(value, before[name])}
+    assert moved >= {name for name in before if name.endswith("weight")}

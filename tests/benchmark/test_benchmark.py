@@ -310,7 +310,7 @@ def test_further_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind
             "reconstruction",
             ["other"],
             {"reconstruction_images": 7},
-            "reconstruction_images 7, 'random-features' has 16",
+            "reconstruction_images 7, 'random-features' has 32",
         ),
         ("reconstruction", ["random-features"], {}, "the main protocol already"),
         ("reconstruction", ["other", "other"], {}, "named more than once"),

@@ -114,6 +114,7 @@ class DCAEEntry(AutoencoderFields):
     upsample: Literal["pixel-shuffle", "interpolate"] = "pixel-shuffle"
     shortcut: Literal["released-code", "paper-text", "none"] = "released-code"
     decoder_output_act: Literal["ReLU", "SiLU"] = "ReLU"
+    zero_init_residual: bool = Field(False, description="blocks begin as the identity, as in torchvision's ResNets")
     variational: bool = Field(False, description="a Gaussian posterior instead of a latent, for training with kl")
     posterior: Posterior = Field("mode", description=POSTERIOR)
     pretrained: Pretrained | None = None
