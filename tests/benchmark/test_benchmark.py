@@ -316,7 +316,7 @@ def test_further_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind
         ("reconstruction", ["other", "other"], {}, "named more than once"),
         ("reconstruction", ["demo-efficiency"], {}, "kind efficiency"),
         ("reconstruction", ["no-such"], {}, "no entry 'no-such'"),
-        ("generation", ["other"], {"generation_images": 7}, "generation_images 7, 'random-features' has 12"),
+        ("generation", ["other"], {"generation_images": 7}, "generation_images 7, 'random-features' has 16"),
         ("generation", ["other"], {"generation_reference": "validation"}, "one pass has one set of images"),
         ("generation", ["other"], {"generation_reference_images": 7}, "generation_reference_images 7"),
         ("generation", ["random-features"], {}, "the main protocol already"),
