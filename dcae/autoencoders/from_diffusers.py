@@ -116,6 +116,18 @@ def autoencoder_class(name: str) -> type[nn.Module]:
     return found
 
 
+def _zero_init_residual(model: nn.Module) -> None:
+    """Let residual blocks and attentions begin as the identity: their last layers have weights and biases 0."""
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.resnet import ResnetBlock2D
+
+    for module in model.modules():
+        if isinstance(module, ResnetBlock2D | Attention):
+            end = module.conv2 if isinstance(module, ResnetBlock2D) else module.to_out[0]
+            nn.init.zeros_(end.weight)
+            nn.init.zeros_(end.bias)
+
+
 def from_config(entry: DiffusersEntry, seed: int) -> DiffusersAutoencoder:
     """The entry's architecture with random weights.
 
@@ -136,6 +148,8 @@ def from_config(entry: DiffusersEntry, seed: int) -> DiffusersAutoencoder:
     model = chosen(**entry.config)
     if entry.initialisation == "he-normal" and model.device.type != "meta":
         seeded_random_init(model, seed)
+    if entry.zero_init_residual:
+        _zero_init_residual(model)
     return DiffusersAutoencoder(model, entry)
 
 

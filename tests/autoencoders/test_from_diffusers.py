@@ -160,6 +160,16 @@ def test_entry_and_class_must_agree():
         load({**kl(), "spatial_compression": 8})
 
 
+def test_residual_blocks_and_attention_begin_as_the_identity_if_the_entry_says_so():
+    torch.manual_seed(0)
+    for entry, same in ((kl(), False), (kl(zero_init_residual=True), True)):
+        middle = load(entry).model.encoder.mid_block
+        for block in (middle.resnets[0], middle.attentions[0]):
+            arguments = (None,) if block is middle.resnets[0] else ()  # of the time embedding
+            x = torch.randn(1, middle.resnets[0].in_channels, 4, 4)
+            assert torch.equal(block(x, *arguments), x) is same
+
+
 def test_he_normal_weights_depend_on_the_seed_alone_and_keep_the_signal():
     library, scaled = load(kl()), load(kl(initialisation="he-normal"), seed=2)
     again = load(kl(initialisation="he-normal"), seed=2)

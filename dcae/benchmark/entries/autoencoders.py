@@ -173,6 +173,10 @@ class DiffusersEntry(AutoencoderFields):
         "library",
         description="random weights as diffusers draws them, or with zero biases so that tiny networks learn at once",
     )
+    zero_init_residual: bool = Field(
+        False,
+        description="residual blocks and attentions begin as the identity, as in torchvision's ResNets",
+    )
 
     @model_validator(mode="after")
     def _config_or_pretrained(self):
