@@ -51,7 +51,8 @@ localrules:
 
 
 onstart:
-    if workflow.is_main_process and workflow.local_exec and not workflow.touch:
+    containers = workflow.deployment_settings.deployment_method  # whose jobs run elsewhere
+    if workflow.is_main_process and workflow.local_exec and not (workflow.touch or containers):
         global server_of_jobs  # that is, for as long as this run lives
         server_of_jobs = fork_server.start()
 

@@ -6,12 +6,14 @@ environment. ``dcae`` then hands over its arguments, environment, folder and sta
 server forks is in the process group of the waiting command, gets its signals, dies if it dies, and gives it its exit
 status. The server ends with the run.
 
-By hand, on a cluster, or where a server cannot be reached, ``dcae`` runs by itself, with the same results.
+By hand, on a cluster, with a GPU, after an edit of the code, or where the server cannot be reached, ``dcae`` runs by
+itself, with the same results.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -37,6 +39,8 @@ HANDED_OVER = ("train", "encode", "captions", "reference", "evaluate", "generate
 STEPS = ("train_autoencoder", "train_denoiser", "encode", "captions", "reference", "evaluate", "generate")
 """Steps of these commands, whose modules a server loads."""
 
+OWN_PACKAGES = ("dcae", "evaluation", "workflow")
+GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' subsystem for Linux
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when libraries are loaded
 SECONDS_TO_SEND = 10
 NUMBER = struct.Struct("!i")  # on the wire: a length, a process, an exit status
@@ -45,8 +49,13 @@ NUMBER = struct.Struct("!i")  # on the wire: a length, a process, an exit status
 # --- The run that starts a server -------------------------------------------------------------------------------------
 
 
-def start() -> subprocess.Popen:
-    """Start a server for the jobs of this process, whose environment then names it, and which it does not outlive."""
+def start() -> subprocess.Popen | None:
+    """Start a server for the jobs of this process, whose environment then names it, and which it does not outlive.
+
+    Not with a GPU, which a fork cannot use once anything has asked for it, and where jobs take longer than their start.
+    """
+    if any(Path(device).exists() for device in GPUS):
+        return None
     path = Path(tempfile.mkdtemp(prefix="dcae-")) / "socket"  # in a folder that is this user's alone
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -124,12 +133,21 @@ def _kill(process: int, number: int) -> None:
 # --- The server -------------------------------------------------------------------------------------------------------
 
 
-def load_libraries() -> None:
-    """Import what jobs import; no time if that is done."""
+@functools.cache
+def load_libraries() -> dict[str, float]:
+    """Import what jobs import, once; the state of the project's sources as they were then."""
     from workflow.steps import MODULES
 
     for name in dict.fromkeys(chain.from_iterable(MODULES[step] for step in STEPS)):
         importlib.import_module(name)
+    return _sources()
+
+
+def _sources() -> dict[str, float]:
+    """File to time of change, of the project's modules that are loaded."""
+    own = [module for name, module in sys.modules.items() if name.split(".")[0] in OWN_PACKAGES]
+    files = [module.__file__ for module in own if module.__file__]
+    return {file: os.stat(file).st_mtime if os.path.exists(file) else 0.0 for file in files}
 
 
 def serve(listener: socket.socket) -> None:
@@ -160,9 +178,11 @@ def serve(listener: socket.socket) -> None:
 
 
 def _fork(listener: socket.socket, others: list[socket.socket]) -> dict[socket.socket, ForkProcess]:
-    """The job that was asked for, by the connection to who asked."""
+    """The job that was asked for, by the connection to who asked; none if that is to run by itself."""
     waiting, _ = listener.accept()
-    load_libraries()
+    if load_libraries() != _sources():  # what is loaded is not what the record would say has run
+        waiting.close()
+        return {}
     waiting.settimeout(SECONDS_TO_SEND)
     try:
         length, streams, _, _ = socket.recv_fds(waiting, NUMBER.size, 3)

@@ -127,6 +127,21 @@ def test_jobs_of_several_threads_and_other_commands_are_not_handed_over(monkeypa
     assert hand_over(["train", "autoencoder"]) is None
 
 
+def test_after_an_edit_commands_run_by_themselves(clone):
+    server = Server(clone)
+    before = server.run("reference", "--help")
+    clone.edit("workflow/commands/measuring.py", "Features of real images, computed once", "Edited, computed once")
+    after = server.run("reference", "--help")
+    server.end()
+    assert "Features of real images" in before.stdout and "Edited" in after.stdout
+
+
+def test_with_a_gpu_there_is_no_server(monkeypatch):
+    monkeypatch.setattr(fork_server, "GPUS", ("/dev/null",))
+    monkeypatch.setattr(fork_server.subprocess, "Popen", lambda *_, **__: pytest.fail("started a server"))
+    assert fork_server.start() is None
+
+
 def test_snakemake_hands_its_jobs_over(clone):
     clone.edit("workflow/fork_server.py", "    cli.main()\n", "    print('forked')\n    cli.main()\n")
     clone.snakemake("results/tiny/reference/reconstruction/scenes-tiny-64.safetensors")
