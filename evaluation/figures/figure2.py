@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ from evaluation.figures.style import (
 )
 from evaluation.published import Published, PublishedValue
 from evaluation.tables.rows import identity
+
+LETTERS_ACROSS = 80  # of a title's size, over the width of a figure
 
 # --- Figure 2a ---
 
@@ -170,7 +173,7 @@ def _panels(
         for axis in axis_row[len(row) :]:
             say_not_run(axis, "not run" if not row and axis is axis_row[0] else "")
         for axis, (name, points) in zip(axis_row, row.items(), strict=False):
-            axis.set_title(f"{origin}: {name}")
+            axis.set_title(textwrap.fill(f"{origin}: {name}", LETTERS_ACROSS // columns))
             filled.append((axis, points))
     name_colours(figure, family_colours(each.family for each in (*paper, *here)))
     return figure, filled

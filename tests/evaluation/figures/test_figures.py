@@ -136,6 +136,19 @@ def test_figure_2c_shows_fid_over_throughput(records, published):
 # --- Figure 3 ---
 
 
+def test_titles_of_many_panels_do_not_overlap(records, published):
+    for_others = [record for record in records if record.kind in ("generation", "efficiency")]
+    names = ("dit-unconditional-demo", "u-vit-unconditional-demo")
+    others = [
+        record.model_copy(update={"cell": record.cell | {"diffusion": name}}) for name in names for record in for_others
+    ]
+    figure = figure_2c([*records, *others], published)
+    figure.canvas.draw()
+    titles = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
+    assert len(titles) > 6
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(titles, 2))
+
+
 def test_figure_3a_separates_with_and_without_shortcuts(records, published):
     figure = figure_3a(records, published)
     psnr = figure.axes[1]
