@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fork server: jobs begin as copies of a process that has torch loaded, which each of them would load for seconds.
+"""A fork server: jobs begin as copies of a process that has torch loaded, since loading it takes seconds.
 
 A run of Snakemake on one machine starts a server (``onstart`` in the Snakefile) and names it to its jobs in the
 environment. ``dcae`` then hands over its arguments, environment, folder and standard streams, and waits. What the
@@ -53,12 +53,18 @@ def start() -> subprocess.Popen | None:
     """Start a server for the jobs of this process, whose environment then names it, and which it does not outlive.
 
     Not with a GPU, which a fork cannot use once anything has asked for it, and where jobs take longer than their start.
+    Nor where there can be no socket, which is told on stderr.
     """
     if any(Path(device).exists() for device in GPUS):
         return None
     path = Path(tempfile.mkdtemp(prefix="dcae-")) / "socket"  # in a folder that is this user's alone
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
+        try:
+            listener.bind(str(path))
+        except OSError as error:
+            print(f"each job loads torch by itself, since there can be no socket at {path}: {error}", file=sys.stderr)
+            path.parent.rmdir()
+            return None
         listener.listen()
         server = subprocess.Popen(
             [sys.executable, "-P", "-m", "workflow.fork_server", str(listener.fileno())],
@@ -138,7 +144,7 @@ def load_libraries() -> dict[str, float]:
     """Import what jobs import, once; the state of the project's sources as they were then."""
     from workflow.steps import MODULES
 
-    for name in dict.fromkeys(chain.from_iterable(MODULES[step] for step in STEPS)):
+    for name in ("workflow.cli", *chain.from_iterable(MODULES[step] for step in STEPS)):
         importlib.import_module(name)
     return _sources()
 

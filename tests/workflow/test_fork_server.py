@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,8 @@ class Server:
     def end(self) -> None:
         self.starter.stdin.close()
         self.starter.wait(timeout=30)
+        wait_until(lambda: not alive(self.process))
+        shutil.rmtree(self.address.parent, ignore_errors=True)  # a killed one leaves it
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +130,21 @@ def test_jobs_of_several_threads_and_other_commands_are_not_handed_over(monkeypa
     assert hand_over(["train", "autoencoder"]) is None
 
 
-def test_after_an_edit_commands_run_by_themselves(clone):
+def test_after_an_edit_of_what_is_loaded_commands_run_by_themselves(clone):
     server = Server(clone)
-    before = server.run("reference", "--help")
-    clone.edit("workflow/commands/measuring.py", "Features of real images, computed once", "Edited, computed once")
-    after = server.run("reference", "--help")
+    assert "edited" not in server.run(*training("before")).stdout
+    with (clone.folder / "dcae/training/engine.py").open("a") as file:
+        file.write("\nprint('edited')\n")
+    assert "edited" in server.run(*training("after")).stdout
     server.end()
-    assert "Features of real images" in before.stdout and "Edited" in after.stdout
+
+
+def test_where_there_can_be_no_socket_a_run_goes_without(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(fork_server.tempfile, "tempdir", str(tmp_path / ("long" * 30)))
+    Path(fork_server.tempfile.tempdir).mkdir()
+    assert fork_server.start() is None
+    assert "AF_UNIX path too long" in capsys.readouterr().err
+    assert not list(Path(fork_server.tempfile.tempdir).iterdir())
 
 
 def test_with_a_gpu_there_is_no_server(monkeypatch):
