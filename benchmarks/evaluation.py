@@ -37,7 +37,7 @@ from dcae.data import ImageDataset, open_dataset
 from dcae.training import perceptual_network
 from evaluation.features import load_inception
 from evaluation.one_pass import OnePass, measure
-from evaluation.pixels import to_network
+from evaluation.quantisation import to_network
 from evaluation.reconstruction import reconstruct_pixels
 from evaluation.reference import batches
 from evaluation.statistics import Moments, frechet_distance

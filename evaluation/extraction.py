@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dcae.benchmark.entries import NetworkWeights, Protocol
 from evaluation.features import InceptionFeatures, features_fingerprint, load_inception
-from evaluation.pixels import to_uint8
+from evaluation.quantisation import to_uint8
 
 # Of embeddings whose network input is defined in ``evaluation.embeddings``.
 OWN_RESIZE = "own"

@@ -19,7 +19,8 @@ from dcae.data import ImageDataset
 from dcae.training import perceptual_network
 from evaluation.extraction import Extractor, feature_sets
 from evaluation.features import weights_identity
-from evaluation.pixels import psnr, ssim, to_network
+from evaluation.pixels import psnr, ssim
+from evaluation.quantisation import to_network
 from evaluation.reference import batches
 
 Table = dict[str, Tensor]  # column: [N] float64, or features [N, d] float32

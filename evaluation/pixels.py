@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels in and out of networks, and the metrics that compare pixels: PSNR and SSIM.
-
-Every metric of this project looks at uint8 images [B, 3, H, W] in RGB, as they would be stored.
-"""
+"""The metrics that compare pixels, PSNR and SSIM, of uint8 images [B, 3, H, W] in RGB."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,22 +11,6 @@ from torch import Tensor
 SSIM_SIGMA, SSIM_TAPS = 1.5, 11
 STRIP = 2**14  # pixels of a colour channel whose maps fit a core's cache
 SSIM_C1, SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-
-
-def to_network(images: Tensor) -> Tensor:
-    """uint8 images as float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def to_uint8(images: Tensor, quantisation: Literal["round", "truncate"] = "round") -> Tensor:
-    """Images in [-1, 1] as grey levels, uint8; values outside are clamped, never wrapped around.
-
-    ``round`` takes the nearest level: the rule of the DC-AE code for reconstructions, 255 (x / 2 + 1 / 2) + 1 / 2
-    truncated, and of DiT's and EDM's sampling code, 127.5 x + 128 truncated. ``truncate`` takes the level below, as ADM
-    (guided-diffusion, image_sample.py) and LDM (sample_diffusion.py) do: on average half a level darker.
-    """
-    offset = {"round": 128, "truncate": 127.5}[quantisation]
-    return (127.5 * images.float() + offset).clamp(0, 255).to(torch.uint8)
 
 
 def psnr(images: Tensor, references: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ from evaluation.one_pass import (
     reconstruct_images,
     table_identity,
 )
-from evaluation.pixels import to_uint8
 from evaluation.quality import Quality, distances
+from evaluation.quantisation import to_uint8
 from evaluation.reference import Detections, Reference, batches, read_detections, read_reference
 from evaluation.samples import write_grid
 from evaluation.subsets import detection_rows, subset_quality

@@ -24,7 +24,7 @@ from dcae.autoencoders import denormalise
 from dcae.benchmark.entries import DiffusionEntry, NoiseSchedule
 from dcae.diffusion import CaptionDataset, sample
 from dcae.diffusion.shards import INDEX, Shard, open_shards, read_index, write_shards
-from evaluation.pixels import to_uint8
+from evaluation.quantisation import to_uint8
 
 FORMAT = 3
 SHOWN = 8

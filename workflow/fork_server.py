@@ -94,6 +94,7 @@ def hand_over(arguments: Sequence[str]) -> int | None:
         "environment": {name: value for name, value in os.environ.items() if name != ADDRESS},
         "folder": os.getcwd(),
         "process_group": os.getpgrp(),
+        "session": os.getsid(0),
     }
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -195,6 +196,11 @@ def _fork(listener: socket.socket, others: list[socket.socket]) -> dict[socket.s
         request = json.loads(waiting.recv(NUMBER.unpack(length)[0], socket.MSG_WAITALL))
     except (OSError, struct.error, ValueError):  # killed before it had asked
         waiting.close()
+        return {}
+    if request["session"] != os.getsid(0):  # torchrun's processes have their own, whose groups nothing here can join
+        waiting.close()
+        for stream in streams:
+            os.close(stream)
         return {}
     job = ForkProcess(target=_run, args=(request, streams, [listener, waiting, *others]))
     job.start()

@@ -19,7 +19,8 @@ from evaluation.detectors import Detectors, detections_key
 from evaluation.features import InceptionFeatures
 from evaluation.jackknife import jackknife_frechet, mean_and_standard_error
 from evaluation.one_pass import reconstruct_images
-from evaluation.pixels import psnr, ssim, to_network, to_uint8
+from evaluation.pixels import psnr, ssim
+from evaluation.quantisation import to_network, to_uint8
 from evaluation.reconstruction import UNITS
 from evaluation.subsets import FEWEST_IMAGES, members, subset_quality
 

@@ -23,7 +23,7 @@ from dcae.data import open_dataset
 from dcae.initialisation import SkipInitialisation, seeded_random_init
 from evaluation.features import RESIZES, load_inception
 from evaluation.one_pass import reconstruct_images
-from evaluation.pixels import to_uint8
+from evaluation.quantisation import to_uint8
 from evaluation.reconstruction import Reconstruction, evaluate_reconstruction
 from evaluation.reference import batches, write_reference
 from evaluation.statistics import frechet_distance_of_features

@@ -17,7 +17,7 @@ from dcae.benchmark.entries import DiffusionEntry, NetworkWeights, NoiseSchedule
 from dcae.data import open_dataset
 from dcae.diffusion import CaptionDataset, LatentDataset, build_denoiser, encode_captions, encode_dataset
 from evaluation.generation import class_captions, evaluate_generation, guidance_scales
-from evaluation.pixels import to_uint8
+from evaluation.quantisation import to_uint8
 from evaluation.reference import ReferenceError, write_reference
 from evaluation.sample_set import ImageSource, write_sample_set
 from evaluation.statistics import frechet_distance_of_features

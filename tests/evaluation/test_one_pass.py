@@ -13,7 +13,7 @@ from dcae.data import open_dataset
 from dcae.training import perceptual_network
 from evaluation.features import InceptionFeatures
 from evaluation.one_pass import OnePass, columns, joined, measure, reconstruct_images
-from evaluation.pixels import to_network, to_uint8
+from evaluation.quantisation import to_network, to_uint8
 from evaluation.reconstruction import evaluate_reconstruction
 from evaluation.reference import batches, write_reference
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dcae.benchmark.entries import ADAPTERS, NoiseSchedule, TextEncoder
 from dcae.data.dataset import ImageDataset
 from dcae.diffusion import CaptionDataset, T5TextEncoder, build_denoiser, encode_captions
-from evaluation.pixels import to_uint8
+from evaluation.quantisation import to_uint8
 from evaluation.sample_set import SHOWN, ImageSource, SampleSet, write_sample_set
 
 COUNT, SHARD = 11, 4

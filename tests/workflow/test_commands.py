@@ -58,7 +58,7 @@ def test_mistakes_are_told_without_a_traceback(monkeypatch, capsys, name):
 
 
 def test_an_unfinished_training_has_an_exit_status_of_its_own(monkeypatch, capsys):
-    def stopped():
+    def stopped(prog_name):
         raise Unfinished("time slice used up")
 
     monkeypatch.setattr(cli, "app", stopped)
@@ -81,7 +81,7 @@ def test_where_the_curves_of_a_training_are_shown(monkeypatch, option, variable,
 
 
 def test_errors_of_others_keep_their_traceback(monkeypatch):
-    def broken():
+    def broken(prog_name):
         raise KeyError("a bug")
 
     monkeypatch.setattr(cli, "app", broken)

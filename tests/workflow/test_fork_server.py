@@ -43,7 +43,7 @@ class Server:
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
         return self.clone.run(*DCAE, *arguments, check=False, **{ADDRESS: str(self.address), **variables})
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str, **options) -> subprocess.Popen:
         return subprocess.Popen(
             [*DCAE, *arguments],
             cwd=self.clone.folder,
@@ -51,6 +51,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            **options,
         )
 
     def jobs(self) -> list[int]:
@@ -187,6 +188,15 @@ def test_a_command_ends_by_the_signal_that_ended_its_job(shared, tmp_path):
     wait_until(lambda: "step" in waiting.stdout.readline())
     os.kill(shared.jobs()[0], signal.SIGKILL)
     assert waiting.wait(timeout=60) == -signal.SIGKILL
+
+
+def test_a_command_of_another_session_as_torchrun_starts_them_runs_by_itself(shared, tmp_path):
+    endless(shared.clone)
+    training_by_itself = shared.start(*training(str(tmp_path)), start_new_session=True)
+    wait_until(lambda: "step" in training_by_itself.stdout.readline())
+    assert shared.jobs() == []
+    training_by_itself.kill()
+    training_by_itself.wait(timeout=30)
 
 
 def test_without_the_server_commands_fail_once_and_then_run_by_themselves(clone, tmp_path):
