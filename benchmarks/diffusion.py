@@ -31,9 +31,7 @@ CLASSES = 1000
 ROUNDS = {"promised": 6, "told": 2}
 SECONDS, LONGEST = 8, 30
 NO_SLOWER = 0.95  # what two measurements of the same code differ by
-MOST_PROCESSES = (
-    3  # that compare anew where another program, or where memory happened to lie, may have broken a promise
-)
+MOST_PROCESSES = 3  # a broken promise is measured anew: another program, or where memory lies, may have done it
 LOADER_PROMISE = 5  # times the denoiser's images per second
 PAPER = {"training": 6295 / 352, "inference": 53774 / 2991}  # Table 3, UViT-S: DC-AE-f64 p1 over SD-VAE-f8 p2
 LEAST_SHARE = {"training": 0.45, "inference": 0.60}  # of a matrix product's rate
