@@ -18,6 +18,12 @@ class SkipInitialisation(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def set_to_zero(layer: nn.Module) -> None:
+    """Weights and biases 0: a residual branch that ends with this layer adds nothing at first."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
 def seeded_random_init(module: nn.Module, seed: int) -> None:
     """Fill a network with weights that depend on the seed alone, in place.
 

@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from workflow import OWN_PACKAGES
 from workflow.commands import (
     comparing,
     data,
@@ -44,7 +45,6 @@ app.command()(exporting.export)
 app.command()(verifying.verify)
 
 EXIT_ERROR = 1
-OWN_PACKAGES = ("dcae", "evaluation", "workflow")
 
 
 def main() -> None:

@@ -30,6 +30,8 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import TextIO
 
+from workflow import OWN_PACKAGES
+
 ADDRESS = "DCAE_FORK_SERVER"
 """Environment variable of jobs: path of the server's socket."""
 
@@ -39,7 +41,6 @@ HANDED_OVER = ("train", "encode", "captions", "reference", "evaluate", "generate
 STEPS = ("train_autoencoder", "train_denoiser", "encode", "captions", "reference", "evaluate", "generate")
 """Steps of these commands, whose modules a server loads."""
 
-OWN_PACKAGES = ("dcae", "evaluation", "workflow")
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' subsystem for Linux
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when libraries are loaded
 SECONDS_TO_SEND = 10

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from evaluation.sample_set import ImageSource
 
 
+def class_names(benchmark: Benchmark, cell: GenerationCell) -> list[str]:
+    """What the diffusion model of a cell tells apart: the classes of its data, or none without conditioning on them."""
+    from dcae.data import open_dataset
+
+    if benchmark.diffusion(cell.diffusion).conditioning != "class":
+        return []
+    return open_dataset(benchmark.dataset(cell.dataset), "train", cell.resolution).classes
+
+
 def image_source(
     benchmark: Benchmark,
     cell: GenerationCell,

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.autoencoders.convolution import Conv2d, at_least_fp32
+from dcae.initialisation import set_to_zero
 
 Shortcut = Literal["released-code", "paper-text", "none"]
 
@@ -277,8 +278,7 @@ def zero_init_residual(block: ResBlock | EfficientViTBlock | TransformerBlock) -
         case TransformerBlock():
             ends = [block.block.attn.proj, block.block.mlp.fc2]
     for end in ends:
-        nn.init.zeros_(end.weight)
-        nn.init.zeros_(end.bias)
+        set_to_zero(end)
 
 
 class DownBlock(nn.Module):

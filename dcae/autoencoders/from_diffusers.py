@@ -17,7 +17,7 @@ from dcae.autoencoders.latent_statistics import entry_scale, settle
 from dcae.autoencoders.layers import first, last
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Conventions, DiffusersEntry
-from dcae.initialisation import seeded_random_init
+from dcae.initialisation import seeded_random_init, set_to_zero
 from dcae.released_files import find, find_config
 from dcae.weights import WeightsError
 
@@ -122,10 +122,10 @@ def _zero_init_residual(model: nn.Module) -> None:
     from diffusers.models.resnet import ResnetBlock2D
 
     for module in model.modules():
-        if isinstance(module, ResnetBlock2D | Attention):
-            end = module.conv2 if isinstance(module, ResnetBlock2D) else module.to_out[0]
-            nn.init.zeros_(end.weight)
-            nn.init.zeros_(end.bias)
+        if isinstance(module, ResnetBlock2D):
+            set_to_zero(module.conv2)
+        elif isinstance(module, Attention):
+            set_to_zero(module.to_out[0])
 
 
 def from_config(entry: DiffusersEntry, seed: int) -> DiffusersAutoencoder:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dcae.diffusion.embeddings import LabelEmbedding, TimestepEmbedding, position_table, unpatchify
+from dcae.initialisation import set_to_zero
 
 LayerNorm = partial(nn.LayerNorm, elementwise_affine=False, eps=1e-6)
 
@@ -109,8 +110,7 @@ class DiT(nn.Module):
         # Every block begins as the identity, and the prediction as zero.
         zeroed = [layer.adaLN_modulation[-1] for layer in [*self.blocks, self.final_layer]]
         for layer in [*zeroed, self.final_layer.linear]:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            set_to_zero(layer)
 
     def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
         """Noisy latents [B, c, h, w], timesteps [B] in 0 ... 999, labels [B] in 0 ... classes -> [B, 2c, h, w].

@@ -13,7 +13,7 @@ from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record
 from dcae.benchmark.entries import Protocol, ProtocolEntry
 from dcae.benchmark.record import Measured
 from workflow.commands import options
-from workflow.image_source import image_source
+from workflow.image_source import class_names, image_source
 from workflow.provenance import device_description, input_hashes, provenance
 from workflow.steps import code_of, code_of_generation
 
@@ -192,9 +192,8 @@ def generate(
     entry = benchmark.diffusion(diffusion)
     protocol, *further = benchmark.generation_protocols(cell)
     compared_with = benchmark.evaluation_dataset(cell)
-    conditional = entry.conditioning == "class"
-    class_names = open_dataset(benchmark.dataset(dataset), "train", resolution).classes if conditional else []
-    source = image_source(benchmark, cell, denoiser, weights, captions, len(class_names), device)
+    classes = class_names(benchmark, cell)
+    source = image_source(benchmark, cell, denoiser, weights, captions, len(classes), device)
     released = (getattr(model, "released_file", None) for model in (source.denoiser, source.autoencoder))
     inputs = input_hashes(denoiser, weights, captions, *released)
     identity = {
@@ -204,7 +203,7 @@ def generate(
     }
     result = evaluate_generation(
         source=source,
-        class_names=class_names,
+        class_names=classes,
         dataset=open_dataset(benchmark.dataset(compared_with), protocol.generation_reference, resolution),
         protocol=protocol,
         reference=reference,

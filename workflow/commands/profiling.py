@@ -18,6 +18,7 @@ from dcae.benchmark.entries.protocols import Backend
 from dcae.benchmark.sources import code_digest
 from dcae.training.stopping import Unfinished
 from workflow.commands import options
+from workflow.image_source import class_names
 from workflow.provenance import device_description, provenance
 from workflow.steps import MODULES, code_of
 
@@ -84,17 +85,14 @@ def profile(
 def profile_cell(benchmark: Benchmark, cell: GenerationCell, record: Path, device: str) -> None:
     """Measure the denoiser of one cell, and write its record."""
     started = time.monotonic()
-    from dcae.data import open_dataset
     from evaluation import DenoiserShape, fingerprint, profile_denoiser
     from evaluation.efficiency.profile import MeasurementFailed
 
     protocol = benchmark.protocol("efficiency")
     entry = benchmark.diffusion(cell.diffusion)
     model = benchmark.autoencoder(cell.autoencoder)
-    conditional = entry.conditioning == "class"
-    images = open_dataset(benchmark.dataset(cell.dataset), "train", cell.resolution) if conditional else None
     latent_size = cell.resolution // model.spatial_compression
-    classes = len(images.classes) if images else 0
+    classes = len(class_names(benchmark, cell))
     shape = DenoiserShape(entry, model.latent_channels, latent_size, cell.patch_size, classes)
     measured = profile_denoiser(shape, protocol, device)
     if measured.failed:
