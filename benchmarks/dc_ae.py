@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.promises import Verdict, add_tolerance, judge
 from benchmarks.timing import PeakInUse, in_a_new_process
 from dcae.autoencoders import load, save
 from dcae.autoencoders.dc_ae_config import config_of
@@ -166,7 +167,7 @@ def take_turn(implementation: Implementation, setting: Setting, folder: Path) ->
 # --- comparisons ----------------------------------------------------------------------------------------------------
 
 
-def compare(setting: Setting, folder: Path) -> bool:
+def compare(setting: Setting, folder: Path, tolerance: float) -> bool:
     """Print both implementations' speed and memory; false if a promise is broken."""
     turns: dict[Implementation, list[Turn]] = {"own": [], "diffusers": []}
     order: list[Implementation] = ["own", "diffusers"]
@@ -176,9 +177,11 @@ def compare(setting: Setting, folder: Path) -> bool:
             turns[name].append(in_a_new_process(take_turn, name, setting, folder))
         order.reverse()
         another_takes_too_long = (perf_counter() - start) * (pairs + 1) / pairs > SECONDS_PER_SETTING
-        if another_takes_too_long and all(Comparison(setting, work, turns).kept for work in WORKS):
+        if another_takes_too_long and all(
+            Comparison(setting, work, turns).verdict(0) is Verdict.KEPT for work in WORKS
+        ):
             break
-    kept = [print_comparison(Comparison(setting, work, turns)) for work in WORKS]
+    kept = [print_comparison(Comparison(setting, work, turns), tolerance) for work in WORKS]
     own, theirs = (turns[name][0]["forward"].outputs for name in ("own", "diffusers"))
     return same_outputs(own, theirs, setting) and all(kept)
 
@@ -206,15 +209,16 @@ class Comparison:
         """How many times as fast the own implementation is."""
         return self.seconds["diffusers"] / self.seconds["own"]
 
-    @property
-    def kept(self) -> bool:
-        """Fast enough, in no more memory."""
-        return self.faster >= self.setting.promises[self.work] and self.peaks["own"] <= self.peaks["diffusers"]
+    def verdict(self, tolerance: float) -> Verdict:
+        """Fast enough, but for a tolerance, in no more memory."""
+        if self.peaks["own"] > self.peaks["diffusers"]:
+            return Verdict.BROKEN
+        return judge(self.faster / self.setting.promises[self.work], tolerance)
 
 
-def print_comparison(found: Comparison) -> bool:
+def print_comparison(found: Comparison, tolerance: float) -> bool:
     """Print speed and memory at one work; false if a promise is broken."""
-    setting, work, peaks = found.setting, found.work, found.peaks
+    setting, work, peaks, verdict = found.setting, found.work, found.peaks, found.verdict(tolerance)
     size = setting.batch_sizes[work]
     rates = {name: size / each for name, each in found.seconds.items()}
     print(
@@ -222,12 +226,12 @@ def print_comparison(found: Comparison) -> bool:
         f"own {rates['own']:8.3f} images/s {peaks['own'] / 2**30:6.2f} GiB, "
         f"diffusers {rates['diffusers']:8.3f} images/s {peaks['diffusers'] / 2**30:6.2f} GiB, "
         f"{found.faster:.2f} times as fast (promised {setting.promises[work]}, {len(found.turns['own'])} turns each)"
-        f"{'' if found.kept else '   BROKEN'}",
+        f"{verdict}",
         flush=True,
     )
     if work == "forward":
         share_of_matrix_product(setting, found.seconds)
-    return found.kept
+    return verdict is not Verdict.BROKEN
 
 
 def same_outputs(own: np.ndarray, theirs: np.ndarray, setting: Setting) -> bool:
@@ -286,12 +290,14 @@ def main() -> int:
     """Print every comparison; 1 if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=SETTINGS, default="cuda" if torch.cuda.is_available() else "cpu")
-    device = parser.parse_args().device
+    add_tolerance(parser)
+    arguments = parser.parse_args()
+    device = arguments.device
     name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{ENTRY} on {name}, torch {torch.__version__}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         save(load(ENTRY), Path(folder))
-        kept = [compare(setting, Path(folder)) for setting in SETTINGS[device]]
+        kept = [compare(setting, Path(folder), arguments.tolerance) for setting in SETTINGS[device]]
     for resolution in (256, 1024):
         ratios = {each: compare_phases(each, resolution) for each in ("own", "diffusers")}
         kept.append(ratios["own"] >= PAPERS_RATIO)

@@ -17,6 +17,7 @@ import torch
 from timm.layers import Attention, Mlp, PatchEmbed
 from torch import Tensor, nn
 
+from benchmarks.promises import Verdict, add_tolerance, judge
 from benchmarks.timing import in_a_new_process, peak_memory, restart_peak_memory
 from dcae.benchmark import Config
 from dcae.diffusion import LatentDataset, build_denoiser, encode_dataset
@@ -179,9 +180,9 @@ def side_by_side(models: dict[str, tuple], work: str, device: str, least_rounds:
 # --- comparisons ------------------------------------------------------------------------------------------------------
 
 
-def against_published(device: str) -> bool:
-    """Print how fast the own DiT-S is beside the published design, eager; false if it is slower."""
-    kept, shape, batch_size = True, (32, 16, 1), 4 if device == "cpu" else 64
+def against_published(device: str, tolerance: float) -> list[Verdict]:
+    """Print how fast the own DiT-S is beside the published design, eager."""
+    verdicts, shape, batch_size = [], (32, 16, 1), 4 if device == "cpu" else 64
     for work in STEPS:
         models = {"own": (own, "dit-s", shape, batch_size), "published": (published, "dit-s", shape, batch_size)}
         best, ratio = dict.fromkeys(models, 0.0), 0.0
@@ -191,13 +192,13 @@ def against_published(device: str) -> bool:
             ratio = best["own"] / best["published"]
             if ratio >= NO_SLOWER:
                 break
-        kept &= ratio >= NO_SLOWER
+        verdicts.append(judge(ratio / NO_SLOWER, tolerance))
         print(
             f"DiT-S, 256 tokens, {work}: {best['own']:.2f} images/s, {ratio:.2f} times the published design's "
-            f"(promised {NO_SLOWER}){'' if ratio >= NO_SLOWER else '   BROKEN'}",
+            f"(promised {NO_SLOWER}){verdicts[-1]}",
             flush=True,
         )
-    return kept
+    return verdicts
 
 
 def short_against_long(device: str) -> float:
@@ -253,21 +254,21 @@ def loader_images_per_second() -> float:
         return 256 / best_time(read, torch.device("cpu"), seconds=3)
 
 
-def loader_against_denoiser(denoiser_rate: float) -> bool:
-    """Print the loader's speed beside the denoiser's; false if it is no multiple of it."""
+def loader_against_denoiser(denoiser_rate: float, tolerance: float) -> Verdict:
+    """Print the loader's speed beside the denoiser's, of which it is to be a multiple."""
     rate = in_a_new_process(loader_images_per_second)
-    kept = rate >= LOADER_PROMISE * denoiser_rate
+    verdict = judge(rate / (LOADER_PROMISE * denoiser_rate), tolerance)
     print(
         f"cached latents, one process: {rate:.0f} images/s, {rate / denoiser_rate:.0f} times UViT-S training at "
-        f"64 tokens (promised {LOADER_PROMISE}){'' if kept else '   BROKEN'}",
+        f"64 tokens (promised {LOADER_PROMISE}){verdict}",
         flush=True,
     )
-    return kept
+    return verdict
 
 
-def utilisation() -> bool:
-    """Print how much of a matrix product's rate the compiled models reach on a GPU in bf16; false if too little."""
-    kept = True
+def utilisation(tolerance: float) -> list[Verdict]:
+    """Print how much of a matrix product's rate the compiled models reach on a GPU in bf16."""
+    verdicts = []
     product = in_a_new_process(matrix_product_rate, torch.device("cuda"), "bf16")
     for name, papers in PAPERS_RATES.items():
         with torch.device("meta"):
@@ -276,26 +277,29 @@ def utilisation() -> bool:
             batch_size = 256
             rate, memory = in_a_new_process(rate_and_memory, own, name, (32, 16, 1), batch_size, work)
             share = rate * macs * (3 if work == "training" else 1) / product
-            kept &= share >= LEAST_SHARE[work]
+            verdicts.append(judge(share / LEAST_SHARE[work], tolerance))
             print(
                 f"{name}, 256 tokens, {work}, bf16, compiled, batch {batch_size}: {rate:.0f} images/s (paper, H100: "
                 f"{papers_rate}), {memory / 2**30:.1f} GiB, {share:.0%} of a matrix product's "
                 f"{product / 1e12:.0f} TMAC/s (promised {LEAST_SHARE[work]:.0%})"
-                f"{'' if share >= LEAST_SHARE[work] else '   BROKEN'}",
+                f"{verdicts[-1]}",
                 flush=True,
             )
-    return kept
+    return verdicts
 
 
 def main() -> int:
     """Print every comparison; 1 if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    device = parser.parse_args().device
-    kept = [against_published(device), loader_against_denoiser(short_against_long(device))]
+    add_tolerance(parser)
+    arguments = parser.parse_args()
+    device, tolerance = arguments.device, arguments.tolerance
+    verdicts = against_published(device, tolerance)
+    verdicts.append(loader_against_denoiser(short_against_long(device), tolerance))
     if device == "cuda":
-        kept.append(utilisation())
-    return int(not all(kept))
+        verdicts += utilisation(tolerance)
+    return int(Verdict.BROKEN in verdicts)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ Each figure is the best of three runs, so that a busy machine does not break a p
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmarks.promises import Verdict, add_tolerance, judge
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = Path(sys.executable).parent
@@ -62,17 +65,19 @@ FIGURES: list[tuple[str, Callable[[], float | None], str, float, int]] = [
 
 def main() -> int:
     """Print each figure beside its promise; 1 if one is broken."""
-    broken = 0
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_tolerance(parser)
+    tolerance = parser.parse_args().tolerance
+    verdicts = []
     for name, measure, unit, promise, better in FIGURES:
         value = measure()
         if value is None:
             print(f"{name:28} not measured: run `make demo` first")
             continue
-        kept = (value - promise) * better >= 0
-        broken += not kept
+        verdicts.append(judge((value / promise) ** better, tolerance))
         comparison = "at most" if better < 0 else "at least"
-        print(f"{name:28}{value:8.2f} {unit:9} {comparison} {promise:g}{'' if kept else '   BROKEN'}", flush=True)
-    return int(broken > 0)
+        print(f"{name:28}{value:8.2f} {unit:9} {comparison} {promise:g}{verdicts[-1]}", flush=True)
+    return int(Verdict.BROKEN in verdicts)
 
 
 if __name__ == "__main__":
