@@ -14,8 +14,9 @@ from dcae.benchmark.entries import AutoencoderFields, AutoencoderRecipe, Entry, 
 from dcae.benchmark.record import Record, Value
 from evaluation.published import Published, read_published
 from evaluation.tables.formats import Number, format_number
+from evaluation.tables.marks import flat
 from evaluation.tables.metrics import METRICS, Metric
-from evaluation.tables.numbers import flat, paper_value
+from evaluation.tables.numbers import paper_value
 from evaluation.tables.rows import Row, is_stand_in
 
 SHOWN = ("reconstruction", "generation")  # kinds of records that depend on the weights

@@ -78,7 +78,8 @@ class _Collector:
     def add(self, features: Tensor) -> None:
         step = -(-self.images // KEPT_OF_MORE) if self.large else 1
         first = -self.seen % step
-        self.kept.append(features[first::step])
+        if first < len(features):
+            self.kept.append(features[first::step].clone())  # a part that is no copy keeps the whole batch in memory
         self.seen += len(features)
         self.block.append(features)
         if self.large and sum(map(len, self.block)) >= BLOCK:

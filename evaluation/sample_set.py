@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dcae.autoencoders import denormalise
+from dcae.autoencoders import denormalise, images_at_once
 from dcae.benchmark.entries import DiffusionEntry, NoiseSchedule
 from dcae.diffusion import CaptionDataset, sample
 from dcae.diffusion.shards import INDEX, Shard, open_shards, read_index, write_shards
@@ -69,7 +69,9 @@ class ImageSource:
             self.classes,
             self.captions,
         )
-        images = self.autoencoder.decode(denormalise(self.autoencoder, latents))
+        side = self.autoencoder.spatial_compression * latents.shape[-1]
+        parts = denormalise(self.autoencoder, latents).split(images_at_once(side, len(latents)))
+        images = torch.cat([self.autoencoder.decode(part) for part in parts])
         if not images.isfinite().all():
             raise ValueError(f"{self.entry.name}: decoded samples hold NaN or infinity: did its training diverge?")
         return images, labels

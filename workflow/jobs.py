@@ -16,6 +16,7 @@ from workflow.steps import code_of, code_of_denoiser, code_of_generation
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "ablations", "paired", "protocols", "choices")
 WITHOUT_LATEX = ("paired", "protocols", "choices", "published_elsewhere", "generation_protocols", "subsets")
+ABOUT_THE_PAPER = ("paper_name", "paper_datasets")  # of an entry: which published numbers stand beside it
 FIGURES = (
     "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "figure5",
     "reconstruction_samples", "generation_samples",
@@ -287,7 +288,10 @@ class Jobs:
         used = entries_used(self.benchmark)
         return digest(
             self.benchmark.content.model_dump(mode="json"),
-            [[kind, entry.name, getattr(entry, "paper_name", None), entry.chosen()] for kind, entry in used],
+            [
+                [kind, entry.name, *(getattr(entry, field, None) for field in ABOUT_THE_PAPER), entry.chosen()]
+                for kind, entry in used
+            ],
             [path.read_text() for path in published],
         )
 

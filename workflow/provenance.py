@@ -16,7 +16,7 @@ from typing import Any
 import dcae
 from dcae.benchmark import Provenance
 from dcae.benchmark.sources import REPOSITORY
-from dcae.files import sha256
+from dcae.files import content_hashes
 from dcae.released_files import hub_commit
 
 PACKAGES = (
@@ -26,11 +26,7 @@ PACKAGES = (
 
 def input_hashes(*folders_or_files: Path | None) -> dict[str, str]:
     """Sha256 of each input file; a folder stands for the safetensors and JSON files directly in it."""
-    files: list[Path] = []
-    for path in filter(None, folders_or_files):
-        path = Path(path)
-        files += sorted([*path.glob("*.safetensors"), *path.glob("*.json")]) if path.is_dir() else [path]
-    return {str(file): sha256(file) for file in files}
+    return content_hashes(filter(None, folders_or_files))
 
 
 def _git(*arguments: str) -> str | None:

@@ -28,24 +28,28 @@ def release_locks_of_dead_runs(folder: Path) -> IO:
         The held lock, which the caller keeps open for as long as it lives.
     """
     folder.mkdir(exist_ok=True)
-    lock = (folder / "live-runs.lock").open("w")
+    lock = (folder / "live-runs.lock").open("a+")  # NFS gives shared locks only on files that can be read
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pass
+        if _is_alone(lock):
+            stale = folder / "locks"
+            if stale.is_dir() and any(stale.iterdir()):
+                print("a killed run left its lock here; no run is alive, so it is removed", file=sys.stderr)
+                shutil.rmtree(stale)
+        fcntl.flock(lock, fcntl.LOCK_SH)
     except OSError as error:
         print(
             f"{lock.name}: this file system has no locks ({error}); after a killed run use snakemake --unlock",
             file=sys.stderr,
         )
-        return lock
-    else:
-        stale = folder / "locks"
-        if stale.is_dir() and any(stale.iterdir()):
-            print("a killed run left its lock here; no run is alive, so it is removed", file=sys.stderr)
-            shutil.rmtree(stale)
-    fcntl.flock(lock, fcntl.LOCK_SH)
     return lock
+
+
+def _is_alone(lock: IO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def print_notices(benchmark: Benchmark) -> None:

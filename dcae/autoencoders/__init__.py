@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "contract": ["Autoencoder", "denormalise", "normalise"],
         "layers": ["decoder_head", "middle_layers"],
         "loading": ["load", "save"],
+        "memory": ["images_at_once"],
         "tiling": ["reconstruct"],
     },
 )

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from dcae.benchmark.entries import ADAPTERS, Entry
 
 # Of the entry that another one extends: what is said about it, and its place in the paper's tables.
-NOT_INHERITED = ("name", "extends", "description", "source", "paper_name", "choices")
+NOT_INHERITED = ("name", "extends", "description", "source", "paper_name", "paper_datasets", "choices")
 REPOSITORY_CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 

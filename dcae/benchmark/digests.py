@@ -6,11 +6,14 @@ A changed entry makes its own jobs stale and no others. What reaches a job as an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from dcae.benchmark.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training
 from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml
 from dcae.benchmark.entries import Entry, NetworkWeights, SubsetDetector, digest
+from dcae.files import content_hashes
 
 WHERE_IT_LIES = ("path", "layout", "train", "validation", "validation_images", "expected_images")
 HOW_IT_IS_TRAINED = ("recipe", "start_from")
@@ -20,6 +23,36 @@ HOW_IT_IS_SAMPLED = ("sampler", "ode_solver", "sampling_steps", "guidance_scale"
 
 def _without(entry: Entry, *fields: str) -> dict[str, Any]:
     return {key: value for key, value in entry.decisive().items() if key not in fields}
+
+
+def files_of(benchmark: Benchmark, autoencoder: str) -> list[Path]:
+    """Files and folders that an autoencoder is made from and that its entry names by their path.
+
+    Those of released weights count where the entry does not pin their sha256; those of a hub are not known here.
+    """
+    entry = benchmark.autoencoder(autoencoder)
+    if entry.kind == "space-to-channel":
+        return files_of(benchmark, entry.autoencoder)
+    named = list(_texts(getattr(entry, "arguments", {})))
+    pretrained = getattr(entry, "pretrained", None)
+    if pretrained and not pretrained.sha256:
+        named.append(str(Path(pretrained.id) / (pretrained.subfolder or "")))
+    return [Path(name) for name in named if name and Path(name).exists()]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in what an entry gives a user's callable."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
+def _contents(benchmark: Benchmark, autoencoder: str) -> list[list[str]]:
+    """Of the files that an entry names: a checkpoint that was replaced is another autoencoder."""
+    hashes = content_hashes(files_of(benchmark, autoencoder))
+    return [sorted(hashes.values())] if hashes else []
 
 
 def _weight_files(*networks: NetworkWeights | SubsetDetector | None) -> dict[str, str]:
@@ -53,6 +86,7 @@ def training_digest(benchmark: Benchmark, training: Training) -> str:
         *(_without(benchmark.dataset(name), *WHERE_IT_LIES) for name in sorted(recipe.datasets)),
         _weight_files(perceptual.lpips if perceptual else None),
         benchmark.seed,
+        *_contents(benchmark, training.autoencoder),
     )
 
 
@@ -63,10 +97,13 @@ def training_data_digest(benchmark: Benchmark, training: Training) -> str:
 
 
 def autoencoder_digest(benchmark: Benchmark, name: str) -> str:
-    """Of how an autoencoder is built and scaled; its training is an input file, so the recipe is left out."""
+    """Of how an autoencoder is built and scaled, and of the files that its entry names.
+
+    Its training is an input file, so the recipe is left out.
+    """
     entry = benchmark.autoencoder(name)
     below = [autoencoder_digest(benchmark, entry.autoencoder)] if entry.kind == "space-to-channel" else []
-    return digest(_without(entry, *HOW_IT_IS_TRAINED), *below)
+    return digest(_without(entry, *HOW_IT_IS_TRAINED), *below, *_contents(benchmark, name))
 
 
 def reference_digest(benchmark: Benchmark, dataset: str, resolution: int, purpose: str) -> str:

@@ -88,6 +88,7 @@ class Record(BaseModel):
 
     ``values`` are those of ``protocol``; ``excluded``: for a value that could not be had, why. What other protocols
     gave in the same pass stands under their names in ``further``: no value is taken for one of another protocol.
+    ``dataset_fingerprint``: of the images that were reconstructed, or that samples were compared with.
     ``conditions``: what a speed was measured under, such as batch sizes, clocks and temperature; ``remarks``: what a
     reader has to know about a value.
     """
@@ -101,6 +102,7 @@ class Record(BaseModel):
     values: dict[str, Value]
     protocol: dict[str, Any]
     protocol_fingerprint: str
+    dataset_fingerprint: str | None = None
     excluded: dict[str, str] = {}
     further: dict[str, Measured] = {}
     device: dict[str, Any]

@@ -22,7 +22,7 @@ from PIL import Image
 from dcae.data.errors import DatasetError
 
 # What Pillow may take a file for, whatever its name; some of its other readers start programs.
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 ORIENTATION = 0x0112  # EXIF tag
 
 Transparency = Literal["refuse", "drop", "white", "black"]
@@ -118,10 +118,13 @@ def _orientation(image: Image.Image) -> int:
 
 def _is_deep(image: Image.Image) -> bool:
     """More than 8 bits per channel; Pillow itself cuts those of colour images to 8 and tells it only to its decoder."""
-    arguments = [args for _, _, _, args in image.tile]
-    raw_modes = [each for args in arguments for each in (args if isinstance(args, tuple) else (args,))]
-    return image.mode.startswith(("I", "F")) or any(
-        isinstance(raw, str) and re.search(r";(12|16|32)", raw) for raw in raw_modes
+    told = [each for _, _, _, args in image.tile for each in (args if isinstance(args, tuple) else (args,))]
+    raw_modes = (each for each in told if isinstance(each, str))
+    levels = (each for each in told if isinstance(each, int)) if image.format == "PPM" else ()  # of the brightest
+    return (
+        image.mode.startswith(("I", "F"))
+        or any(re.search(r";(12|16|32)", raw) for raw in raw_modes)
+        or any(level > 255 for level in levels)
     )
 
 

@@ -77,8 +77,11 @@ class Images(ImageDataset):
 
     def enlarged(self, images: int | None = None) -> int:
         """How many of the first ``images`` images (default: all) are smaller than the crop, which enlarges them."""
-        sizes = image_sizes(self.selection, processes=len(os.sched_getaffinity(0)))
-        return int(smaller(sizes[:images], self.resolution).sum())
+        selection = self.selection
+        if images is not None and images < len(selection):
+            selection = selection.take(np.arange(images))
+        sizes = image_sizes(selection, processes=len(os.sched_getaffinity(0)))
+        return int(smaller(sizes, self.resolution).sum())
 
     def remarks(self, images: int) -> list[str]:
         count, enlarged = min(images, len(self)), self.enlarged(images)

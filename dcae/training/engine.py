@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
@@ -29,7 +30,7 @@ from dcae.training import checkpoint
 from dcae.training.batch_norm import over_all_processes
 from dcae.training.progress import Progress, report
 from dcae.training.randomness import derived_seed
-from dcae.training.state import TrainingState, lock
+from dcae.training.state import LOCK_WAIT_MINUTES, TrainingState, lock
 from dcae.training.stopping import StopRequest, TrainingDiverged, Unfinished
 from dcae.training.trackers import Curves, LogWith, check_installed
 
@@ -106,7 +107,12 @@ def accelerator_for(settings: TrainingFields) -> Accelerator:
     on_cpu = not torch.accelerator.is_available()
     if on_cpu and settings.precision == "fp16":  # Accelerate would compute in fp32 and say nothing
         raise ConfigError("precision is fp16 in the recipe, which needs a GPU, and there is none: choose bf16 or fp32")
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision="no" if settings.precision == "fp32" else settings.precision,
+        # All processes wait while the first one waits for a lock.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=LOCK_WAIT_MINUTES + 10))],
+    )
     check_batch_size(settings, accelerator.num_processes)
     return accelerator
 
@@ -120,6 +126,9 @@ def prepare(module: nn.Module, accelerator: Accelerator, compiled: bool = False)
     if accelerator.num_processes > 1:
         module = over_all_processes(module)
     if compiled:
+        from torch._functorch import config as of_compiled_graphs
+
+        of_compiled_graphs.donated_buffer = False  # a GAN's adaptive weight goes backward through a graph several times
         module.compile()
     return accelerator.prepare_model(module)
 

@@ -12,23 +12,31 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dcae.benchmark.entries import NetworkWeights
+from dcae.files import sha256
 from dcae.initialisation import SkipInitialisation, seeded_random_init
 from dcae.weights import WeightsError, find
+
+# The files that come inside the lpips package, which it loads whatever they are.
+HEADS = {
+    "alex": "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+    "vgg": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+}
 
 
 def perceptual_network(weights: NetworkWeights) -> nn.Module:
     """LPIPS of two batches of images [B, 3, H, W] in [-1, 1]: ``network(a, b)`` gives distances [B, 1, 1, 1].
 
-    The linear heads are the ones that come with the lpips package (version 0.1). The trunk has the weights that are
-    asked for: torchvision's ImageNet ones from a verified file, or random ones from a seed. Nothing is downloaded. The
-    network is in evaluation mode and its parameters are frozen; gradients flow to both images.
+    The linear heads are the ones that come with the lpips package (version 0.1), by their sha256. The trunk has the
+    weights that are asked for: torchvision's ImageNet ones from a verified file, or random ones from a seed. Nothing is
+    downloaded. The network is in evaluation mode and its parameters are frozen; gradients flow to both images.
 
     Raises:
         ValueError: ``weights.network`` is neither ``alex`` nor ``vgg``.
-        WeightsError: the file is missing, is another one, or does not fit the trunk.
+        WeightsError: the file is missing, is another one, or does not fit the trunk; the package has other heads.
     """
-    if weights.network not in ("alex", "vgg"):
+    if weights.network not in HEADS:
         raise ValueError(f"LPIPS has the networks alex and vgg, got {weights.network!r}")
+    _check_heads(weights.network)
     with warnings.catch_warnings(), SkipInitialisation():
         # lpips 0.1.4 asks torchvision for random weights by an argument that torchvision has renamed.
         warnings.filterwarnings("ignore", category=UserWarning, module="torchvision.models._utils")
@@ -38,6 +46,16 @@ def perceptual_network(weights: NetworkWeights) -> nn.Module:
     else:
         _load_trunk(network.net, find(weights.weights))
     return network.requires_grad_(False).eval()
+
+
+def _check_heads(network: str) -> None:
+    path = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{network}.pth"
+    found = sha256(path) if path.is_file() else "no file"
+    if found != HEADS[network]:
+        raise WeightsError(
+            f"{path}: these are not the linear heads of LPIPS 0.1 (sha256 {found}, expected {HEADS[network]}); "
+            "install the lpips package anew"
+        )
 
 
 def _load_trunk(trunk: nn.Module, path: Path) -> None:

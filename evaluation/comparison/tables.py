@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -77,7 +76,7 @@ def _number(value: Value | None, metric: Metric, bold: bool) -> Number:
 
 def _best(measured: Mapping[str, Measured], name: str) -> str | None:
     """The autoencoder that is better than every other, image by image; controls that are perfect do not contend."""
-    contending = {key: each for key, each in measured.items() if math.isfinite(each.values["psnr"].value)}
+    contending = {key: each for key, each in measured.items() if not each.per_image["psnr"].isinf().all()}
     if len(contending) < 2 or any(name not in each.values for each in contending.values()):
         return None
     higher = METRICS[name].better == "higher"

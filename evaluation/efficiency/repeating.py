@@ -6,9 +6,16 @@ Repeats within a run agree on a device that is slower from the first to the last
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dcae.benchmark.record import Record
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.timing import disagreements
+
+
+def runs_of(path: Path) -> int:
+    """How many runs a row's record holds; 0 where there is none."""
+    return Record.read(path).conditions.get("runs", 1) if path.is_file() else 0
 
 
 def with_another_run(record: Record, profile: Profile) -> Record:

@@ -23,6 +23,7 @@ from evaluation.figures.style import (
     styled,
 )
 from evaluation.published import Published
+from evaluation.tables.efficiency import mixed_protocols
 from evaluation.tables.efficiency_ratios import paper_ratio, ratio_to_base
 from evaluation.tables.rows import device_name
 
@@ -68,7 +69,7 @@ def figure_ratios(records: Sequence[Record], published: Published) -> Figure:
     axes[0].set_ylabel("measured here")
     name_colours(figure, colours)
     protocol = records[0].protocol["name"]
-    footnote(figure, f"Here: {device_name(records[0])}, protocol {protocol}. Paper: H100.")
+    footnote(figure, f"Here: {device_name(records[0])}, protocol {protocol}. Paper: H100.", *mixed_protocols(records))
     return figure
 
 

@@ -39,6 +39,7 @@ from evaluation.figures.style import (
     styled,
 )
 from evaluation.published import Published, PublishedValue
+from evaluation.tables.marks import Marks, marks_of_records
 from evaluation.tables.rows import identity
 
 LETTERS_ACROSS = 80  # of a title's size, over the width of a figure
@@ -78,16 +79,24 @@ def figure_2a(records: Sequence[Record], published: Published) -> Figure:
     figure, grid = new_figure(-(-panels // columns), columns, 2.3 * -(-panels // columns))
     axes = [axis for row in grid for axis in row]
     _rfid_panel(axes[0], _published_families(published), "paper: ImageNet 256 px", "rFID ↓")
-    for axis, (dataset, resolution) in zip(axes[1:], places.items(), strict=False):
-        here = [record for record in reconstructions(records, dataset, resolution) if has_row(record)]
-        here = [record for record in here if family(record) != SPACE_TO_CHANNEL]
+    shown = {
+        place: [
+            record
+            for record in reconstructions(records, *place)
+            if has_row(record) and family(record) != SPACE_TO_CHANNEL
+        ]
+        for place in places.items()
+    }
+    marks = marks_of_records(record for here in shown.values() for record in here)
+    for axis, ((dataset, resolution), here) in zip(axes[1:], shown.items(), strict=False):
         lines = [
-            line_over("spatial_compression", [r for r in here if family(r) == name], "rfid", name, colour)
+            line_over("spatial_compression", [r for r in here if family(r) == name], "rfid", marks, name, colour)
             for name, colour in family_colours(map(family, here)).items()
         ]
         _rfid_panel(axis, lines, f"here: {dataset} {resolution} px", axis_title("rFID ↓", here, "rfid"))
     for axis in axes[1 + len(places) :]:
         say_not_run(axis, "" if places else "not run")
+    footnote(figure, *marks.notes)
     return figure
 
 
@@ -106,18 +115,34 @@ class Generated:
     without_guidance: tuple[float, float | None]
     with_guidance: tuple[float, float | None]
     speed: float | None
+    mark: str = ""
 
     @property
     def pairing(self) -> str:
         return f"f{self.spatial_compression} p{self.patch_size}"
 
 
+def _marks(records: Sequence[Record]) -> Marks:
+    return marks_of_records(record for record in records if record.kind in ("generation", "efficiency"))
+
+
+def _notes(records: Sequence[Record], shown: Sequence[Generated]) -> list[str]:
+    """What the marks of the points that are shown mean."""
+    letters = {letter for each in shown for letter in each.mark.split(",")}
+    return [note for note in _marks(records).notes if note.split(":")[0] in letters]
+
+
 def _measured(records: Sequence[Record]) -> list[Generated]:
-    speeds = {
-        identity(record.cell): record.values["inference_images_per_second"].value
-        for record in records
-        if record.kind == "efficiency"
-    }
+    name = "inference_images_per_second"  # missing where a model did not fit, or its optimised form was refused
+    speeds = {identity(each.cell): each for each in records if each.kind == "efficiency" and name in each.values}
+    marks = _marks(records)
+
+    def speed(of: Record) -> tuple[float | None, str]:
+        """Images per second, and the marks of quality and speed."""
+        profiled = speeds.get(identity(of.cell))
+        letters = [marks.of_record(record) for record in (of, profiled) if record]
+        value = profiled.values[name].value if profiled else None
+        return value, ",".join(filter(None, letters))
 
     def fid(value: Value) -> tuple[float, float | None]:
         return value.value, value.standard_error
@@ -132,7 +157,7 @@ def _measured(records: Sequence[Record]) -> list[Generated]:
             fid(record.values["fid_without_guidance"]),
             # At guidance scale 1 there is nothing to guide, and only the first is measured.
             fid(record.values.get("fid_with_guidance", record.values["fid_without_guidance"])),
-            speeds.get(identity(record.cell)),
+            *speed(record),
         )
         for record in records
         if record.kind == "generation"
@@ -198,7 +223,9 @@ def _equal_tokens_panel(axis: Axes, points: Sequence[Generated]) -> None:
         where = [pairings.index(each.pairing) + 0.12 * (number - (len(colours) - 1) / 2) for each in members]
         for fids, guided in (("without_guidance", False), ("with_guidance", True)):
             points_of_line = [(x, *getattr(each, fids)) for x, each in zip(where, members, strict=True)]
-            lines.append(Line(name, colour, points_of_line, dashes="--" if guided else "-", hollow=guided))
+            marks = [each.mark for each in members]
+            dashes = "--" if guided else "-"
+            lines.append(Line(name, colour, points_of_line, dashes=dashes, hollow=guided, marks=marks))
     draw(axis, lines)
     axis.set_xticks(range(len(pairings)), pairings)
     axis.set_xlim(-0.5, len(pairings) - 0.5)
@@ -216,7 +243,7 @@ def figure_2b(records: Sequence[Record], published: Published) -> Figure:
     for axis, points in panels:
         _equal_tokens_panel(axis, points)
     _name_y(figure, records, bool(here), "FID ↓")
-    footnote(figure, "Filled, solid: without guidance. Hollow, dashed: with guidance.")
+    footnote(figure, "Filled, solid: without guidance. Hollow, dashed: with guidance.", *_notes(records, here))
     return figure
 
 
@@ -235,8 +262,9 @@ def _speed_panel(axis: Axes, points: Sequence[Generated]) -> None:
     path.sort(key=lambda each: each.speed)
     axis.plot([each.speed for each in path], [each.with_guidance[0] for each in path], color="#BBBBBB", linewidth=0.8)
     for name, colour in colours.items():
-        chosen = [(each.speed, *each.with_guidance) for each in points if each.family == name]
-        draw(axis, [Line(name, colour, chosen, dashes="none")])
+        members = [each for each in points if each.family == name]
+        chosen = [(each.speed, *each.with_guidance) for each in members]
+        draw(axis, [Line(name, colour, chosen, dashes="none", marks=[each.mark for each in members])])
     speeds = [each.speed for each in points]
     axis.set_xscale("log")
     spread = max(10.0, max(speeds) / min(speeds))
@@ -257,5 +285,6 @@ def figure_2c(records: Sequence[Record], published: Published) -> Figure:
         _speed_panel(axis, points)
         axis.set_xlabel("images/s →")
     _name_y(figure, records, bool(here), "FID w/ CFG ↓")
-    footnote(figure, "images/s: inference of the denoiser alone, one step (paper: H100). Grey line: f8 p2 to DC-AE.")
+    told = "images/s: inference of the denoiser alone, one step (paper: H100). Grey line: f8 p2 to DC-AE."
+    footnote(figure, told, *_notes(records, here))
     return figure

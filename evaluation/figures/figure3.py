@@ -43,6 +43,7 @@ from evaluation.figures.style import (
     styled,
 )
 from evaluation.published import Published
+from evaluation.tables.marks import Marks, marks_of_records
 
 METRICS = {"rfid": "rFID ↓", "psnr": "PSNR (dB) ↑"}
 
@@ -68,7 +69,7 @@ def _finish(row: list[Axes], panels: list[list[Line]], positions: Sequence[int],
 # --- Figure 3a ---
 
 
-def _shortcut_lines(records: Sequence[Record], metric: str) -> list[Line]:
+def _shortcut_lines(records: Sequence[Record], metric: str, marks: Marks) -> list[Line]:
     here = [record for record in records if of_study(record, "shortcuts")]
     without = [record for record in here if record.cell.get("residual_shortcuts") is False]
     without = one_for_each("spatial_compression", without)
@@ -87,7 +88,7 @@ def _shortcut_lines(records: Sequence[Record], metric: str) -> list[Line]:
         below = [record for record in here if record.cell["autoencoder"] == start]
         name = f"f{compression(below[0])} and space-to-channel" if below else f"{start} and space-to-channel"
         series.append(([*below, *rearranged], name, COLOURS["green"], "D", ":"))
-    return [line_over("spatial_compression", members, metric, *look) for members, *look in series]
+    return [line_over("spatial_compression", members, metric, marks, *look) for members, *look in series]
 
 
 def _space_to_channel(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -104,10 +105,11 @@ def figure_3a(records: Sequence[Record], published: Published) -> Figure:
     """rFID and PSNR over spatial compression, with and without residual shortcuts, and by space-to-channel."""
     places = {dataset: found[0] for dataset, found in resolutions(records).items()}
     figure, axes = _rows(len(places))
+    marks = marks_of_records(record for place in places.items() for record in reconstructions(records, *place))
     for row, (dataset, resolution) in zip(axes, places.items(), strict=False):
         here = reconstructions(records, dataset, resolution)
         factors = sorted({compression(record) for record in here}) or [1]
-        panels = [_shortcut_lines(here, metric) for metric in METRICS]
+        panels = [_shortcut_lines(here, metric, marks) for metric in METRICS]
         for axis, (metric, title) in zip(row, METRICS.items(), strict=True):
             axis.set(title=f"{dataset} {resolution} px", ylabel=axis_title(title, here, metric))
         _finish(row, panels, factors, [f"f{factor}" for factor in factors])
@@ -115,7 +117,8 @@ def figure_3a(records: Sequence[Record], published: Published) -> Figure:
         axis.set_xlabel("spatial compression")
     without, with_them = (printed(published, "figure 3a", f"f64 {how} residual shortcuts", 256)
                           for how in ("without", "with"))  # fmt: skip
-    footnote(figure, f"Paper, f64 at ImageNet 256 px: rFID {without} without residual shortcuts, {with_them} with.")
+    told = f"Paper, f64 at ImageNet 256 px: rFID {without} without residual shortcuts, {with_them} with."
+    footnote(figure, told, *marks.notes)
     return figure
 
 
@@ -126,7 +129,7 @@ def _shape(record: Record) -> tuple[int, int]:
     return compression(record), record.cell["latent_channels"]
 
 
-def _resolution_lines(records: Sequence[Record], metric: str) -> list[Line]:
+def _resolution_lines(records: Sequence[Record], metric: str, marks: Marks) -> list[Line]:
     here = [record for record in records if of_study(record, "high-resolution")]
     dc_ae = [record for record in here if family(record) == "DC-AE" and record.cell.get("residual_shortcuts")]
     without = [r for r in dc_ae if is_ablation(r) and r.cell.get("high_resolution_phase") is False]
@@ -137,12 +140,12 @@ def _resolution_lines(records: Sequence[Record], metric: str) -> list[Line]:
         adapted = one_for_each("resolution", whole, bases(ablated, "high-resolution"))
         size = f"DC-AE f{shape[0]}"
         lines += [
-            line_over("resolution", adapted, metric, f"{size} with high-res. phase", COLOURS["blue"], marker),
-            line_over("resolution", ablated, metric, f"{size} without", COLOURS["orange"], marker, "--"),
+            line_over("resolution", adapted, metric, marks, f"{size} with high-res. phase", COLOURS["blue"], marker),
+            line_over("resolution", ablated, metric, marks, f"{size} without", COLOURS["orange"], marker, "--"),
         ]
     f8 = [record for record in here if family(record) == "SD-VAE" and compression(record) == 8]
     f8 = one_for_each("resolution", [record for record in f8 if not is_ablation(record)])
-    return [*lines, line_over("resolution", f8, metric, "SD-VAE f8", COLOURS["vermillion"], "v")]
+    return [*lines, line_over("resolution", f8, metric, marks, "SD-VAE f8", COLOURS["vermillion"], "v")]
 
 
 @styled
@@ -150,9 +153,14 @@ def figure_3b(records: Sequence[Record], published: Published) -> Figure:
     """rFID and PSNR at low and high resolution, with and without the high-resolution phase."""
     places = {dataset: found for dataset, found in resolutions(records).items() if len(found) > 1}
     figure, axes = _rows(len(places))
+    shown = {
+        dataset: [record for resolution in found for record in reconstructions(records, dataset, resolution)]
+        for dataset, found in places.items()
+    }
+    marks = marks_of_records(record for here in shown.values() for record in here)
     for row, (dataset, found) in zip(axes, places.items(), strict=False):
-        here = [record for resolution in found for record in reconstructions(records, dataset, resolution)]
-        panels = [_resolution_lines(here, metric) for metric in METRICS]
+        here = shown[dataset]
+        panels = [_resolution_lines(here, metric, marks) for metric in METRICS]
         for axis, (metric, title) in zip(row, METRICS.items(), strict=True):
             axis.set(title=dataset, ylabel=axis_title(title, here, metric))
         _finish(row, panels, found, [f"{resolution} px" for resolution in found])
@@ -163,5 +171,6 @@ def figure_3b(records: Sequence[Record], published: Published) -> Figure:
         figure,
         f"Paper, rFID at 256 and 1024 px: f64 {without[0]} and {without[1]}, with high-resolution phase {adapted} at "
         f"1024 px; f8 {f8[0]} and {f8[1]}.",
+        *marks.notes,
     )
     return figure

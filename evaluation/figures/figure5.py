@@ -17,6 +17,7 @@ from dcae.benchmark.record import Record
 from evaluation.figures.series import axis_title, bases, reconstructions, resolutions
 from evaluation.figures.style import COLOURS, SMALL, footnote, new_figure, say_not_run, styled
 from evaluation.published import Published
+from evaluation.tables.marks import Marks, marks_of_records
 
 STUDY = "gan"
 # Which parameters see the GAN loss: tick label, colour, and the name of the paper's number.
@@ -29,7 +30,7 @@ USES = {
 
 @dataclass(frozen=True)
 class Bar:
-    """rFID with one use of a GAN, its standard error, and the value as text."""
+    """rFID with one use of a GAN, its standard error, and the value as text, with its marks."""
 
     use: str
     rfid: float
@@ -58,9 +59,13 @@ def _members(records: Sequence[Record], base: str) -> list[Record]:
     return [chosen[use] for use in USES if use in chosen]
 
 
-def _measured(members: Sequence[Record]) -> list[Bar]:
-    values = [(record.cell["gan"], record.values["rfid"]) for record in members if "rfid" in record.values]
-    return [Bar(use, value.value, value.standard_error, f"{value.value:.3g}") for use, value in values]
+def _measured(members: Sequence[Record], marks: Marks) -> list[Bar]:
+    bars = []
+    for record in (record for record in members if "rfid" in record.values):
+        value, mark = record.values["rfid"], marks.of_record(record)
+        text = f"{value.value:.3g}" + (f" [{mark}]" if mark else "")
+        bars.append(Bar(record.cell["gan"], value.value, value.standard_error, text))
+    return bars
 
 
 def _panel(axis: Axes, bars: Sequence[Bar], title: str, y_title: str, filled: bool) -> None:
@@ -96,14 +101,15 @@ def figure_5(records: Sequence[Record], published: Published) -> Figure:
     figure, grid = new_figure(rows, columns, 2.2 * rows + 0.3)
     axes = [axis for row in grid for axis in row]
     bars, source = _published(published)
+    marks = marks_of_records(record for _, members in panels for record in members)
     _panel(axes[0], bars, "paper: ImageNet 256 px\nDC-AE f32c32", "rFID ↓", filled=False)
     for axis, (title, members) in zip(axes[1:], panels, strict=False):
-        _panel(axis, _measured(members), title, axis_title("rFID ↓", members, "rfid"), filled=True)
+        _panel(axis, _measured(members, marks), title, axis_title("rFID ↓", members, "rfid"), filled=True)
     for axis in axes[1 + len(panels) :]:
         say_not_run(axis, "" if panels else "not run")
     random = any(
         record.values["rfid"].random_features for _, members in panels for record in members if "rfid" in record.values
     )
     apart = " rFID of random features: compare bars within a panel only, never with the paper's." if random else ""
-    footnote(figure, f"Hollow: paper ({source}). Filled: measured here ± one standard error.{apart}")
+    footnote(figure, f"Hollow: paper ({source}). Filled: measured here ± one standard error.{apart}", *marks.notes)
     return figure

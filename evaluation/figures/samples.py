@@ -15,6 +15,7 @@ from dcae.benchmark.record import Record, Value
 from evaluation.figures.series import has_row
 from evaluation.figures.style import GREY, WIDTH, say_not_run, styled
 from evaluation.samples import read_grid
+from evaluation.tables.marks import marks_of_records
 
 LABEL_WIDTH = 1.15
 TILES = 6
@@ -72,12 +73,14 @@ def figure_reconstruction_samples(records: Sequence[Record], samples: Path) -> F
     places = {record.cell["dataset"]: 0 for record in chosen}
     for record in chosen:
         places[record.cell["dataset"]] = max(places[record.cell["dataset"]], record.cell["resolution"])
+    marks = marks_of_records(chosen)
     grids: dict[str, dict[str, tuple[np.ndarray, str]]] = {}
     for record in sorted(chosen, key=lambda record: record.cell["spatial_compression"]):
         dataset, resolution, name = (record.cell[key] for key in ("dataset", "resolution", "autoencoder"))
         path = Path(samples) / "reconstruction" / f"{dataset}-{resolution}" / f"{name}.png"
         if places[dataset] == resolution and path.is_file():
-            psnr = _measured("", record.values.get("psnr"), 1)
+            # A number that was measured otherwise than the others is left to the tables, which say how.
+            psnr = " –" if marks.of_record(record) else _measured("", record.values.get("psnr"), 1)
             grids.setdefault(name, {})[dataset] = read_grid(path, resolution), psnr
     shown = [dataset for dataset in places if any(dataset in found for found in grids.values())]
     if not shown:

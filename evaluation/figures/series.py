@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dcae.benchmark.record import Record
 from evaluation.figures.style import COLOURS, Line
 from evaluation.published import Published
+from evaluation.tables.marks import Marks
 
 SPACE_TO_CHANNEL = "space-to-channel"
 FAMILY_COLOURS = {
@@ -97,12 +98,20 @@ def reconstructions(records: Iterable[Record], dataset: str, resolution: int) ->
 
 
 def line_over(
-    field: str, records: Iterable[Record], metric: str, name: str, colour: str, marker: str = "o", dashes: str = "-"
+    field: str,
+    records: Iterable[Record],
+    metric: str,
+    marks: Marks,
+    name: str,
+    colour: str,
+    marker: str = "o",
+    dashes: str = "-",
 ) -> Line:
-    """A metric over a number in the records' cells, ascending."""
+    """A metric over a number in the records' cells, ascending; marked where it was measured otherwise."""
     ordered = sorted((record for record in records if metric in record.values), key=lambda record: record.cell[field])
     values = [(record.cell[field], record.values[metric]) for record in ordered]
-    return Line(name, colour, [(x, value.value, value.standard_error) for x, value in values], marker, dashes)
+    points = [(x, value.value, value.standard_error) for x, value in values]
+    return Line(name, colour, points, marker, dashes, marks=[marks.of_record(record) for record in ordered])
 
 
 def axis_title(title: str, records: Sequence[Record], metric: str) -> str:

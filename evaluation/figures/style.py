@@ -58,7 +58,7 @@ Point = tuple[float, float, float | None]  # x, value, standard error
 
 @dataclass(frozen=True)
 class Line:
-    """Points of one name, drawn in the order given."""
+    """Points of one name, drawn in the order given; ``marks``: the letters beside each point, if there are any."""
 
     name: str
     colour: str
@@ -66,6 +66,7 @@ class Line:
     marker: str = "o"
     dashes: str = "-"
     hollow: bool = False
+    marks: Sequence[str] = ()
 
 
 def styled(draw_figure: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -86,7 +87,7 @@ def new_figure(rows: int, columns: int, height: float) -> tuple[Figure, list[lis
 
 
 def draw(axis: Axes, lines: Sequence[Line]) -> None:
-    """Lines with markers and error bars of one standard error."""
+    """Lines with markers, error bars of one standard error, and marks."""
     for line in lines:
         if line.points:
             x, y, errors = zip(*line.points, strict=True)
@@ -95,6 +96,14 @@ def draw(axis: Axes, lines: Sequence[Line]) -> None:
                 x, y, yerr=bars if any(bars) else None, color=line.colour, marker=line.marker, linestyle=line.dashes,
                 markerfacecolor="white" if line.hollow else line.colour, zorder=3,
             )  # fmt: skip
+        for (x, y, _), mark in zip(line.points, line.marks, strict=False):
+            mark_point(axis, (x, y), mark)
+
+
+def mark_point(axis: Axes, point: tuple[float, float], mark: str) -> None:
+    """The letters of ``evaluation.tables.marks`` below a point."""
+    if mark:
+        axis.annotate(mark, point, (0, -4), textcoords="offset points", ha="center", va="top", fontsize=SMALL)
 
 
 # --- axes ---
@@ -202,9 +211,11 @@ def say_not_run(axis: Axes, text: str = "not run") -> None:
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color=GREY)
 
 
-def footnote(figure: Figure, text: str) -> None:
-    """Small grey text below the axes."""
-    figure.supxlabel(textwrap.fill(text, 112), fontsize=6.5, color=GREY, x=0.01, ha="left")
+def footnote(figure: Figure, *texts: str) -> None:
+    """Small grey text below the axes, each on a new line; none without any."""
+    if texts:
+        filled = "\n".join(textwrap.fill(text, 112) for text in texts)
+        figure.supxlabel(filled, fontsize=6.5, color=GREY, x=0.01, ha="left")
 
 
 # --- files ---

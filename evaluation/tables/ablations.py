@@ -16,13 +16,17 @@ from dcae.benchmark.record import Record
 from evaluation.figures.figure5 import USES
 from evaluation.published import Published, PublishedValue, read_published
 from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.marks import Marks, alike, marks_of_records
 from evaluation.tables.metrics import RECONSTRUCTION
 from evaluation.tables.notes import about_random_features, stand_ins
-from evaluation.tables.numbers import NOTHING, marked_numbers, protocol_marks
+from evaluation.tables.numbers import NOTHING, marked_numbers
+from evaluation.tables.paired import ALIKE, compare_records
 from evaluation.tables.rows import Row, identity
 
 KIND = "reconstruction"
 BASE = "base"
+RFID = next(metric for metric in RECONSTRUCTION if metric.name == "rfid")
+VERDICTS = {"better": "better", "worse": "worse", "not distinguishable": ALIKE}
 STUDIES = {
     "shortcuts": "Residual shortcuts (Figure 3a)",
     "high-resolution": "High-resolution phase (Figure 3b)",
@@ -117,17 +121,25 @@ def _sources(values: Iterable[PublishedValue | None]) -> list[str]:
 # --- columns ---
 
 
-def _difference(member: Member, random: bool) -> Number:
-    """rFID less that of the base, if both were measured alike; the error as of independent values."""
+def _difference(member: Member, random: bool) -> tuple[Number, str]:
+    """rFID less that of the base, if both were measured alike, and whether that is better, worse, or neither (=).
+
+    The error is of the pair, group by group over the same images, or where a record has no groups, as of independent
+    values, which decide nothing.
+    """
     if member.is_base or not member.base or KIND not in member.row.records or KIND not in member.base.records:
-        return NOTHING
+        return NOTHING, "–"
     ours, theirs = (row.value(KIND, "rfid") for row in (member.row, member.base))
-    fingerprints = {row.records[KIND].protocol_fingerprint for row in (member.row, member.base)}
-    if not ours or not theirs or {ours.random_features, theirs.random_features} != {random} or len(fingerprints) > 1:
-        return NOTHING
+    records = [row.records[KIND] for row in (member.row, member.base)]
+    if not ours or not theirs or {ours.random_features, theirs.random_features} != {random} or not alike(*records):
+        return NOTHING, "–"
+    paired = compare_records(*records, RFID, {})
+    if paired:
+        number = Number(paired.difference, 2, standard_error=paired.standard_error, n=paired.n, signed=True)
+        return number, VERDICTS[paired.verdict]
     errors = ours.standard_error, theirs.standard_error
     error = None if None in errors else math.hypot(*errors)
-    return Number(ours.value - theirs.value, 2, standard_error=error, signed=True)
+    return Number(ours.value - theirs.value, 2, standard_error=error, n=ours.n, signed=True), "–"
 
 
 def _places(members: list[Member]) -> list[tuple[str, int]]:
@@ -156,7 +168,7 @@ def _label_columns(members: list[Member]) -> list[tuple[Column, list[str | Numbe
 
 
 def _metric_columns(
-    members: list[Member], papers: list[PublishedValue | None], marks: dict[tuple[str, str], str]
+    members: list[Member], papers: list[PublishedValue | None], marks: Marks
 ) -> list[tuple[Column, list[Number]]]:
     """The measured columns, one for each kind of features that occurs; beside rFID its difference and the paper's."""
     rows = [member.row for member in members]
@@ -169,7 +181,10 @@ def _metric_columns(
             columns.append((column, marked_numbers(metric, random, rows, marks)))
             if metric.name == "rfid":
                 column = Column(f"rFID, difference to base{suffix}", f"difference to base{suffix}", measured=True)
-                columns.append((column, [_difference(member, random) for member in members]))
+                found = [_difference(member, random) for member in members]
+                columns.append((column, [difference for difference, _ in found]))
+                column = Column(f"rFID, compared with base{suffix}", f"compared with base{suffix}", label=True)
+                columns.append((column, [verdict for _, verdict in found]))
         if metric.name == "rfid":
             numbers = [Number(paper.value, paper.decimals, printed=True) if paper else NOTHING for paper in papers]
             columns.append((Column("rFID, paper", "paper"), numbers))
@@ -194,7 +209,7 @@ def build_ablations(
     members = _members(records, planned)
     rows = [member.row for member in members]
     papers = [_published(member, published) for member in members]
-    marks, notes_on_protocols = protocol_marks(rows, (KIND,))
+    marks = marks_of_records(row.records[KIND] for row in rows if KIND in row.records)
     columns = _label_columns(members) + _metric_columns(members, papers, marks)
     sections: dict[str, list] = {}
     for index, member in enumerate(members):
@@ -203,7 +218,8 @@ def build_ablations(
     above = [
         f"Ablations{f', benchmark {benchmark}' if benchmark else ''}: under each study an autoencoder (base), and "
         "below it what it becomes if one thing differs. Measured values ± one standard error. Difference to base: of "
-        'rFID, positive if worse; its error is that of independent images. Column "paper": rFID as printed there.',
+        "rFID, positive if worse, by the jackknife over the same groups of images; better or worse where its 95 % "
+        'interval does not hold zero, else =. Column "paper": rFID as printed there.',
         *_data(members),
         *about_random_features(RECONSTRUCTION, rows),
     ]
@@ -211,7 +227,7 @@ def build_ablations(
         above = ["Ablations: this benchmark has no studies."]
     counts = sorted({row.records[KIND].values["rfid"].n for row in rows if row.value(KIND, "rfid")})
     below = [
-        *notes_on_protocols,
+        *marks.notes,
         *(stand_ins([row for row, paper in zip(rows, papers, strict=True) if paper])),
         *([f"Images per value: {', '.join(map(str, counts))}."] if counts else []),
         *_sources(papers),

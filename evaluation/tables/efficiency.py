@@ -78,8 +78,19 @@ def _table(
         caption,
         [column for column, _ in columns],
         [Section(name, rows) for name, rows in sections.items()],
-        [*notes_of(columns), *remarks, *notes],
+        [*mixed_protocols(records), *notes_of(columns), *remarks, *notes],
     )
+
+
+def mixed_protocols(records: Sequence[Record]) -> list[str]:
+    """A warning, if records of a protocol's name were measured before and after it was changed."""
+    by_fingerprint: dict[str, list[str]] = {}
+    for each in records:
+        row = f"{each.cell.get('diffusion') or ''} {each.cell['autoencoder']} at {each.cell['resolution']} px".strip()
+        by_fingerprint.setdefault(each.protocol_fingerprint, []).append(row)
+    others = sorted(by_fingerprint.values(), key=len, reverse=True)[1:]
+    rows = list(dict.fromkeys(row for group in others for row in group))
+    return [f"NOT COMPARABLE, MEASURED BY ANOTHER PROTOCOL OF THIS NAME: {'; '.join(rows)}."] if rows else []
 
 
 def _measured_on(records: Sequence[Record]) -> str:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evaluation.published import Published
+from evaluation.tables.marks import flat
 from evaluation.tables.metrics import METRICS, Metric
-from evaluation.tables.numbers import flat, paper_value
+from evaluation.tables.numbers import paper_value
 from evaluation.tables.rows import Row, display_name, is_stand_in
 
 TITLES = {
@@ -66,6 +67,7 @@ def notes(table: int, rows: list[Row], published: Published) -> list[str]:
         *stand_ins(rows),
         *_printed_elsewhere(table, rows, published),
         *_image_counts(table, rows),
+        *_left_out(table, rows),
         *_remarks_on_data(table, rows),
         *(_speed(rows) if "efficiency" in {metric.kind for metric in METRICS[table]} else []),
         *_remarks_on_paper(table, rows, published),
@@ -100,6 +102,18 @@ def _image_counts(table: int, rows: list[Row]) -> list[str]:
     return [
         f"Images per {kind} value: {', '.join(map(str, sorted(found)))}." for kind, found in counts.items() if found
     ]
+
+
+def _left_out(table: int, rows: list[Row]) -> list[str]:
+    """Why values are missing where a record says so, with the rows that it is true of."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for metric in METRICS[table]:
+            why = row.records[metric.kind].excluded.get(metric.name) if metric.kind in row.records else None
+            if why:
+                name = " ".join(filter(None, (row.cell.get("diffusion"), row.cell.get("autoencoder"))))
+                reasons.setdefault((metric.title, why), []).append(name)
+    return [f"{title} left out of {', '.join(names)}: {why}." for (title, why), names in reasons.items()]
 
 
 def _remarks_on_data(table: int, rows: list[Row]) -> list[str]:

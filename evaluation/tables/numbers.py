@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 from dcae.benchmark.record import Record
 from evaluation.paired import Comparison
 from evaluation.published import Published, PublishedValue
 from evaluation.tables.formats import Number
+from evaluation.tables.marks import Marks
 from evaluation.tables.metrics import Metric
 from evaluation.tables.paired import PerImageOfCells, compare_records
 from evaluation.tables.rows import RE_EVALUATED, REPRODUCED, Row
@@ -26,6 +25,11 @@ NOTHING = Number(None, missing="–")
 
 
 # --- measured and printed ---
+
+
+def excluded(record: Record, name: str) -> Number:
+    """In place of a value that a record lacks: nothing if nobody asked for it, or that it was left out."""
+    return Number(None, missing="left out") if name in record.excluded else NOTHING
 
 
 def _base_of_ratio(row: Row, rows: list[Row]) -> Row | None:
@@ -43,7 +47,8 @@ def _base_of_ratio(row: Row, rows: list[Row]) -> Row | None:
 def _measured(row: Row, metric: Metric, random: bool, rows: list[Row]) -> Number:
     value = row.value(metric.kind, metric.name)
     if value is None:
-        return NOTHING if metric.kind in row.records else Number(None, missing="not run")
+        record = row.records.get(metric.kind)
+        return excluded(record, metric.name) if record else Number(None, missing="not run")
     if value.random_features != random:
         return NOTHING
     base = _base_of_ratio(row, rows) if metric.ratio else None
@@ -57,16 +62,15 @@ def _measured(row: Row, metric: Metric, random: bool, rows: list[Row]) -> Number
     )
 
 
-def marked_numbers(metric: Metric, random: bool, rows: list[Row], marks: dict[tuple[str, str], str]) -> list[Number]:
-    """A row's measured number each, from random features or not, with the marks of its protocol.
+def marked_numbers(metric: Metric, random: bool, rows: list[Row], marks: Marks) -> list[Number]:
+    """A row's measured number each, from random features or not, with the marks of how it was measured.
 
     A value of the other kind of features prints "–", one without a record "not run".
     """
     numbers = [_measured(row, metric, random, rows) for row in rows]
     for index, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         if number.value is not None:
-            fingerprint = row.records[metric.kind].protocol_fingerprint
-            numbers[index] = replace(number, mark=marks.get((metric.kind, fingerprint), ""))
+            numbers[index] = replace(number, mark=marks.of_record(row.records[metric.kind]))
     return numbers
 
 
@@ -75,7 +79,7 @@ def measured_numbers(
     metric: Metric,
     random: bool,
     rows: list[Row],
-    marks: dict[tuple[str, str], str],
+    marks: Marks,
     per_image: PerImageOfCells,
 ) -> list[Number]:
     """The numbers of ``marked_numbers``, the best ones bold."""
@@ -104,13 +108,15 @@ def paper_number(row: Row, metric: Metric, published: Published, table: int) -> 
 # --- bold: the best value among comparable rows, if it stands out ---
 
 
-def _comparable(table: int, row: Row, kind: str) -> tuple:
+def _comparable(table: int, row: Row, kind: str, n: int | None) -> tuple:
     """Rows share this if the best among them may be set in bold: as the paper compares them, and measured alike."""
+    record = row.records[kind]
     beside = {
         1: row.cell.get("tokens"),
         2: (row.cell.get("spatial_compression"), row.cell.get("latent_channels")),
     }
-    return row.heading, row.setting, beside.get(table, row.device), row.records[kind].protocol_fingerprint
+    measured = record.protocol_fingerprint, record.dataset_fingerprint, None if kind == "efficiency" else n
+    return row.heading, row.setting, beside.get(table, row.device), measured
 
 
 def _distinguishable(best: Number, other: Number, paired: Comparison | None) -> bool:
@@ -136,7 +142,7 @@ def _with_bold(
     for index, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         contends = row.heading in (REPRODUCED, RE_EVALUATED) and metric.better is not None
         if contends and number.value is not None and math.isfinite(number.value):
-            groups.setdefault(_comparable(table, row, metric.kind), []).append(index)
+            groups.setdefault(_comparable(table, row, metric.kind, number.n), []).append(index)
     result = list(numbers)
     for indices in groups.values():
         ordered = sorted(indices, key=lambda i: numbers[i].value, reverse=metric.better == "higher")
@@ -147,41 +153,3 @@ def _with_bold(
         if _distinguishable(numbers[best], numbers[next_best], paired):
             result[best] = replace(result[best], bold=True)
     return result
-
-
-# --- marks: records that were not measured as the others of their table ---
-
-
-def flat(protocol: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested protocol as one level, with names like ``inception.weights``."""
-    flattened: dict[str, Any] = {}
-    for key, value in protocol.items():
-        flattened |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flattened
-
-
-def _difference(record: Record, usual: Record) -> str:
-    ours, theirs = flat(record.protocol), flat(usual.protocol)
-    differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-    listed = [f"{key} {ours.get(key, 'absent')} instead of {theirs.get(key, 'absent')}" for key in differing]
-    return "; ".join(listed) or f"fingerprint {record.protocol_fingerprint} instead of {usual.protocol_fingerprint}"
-
-
-def protocol_marks(rows: list[Row], kinds: tuple[str, ...]) -> tuple[dict[tuple[str, str], str], list[str]]:
-    """A letter for each protocol that differs from the most frequent one of its kind, and notes on what differs.
-
-    Returns:
-        The letters by (kind of record, fingerprint), and one note per letter.
-    """
-    marks: dict[tuple[str, str], str] = {}
-    notes = []
-    for kind in kinds:
-        records = [row.records[kind] for row in rows if kind in row.records]
-        counts = Counter(record.protocol_fingerprint for record in records)
-        examples = {record.protocol_fingerprint: record for record in reversed(records)}
-        ordered = sorted(counts, key=lambda fingerprint: (-counts[fingerprint], fingerprint))
-        for fingerprint in ordered[1:]:
-            letter = marks[kind, fingerprint] = chr(ord("a") + len(marks))
-            difference = _difference(examples[fingerprint], examples[ordered[0]])
-            notes.append(f"{letter}: another {kind} protocol than the unmarked values, not comparable: {difference}.")
-    return marks, notes

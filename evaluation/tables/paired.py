@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dcae.benchmark.record import Record
 from evaluation.paired import Comparison, PerImage, compare
 from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.marks import Marks, alike, marks_of_records
 from evaluation.tables.metrics import RECONSTRUCTION, Metric
 from evaluation.tables.rows import display_name, identity
 
@@ -20,10 +21,10 @@ SIGNS = {"better": "A", "worse": "B", "not distinguishable": ALIKE}
 def compare_records(a: Record, b: Record, metric: Metric, per_image: PerImageOfCells) -> Comparison | None:
     """One metric of two cells on the same images; ``None`` if it cannot be compared in pairs.
 
-    Numbers of different protocols, or of different numbers of images, are never compared.
+    Numbers of different protocols, or of other images, are never compared.
     """
     values = [record.values.get(metric.name) for record in (a, b)]
-    if None in values or a.protocol_fingerprint != b.protocol_fingerprint or values[0].n != values[1].n:
+    if None in values or not alike(a, b) or values[0].n != values[1].n:
         return None
     rows = [per_image.get(identity(record.cell)) for record in (a, b)]
     return compare(metric.name, *values, *rows, metric.better)
@@ -69,12 +70,13 @@ def build_paired(records: Iterable[Record], per_image: PerImageOfCells, benchmar
     }
     columns = [Column("A", "A", label=True), Column("B", "B", label=True)]
     columns += [column for metric in RECONSTRUCTION for column in difference_columns(metric, random[metric.name])]
+    marks = marks_of_records(measured)
     sections = []
     for (dataset, resolution), found in places.items():
         rows = [
             [
-                a.cell["autoencoder"],
-                b.cell["autoencoder"],
+                _marked(a, marks),
+                _marked(b, marks),
                 *(
                     entry
                     for metric in RECONSTRUCTION
@@ -94,4 +96,10 @@ def build_paired(records: Iterable[Record], per_image: PerImageOfCells, benchmar
     if any(random.values()):
         above += " rFID and LPIPS marked [random features] in the CSV come from networks with seeded random weights."
     notes = [] if sections else ["No two autoencoders were measured on the same images."]
-    return Table("Paired comparisons", above, columns, sections, notes, forms=("csv", "md", "html"))
+    return Table("Paired comparisons", above, columns, sections, [*marks.notes, *notes], forms=("csv", "md", "html"))
+
+
+def _marked(record: Record, marks: Marks) -> str:
+    """The autoencoder's name, and in brackets what tells that it was measured otherwise than the rest."""
+    mark = marks.of_record(record)
+    return record.cell["autoencoder"] + (f" [{mark}]" if mark else "")

@@ -16,9 +16,10 @@ from dcae.benchmark.record import Record
 from evaluation.controls import check_controls, verdict
 from evaluation.published import Published, read_published
 from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.marks import Marks, marks_of_records
 from evaluation.tables.metrics import METRICS, Metric
 from evaluation.tables.notes import caption, notes
-from evaluation.tables.numbers import measured_numbers, paper_number, protocol_marks
+from evaluation.tables.numbers import measured_numbers, paper_number
 from evaluation.tables.paired import PerImageOfCells
 from evaluation.tables.rows import NOT_RUN, Row, collect_rows, display_name, latent_shape
 
@@ -71,7 +72,7 @@ def _metric_columns(
     metric: Metric,
     rows: list[Row],
     published: Published,
-    marks: dict[tuple[str, str], str],
+    marks: Marks,
     per_image: PerImageOfCells,
 ) -> list[tuple[Column, list[Number]]]:
     """The measured columns (one for each kind of features that occurs), then the paper's."""
@@ -102,7 +103,7 @@ def build_table(
     published = published if published is not None else read_published()
     kinds = tuple(dict.fromkeys(metric.kind for metric in METRICS[number]))
     rows = collect_rows(records, published, number, kinds, planned)
-    marks, notes_on_protocols = protocol_marks(rows, kinds)
+    marks = marks_of_records(row.records[kind] for row in rows for kind in kinds if kind in row.records)
     columns: list[tuple[Column, list]] = _label_columns(number, rows)
     for metric in METRICS[number]:
         columns += _metric_columns(number, metric, rows, published, marks, per_image)
@@ -111,7 +112,7 @@ def build_table(
     for index, row in enumerate(rows):
         sections.setdefault(row.heading, []).append([entries[index] for _, entries in columns])
     above = [caption(number, rows, benchmark)]
-    below = [*notes_on_protocols, *notes(number, rows, published)]
+    below = [*marks.notes, *notes(number, rows, published)]
     if number == 2 and any("reconstruction" in row.records for row in rows):
         checks = check_controls(records)
         fine = checks and all(check.holds for check in checks)

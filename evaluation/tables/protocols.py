@@ -8,6 +8,7 @@ from typing import Literal
 
 from dcae.benchmark.record import Record, Value
 from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.marks import HowMeasured, marks_among
 from evaluation.tables.metrics import CLIP_SCORE, FID, RECONSTRUCTION, Metric
 from evaluation.tables.rows import display_name
 
@@ -44,6 +45,13 @@ def _by_protocol(record: Record) -> dict[str, tuple[dict[str, Value], dict[str, 
     }
 
 
+def _how_measured(record: Record) -> dict[str, HowMeasured]:
+    """By the name of the protocol, within which values are compared."""
+    main = record.protocol.get("name", "main")
+    found = {main: HowMeasured.of(record, main)}
+    return found | {name: HowMeasured.of(record, name, each) for name, each in record.further.items()}
+
+
 def build_protocols(
     records: Iterable[Record], benchmark: str = "", kind: Literal["reconstruction", "generation"] = "reconstruction"
 ) -> Table:
@@ -65,10 +73,15 @@ def build_protocols(
         columns.append(
             Column(f"{metric.title}, {protocol}{random}", f"{metric.title}{metric.arrow} {protocol}{random}", True)
         )
+    marks = marks_among(how for record in records for how in _how_measured(record).values())
     sections: dict[str, list[list[str | Number]]] = {}
     for record, each in zip(records, found, strict=True):
         place = f"{display_name(record.cell, 'dataset')} at {record.cell['resolution']} px"
-        entries = [_number(each.get(protocol, ({},))[0].get(metric.name), metric) for metric, protocol in pairs]
+        letters = {name: marks.of(how) for name, how in _how_measured(record).items()}
+        entries = [
+            _number(each.get(protocol, ({},))[0].get(metric.name), metric, letters.get(protocol, ""))
+            for metric, protocol in pairs
+        ]
         sections.setdefault(place, []).append([*_labels(record), *entries])
     above = (
         f"{f'Benchmark {benchmark}: t' if benchmark else 'T'}he same {MEASURED[kind]}, measured in one pass under "
@@ -80,7 +93,7 @@ def build_protocols(
         above,
         columns,
         [Section(place, rows) for place, rows in sections.items()],
-        [*_fingerprints(found), *_exclusions(found)],
+        [*marks.notes, *_fingerprints(found), *_exclusions(found)],
         forms=("csv", "md", "html"),
     )
 
@@ -92,10 +105,10 @@ def _labels(record: Record) -> list[str]:
     return [autoencoder, f"{display_name(record.cell, 'diffusion')} p{record.cell['patch_size']}"]
 
 
-def _number(value: Value | None, metric: Metric) -> Number:
+def _number(value: Value | None, metric: Metric, mark: str) -> Number:
     if value is None:
         return Number(None, missing="–")
-    return Number(value.value, metric.decimals, standard_error=value.standard_error, n=value.n)
+    return Number(value.value, metric.decimals, standard_error=value.standard_error, n=value.n, mark=mark)
 
 
 def _fingerprints(found: list[dict]) -> list[str]:

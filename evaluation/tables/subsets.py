@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from dcae.benchmark.record import Measured, Record, Value
 from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.marks import HowMeasured, marks_among
 from evaluation.tables.metrics import RECONSTRUCTION, Metric
 from evaluation.tables.rows import display_name
 
@@ -35,10 +36,12 @@ def build_subsets(records: Iterable[Record], benchmark: str = "") -> Table:
         random = " [random features]" if any(_is_random(each, metric) for _, each in found) else ""
         columns.append(Column(named + random, f"{metric.title}{metric.arrow} {subset or 'all'}{random}", True))
     columns += [Column(f"N, {subset or 'all'}", f"N {subset or 'all'}", in_csv=False) for subset in (None, *subsets)]
+    marks = marks_among(_how_measured(record, each) for record, each in found)
     sections: dict[str, list[list[str | Number]]] = {}
     for record, each in found:
         place = f"{display_name(record.cell, 'dataset')} at {record.cell['resolution']} px"
-        numbers = [_number(each, metric, subset) for metric, subset in shown]
+        mark = marks.of(_how_measured(record, each))
+        numbers = [_number(each, metric, subset, mark) for metric, subset in shown]
         counts = [_count(each, subset) for subset in (None, *subsets)]
         row = [display_name(record.cell, "autoencoder"), str(each.protocol.get("name", "")), *numbers, *counts]
         sections.setdefault(place, []).append(row)
@@ -52,9 +55,14 @@ def build_subsets(records: Iterable[Record], benchmark: str = "") -> Table:
         caption,
         columns,
         [Section(place, rows) for place, rows in sections.items()],
-        _exclusions([each for _, each in found], subsets),
+        [*marks.notes, *_exclusions([each for _, each in found], subsets)],
         forms=("csv", "md", "html"),
     )
+
+
+def _how_measured(record: Record, each: Measured) -> HowMeasured:
+    """Compared are the rows of one protocol."""
+    return HowMeasured.of(record, str(each.protocol.get("name", "")), each)
 
 
 def _value(each: Measured, metric: Metric, subset: str | None) -> Value | None:
@@ -66,11 +74,11 @@ def _is_random(each: Measured, metric: Metric) -> bool:
     return bool(value and value.random_features)
 
 
-def _number(each: Measured, metric: Metric, subset: str | None) -> Number:
+def _number(each: Measured, metric: Metric, subset: str | None, mark: str) -> Number:
     value = _value(each, metric, subset)
     if value is None:
         return Number(None, missing="–")
-    return Number(value.value, metric.decimals, standard_error=value.standard_error, n=value.n)
+    return Number(value.value, metric.decimals, standard_error=value.standard_error, n=value.n, mark=mark)
 
 
 def _count(each: Measured, subset: str | None) -> str:

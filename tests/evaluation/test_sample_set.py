@@ -36,7 +36,7 @@ GREY_LEVELS = 1
 class Squash(nn.Module):
     """In place of an autoencoder: latents become images of their own size within [-1, 1]."""
 
-    latent_scale, latent_shift = 1.0, 0.0
+    latent_scale, latent_shift, spatial_compression = 1.0, 0.0, 1
 
     def decode(self, latents: Tensor) -> Tensor:
         return torch.tanh(latents / latents.std(dim=(1, 2, 3), keepdim=True))

@@ -20,14 +20,15 @@ from dcae.benchmark.entries import Entry, ImageFilesEntry
 if TYPE_CHECKING:
     from dcae.data.checking import Kind, Report, SplitReport
 
-RESOLUTIONS = (256, 512, 1024)  # of Tables 1 to 5; MapillaryVistas has 2048 besides
+RESOLUTIONS = (256, 512, 1024, 2048)  # of Tables 1 to 5
 SHOWN = 3  # examples of each kind
 
 
 def check(
     entry: Annotated[str, typer.Argument(help="a name in config/datasets, or a file")],
     resolution: Annotated[
-        list[int] | None, typer.Option(help="pixels per side, may be given several times; default: 256, 512, 1024")
+        list[int] | None,
+        typer.Option(help="pixels per side, may be given several times; default: 256 to 2048"),
     ] = None,
     split: Annotated[Literal["train", "validation"] | None, typer.Option(help="default: both")] = None,
     manifest: Annotated[

@@ -95,7 +95,7 @@ def evaluate(
     last writes the record.
     """
     started = time.monotonic()
-    from dcae.autoencoders import load
+    from dcae.autoencoders import images_at_once, load
     from dcae.data import open_dataset
     from evaluation import (
         count_parameters,
@@ -115,11 +115,14 @@ def evaluate(
     released = getattr(model, "released_file", None)
     config_digest = digests.reconstruction_digest(benchmark, cell)
     validation = open_dataset(benchmark.dataset(dataset), "validation", resolution)
+    # Before the work: a file that cannot be read ends the job here, not at its end.
+    remarks = validation.remarks(protocol.reconstruction_images)
     result = evaluate_reconstruction(
         model,
         validation,
         protocol,
         reference,
+        batch_size=images_at_once(resolution, 16),
         workers=options.readers(device),
         device=device,
         seed=benchmark.seed,
@@ -146,17 +149,18 @@ def evaluate(
         values={**result.values, "parameters": Value(value=count_parameters(model), n=1)},
         protocol=_described(protocol),
         protocol_fingerprint=fingerprint(protocol),
+        dataset_fingerprint=validation.fingerprint,
         excluded=result.excluded,
         further=_further(further, result.further),
         device=device_description(device),
         provenance=provenance(
             config_digest=config_digest,
             code_digest=code_of("evaluate", benchmark, [dataset], autoencoder),
-            inputs=input_hashes(weights, released, reference),
+            inputs=input_hashes(weights, released, reference, *digests.files_of(benchmark, autoencoder)),
             seed=benchmark.seed,
             started=started,
         ),
-        remarks=validation.remarks(protocol.reconstruction_images),
+        remarks=remarks,
     ).write(record)
 
 
@@ -195,16 +199,17 @@ def generate(
     classes = class_names(benchmark, cell)
     source = image_source(benchmark, cell, denoiser, weights, captions, len(classes), device)
     released = (getattr(model, "released_file", None) for model in (source.denoiser, source.autoencoder))
-    inputs = input_hashes(denoiser, weights, captions, *released)
+    inputs = input_hashes(denoiser, weights, captions, *released, *digests.files_of(benchmark, autoencoder))
     identity = {
         "config": digests.generation_digest(benchmark, cell),
         "code": code_of_generation(benchmark, cell),
         "inputs": inputs,
     }
+    real_images = open_dataset(benchmark.dataset(compared_with), protocol.generation_reference, resolution)
     result = evaluate_generation(
         source=source,
         class_names=classes,
-        dataset=open_dataset(benchmark.dataset(compared_with), protocol.generation_reference, resolution),
+        dataset=real_images,
         protocol=protocol,
         reference=reference,
         folder=features,
@@ -235,6 +240,7 @@ def generate(
         values=result.values,
         protocol=_described(protocol) | sampling,
         protocol_fingerprint=fingerprint(protocol),
+        dataset_fingerprint=real_images.fingerprint,
         excluded=result.excluded,
         further=_further(further, result.further, sampling),
         device=device_description(device),

@@ -57,6 +57,9 @@ def _context(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, pu
 
 def _reconstruction_context(benchmark: Benchmark, cell: ReconstructionCell) -> dict[str, Any]:
     published = benchmark.content.reconstruction.datasets[cell.dataset][cell.resolution]
+    of_these_weights = benchmark.autoencoder(cell.autoencoder).paper_datasets
+    if published and of_these_weights is not None and published.dataset not in of_these_weights:
+        published = None
     in_table_2 = cell.autoencoder in benchmark.content.with_rows
     return {**_context(benchmark, cell, published), "tables": [2] if in_table_2 else []}
 

@@ -143,7 +143,8 @@ def profile_suite(
 
     from evaluation import read_published
     from evaluation.efficiency.own_process import OwnProcess
-    from evaluation.efficiency.suite import suite_rows
+    from evaluation.efficiency.repeating import runs_of
+    from evaluation.efficiency.suite import record_path, suite_rows
     from workflow.commands.presenting import present_suite
 
     config = Config()
@@ -152,6 +153,8 @@ def profile_suite(
     published = read_published()
     end = math.inf if limits.all is None else time.monotonic() + limits.all
     rows = suite_rows(suite, protocol, config, published, only)
+    if again:  # first what was measured least often, or a time limit would leave the last rows out for ever
+        rows = sorted(rows, key=lambda row: runs_of(record_path(output, row, protocol)))
     with OwnProcess() as process:
         threads = torch.get_num_threads()
         description = process.call(_describe, device, threads, seconds=SECONDS_TO_START)
@@ -175,6 +178,11 @@ def _protocol(config: Config, name: str, backend: Backend | None) -> EfficiencyP
     protocol = config.entry("protocols", name)
     if protocol.kind != "efficiency":
         raise ConfigError(f"protocol {protocol.name} is of kind {protocol.kind}, expected efficiency")
+    if backend not in (None, "eager", "compile") and protocol.measures == "end-to-end":
+        raise ConfigError(
+            f"protocol {protocol.name} measures whole pipelines, which run eager or compiled: leave out --backend "
+            f"{backend}, which measures denoisers and autoencoders"
+        )
     changed = {"inference_backend": backend, "name": f"{protocol.name}-{backend}"} if backend else {}
     return protocol.model_copy(update=changed)
 

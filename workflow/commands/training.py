@@ -68,7 +68,7 @@ def encode(
     Several processes share the shards, each with a GPU of its own, if torchrun or srun starts them:
     torchrun --standalone --nproc-per-node 8 --no-python -- dcae encode …
     """
-    from dcae.autoencoders import load
+    from dcae.autoencoders import images_at_once, load
     from dcae.data import open_dataset
     from dcae.diffusion import encode_dataset
 
@@ -84,6 +84,8 @@ def encode(
         images,
         folder=output,
         identity=latents_identity(benchmark, dataset, resolution, autoencoder, weights, images.fingerprint, released),
+        batch_size=images_at_once(resolution, 32),
+        workers=options.readers(device),
         seed=benchmark.seed,
         process=process,
         processes=processes,

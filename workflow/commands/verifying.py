@@ -14,6 +14,7 @@ from dcae.benchmark.golden import GOLDEN, GoldenCheck, read_golden
 from dcae.benchmark.record import write_atomically
 from dcae.benchmark.sources import code_digest
 from dcae.files import sha256
+from dcae.released_files import hub_commit
 from workflow.commands import options
 from workflow.steps import MODULES
 
@@ -70,6 +71,10 @@ def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool
         write_reference(dataset, check.images, protocol, reference, workers=options.readers(device), device=device)
         write_atomically(made_by, code)
     released = getattr(autoencoder, "released_file", None)
+    weights = sha256(released) if released else "none"
+    if released:
+        commit = hub_commit(released, weights) or "not known"
+        print(f"{name}: {released}, sha256 {weights}, commit {commit}", flush=True)
     result = evaluate_reconstruction(
         autoencoder,
         dataset,
@@ -81,7 +86,7 @@ def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool
         state=folder / "images",
         identity={
             "autoencoder": entry.decisive(),
-            "weights": sha256(released) if released else "none",
+            "weights": weights,
             "code": code,
         },
     )

@@ -38,6 +38,10 @@ class AutoencoderFields(Entry):
     """
 
     paper_name: str | None = Field(None, description="its name in the paper's tables")
+    paper_datasets: list[str] | None = Field(
+        None,
+        description="data sets, as the paper names them, whose numbers in Table 2 are of these weights; default: all",
+    )
     spatial_compression: PositiveInt
     latent_channels: PositiveInt
     latent_scale: float | list[float] | None = None

@@ -19,7 +19,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 EVERYTHING = "*"
 DESCRIPTIVE = frozenset(
-    {"name", "description", "paper_name", "source", "licence", "extends", "choices", "gated", "restriction"}
+    {
+        "name",
+        "description",
+        "paper_name",
+        "paper_datasets",
+        "source",
+        "licence",
+        "extends",
+        "choices",
+        "gated",
+        "restriction",
+    }
 )
 
 

@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 
 from dcae.data.errors import DatasetError
 
-IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Formats that are not read here (``dcae.data.decoding``); such files are refused by name, not passed over in silence.
+OTHER_IMAGE_ENDINGS = (".avif", ".heic", ".heif", ".jp2", ".jxl")
 
 
 class Files:
@@ -71,8 +73,8 @@ def order(name: str) -> tuple[str, str, str]:
 
 
 def are_images(names: pa.StringArray) -> pa.BooleanArray:
-    """Which names end as those of images do."""
-    endings = "|".join(ending[1:] for ending in IMAGE_ENDINGS)
+    """Which names end as those of images do, of formats that are read here or not."""
+    endings = "|".join(ending[1:] for ending in (*IMAGE_ENDINGS, *OTHER_IMAGE_ENDINGS))
     return pc.match_substring_regex(names, rf"\.({endings})$", ignore_case=True)
 
 

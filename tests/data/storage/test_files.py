@@ -62,9 +62,9 @@ def test_the_order_is_that_of_walking_each_class_after_the_other(tree):
 
 
 def test_images_are_told_by_their_endings():
-    names = ["a.jpg", "a.JPEG", "b.jpg.txt", "jpg", "c.PnG", "d.webp", "e.gif", "f.tiff", "g.eps", "h.jpgx"]
+    names = ["a.jpg", "a.JPEG", "b.jpg.txt", "jpg", "c.PnG", "d.webp", "e.gif", "f.tiff", "g.eps", "h.jpgx", "i.HEIC"]
     found = [name for name, image in zip(names, are_images(pa.array(names)).to_pylist(), strict=True) if image]
-    assert found == ["a.jpg", "a.JPEG", "c.PnG", "d.webp", "f.tiff"]
+    assert found == ["a.jpg", "a.JPEG", "c.PnG", "d.webp", "e.gif", "f.tiff", "i.HEIC"]
 
 
 def test_the_state_follows_every_name_and_number():

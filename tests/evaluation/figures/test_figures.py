@@ -380,3 +380,54 @@ def test_all_figures_are_written(records, samples, tmp_path):
     names = [*FIGURES, *SAMPLE_FIGURES]
     assert [path.name for path in paths] == [f"{name}.{ending}" for name in names for ending in ("png", "pdf")]
     assert all(path.stat().st_size > 1000 for path in paths)
+
+
+# --- marks ---
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_point_of_another_protocol_is_marked_and_explained(name, published):
+    records = records_for(name)
+    assert not any("not comparable" in text for text in texts(FIGURES[name](records, published)))
+    shown = {
+        "figure2b": "dc-ae-f32-demo",
+        "figure3b": "dc-ae-f64-no-high-resolution-demo",
+        "figure5": "dc-ae-f32-no-gan",
+    }
+    chosen = shown.get(name, "dc-ae-f64-demo")
+    changed = {"protocol_fingerprint": "other", "protocol": {"crop": "none"}}
+    mixed = [
+        record.model_copy(update=changed)
+        if record.cell["autoencoder"] == chosen and record.kind != "efficiency"
+        else record
+        for record in records
+    ]
+    found = texts(FIGURES[name](mixed, published))
+    assert any("not comparable" in text for text in found)
+    assert "a" in found or any("[a]" in text for text in found)
+
+
+def test_a_number_that_was_measured_otherwise_stands_beside_no_sample(records, samples):
+    chosen = "dc-ae-f64-demo"
+    mixed = [
+        record.model_copy(update={"protocol_fingerprint": "other"}) if record.cell["autoencoder"] == chosen else record
+        for record in records
+    ]
+    usual, marked = (texts(figure_reconstruction_samples(each, samples)) for each in (records, mixed))
+    assert sum(" –" in text for text in usual) == 0 < sum(" –" in text for text in marked)
+
+
+def test_a_model_without_a_speed_is_left_out_of_figure_2c(records, published):
+    """One that did not fit, or whose optimised form was refused, has a record without it."""
+    name = "inference_images_per_second"
+    without = [
+        record.model_copy(update={"values": {key: value for key, value in record.values.items() if key != name}})
+        if record.kind == "efficiency" and record.cell["autoencoder"] == "dc-ae-f64-demo"
+        else record
+        for record in records
+    ]
+
+    def points(of) -> int:
+        return sum(len(x) for axis in figure_2c(of, published).axes for x, _ in [curve(axis, "blue")])
+
+    assert points(without) < points(records)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Marks beside values that were not measured as the others of their table or figure, so that nobody compares them.
+
+Alike are values of one protocol, by its fingerprint, and at one place (data set and resolution) of the same images, by
+the data set's fingerprint and their number: rFID of 2,000 images is not that of 50,000.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dcae.benchmark.record import Measured, Record
+
+
+@dataclass(frozen=True)
+class HowMeasured:
+    """By which protocol values were measured, and on which images.
+
+    ``group``: within which values are compared, such as the kind of record; ``place``: data set and resolution.
+    """
+
+    group: str
+    place: tuple[str, int]
+    protocol_fingerprint: str
+    dataset_fingerprint: str | None
+    images: int
+    protocol: dict[str, Any] = field(compare=False)
+
+    @classmethod
+    def of(cls, record: Record, group: str | None = None, measured: Record | Measured | None = None) -> HowMeasured:
+        """Of a record, or of what a further protocol ``measured`` in the same pass."""
+        measured = measured or record
+        # Of values that are not of all images, such as those with faces, there are fewer.
+        images = max((value.n for value in measured.values.values()), default=0)
+        return cls(
+            group or record.kind,
+            (record.cell["dataset"], record.cell["resolution"]),
+            measured.protocol_fingerprint,
+            record.dataset_fingerprint,
+            images if record.kind != "efficiency" else 0,
+            measured.protocol,
+        )
+
+    @property
+    def _by(self) -> tuple[Hashable, Hashable]:
+        return self.group, self.protocol_fingerprint
+
+    @property
+    def _on(self) -> tuple[Hashable, Hashable]:
+        return (self.group, self.place), (self.dataset_fingerprint, self.images)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """A letter for each protocol and for each set of images that is not the most frequent one; notes on what differs.
+
+    Empty where all was measured alike.
+    """
+
+    letters: dict[tuple[Hashable, Hashable], str]
+    notes: list[str]
+
+    def of(self, how: HowMeasured) -> str:
+        """The letters beside values that were measured so, separated by commas."""
+        return ",".join(self.letters[key] for key in (how._by, how._on) if key in self.letters)
+
+    def of_record(self, record: Record) -> str:
+        """The letters beside the values of a record's own protocol."""
+        return self.of(HowMeasured.of(record))
+
+
+def alike(a: Record, b: Record) -> bool:
+    """Whether the values of two records may be compared."""
+    return HowMeasured.of(a) == HowMeasured.of(b)
+
+
+def marks_among(measured: Iterable[HowMeasured]) -> Marks:
+    """The marks of a table or figure that shows all these."""
+    measured = list(measured)
+    letters: dict[tuple[Hashable, Hashable], str] = {}
+    notes = []
+    for aspect, told in (("_by", _other_protocol), ("_on", _other_images)):
+        groups: dict[Hashable, list[HowMeasured]] = {}
+        for how in measured:
+            groups.setdefault(getattr(how, aspect)[0], []).append(how)
+        for members in groups.values():
+            counts = Counter(getattr(how, aspect) for how in members)
+            examples = {getattr(how, aspect): how for how in reversed(members)}
+            usual, *others = sorted(counts, key=lambda key: (-counts[key], str(key)))
+            for key in others:
+                letters[key] = chr(ord("a") + len(letters))
+                notes.append(f"{letters[key]}: {told(examples[key], examples[usual])}.")
+    return Marks(letters, notes)
+
+
+def marks_of_records(records: Iterable[Record]) -> Marks:
+    """The marks of a table or figure that shows what the records' own protocols gave."""
+    return marks_among(map(HowMeasured.of, records))
+
+
+def flat(protocol: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested protocol as one level, with names like ``inception.weights``."""
+    flattened: dict[str, Any] = {}
+    for key, value in protocol.items():
+        flattened |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flattened
+
+
+def _other_protocol(other: HowMeasured, usual: HowMeasured) -> str:
+    ours, theirs = flat(other.protocol), flat(usual.protocol)
+    differing = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    listed = [f"{key} {ours.get(key, 'absent')} instead of {theirs.get(key, 'absent')}" for key in differing]
+    what = "; ".join(listed) or f"fingerprint {other.protocol_fingerprint} instead of {usual.protocol_fingerprint}"
+    return f"another {other.group} protocol than the unmarked values, not comparable: {what}"
+
+
+def _other_images(other: HowMeasured, usual: HowMeasured) -> str:
+    dataset, resolution = other.place
+    if other.images != usual.images:
+        what = f"of {other.images:,} images instead of {usual.images:,}"
+    else:
+        what = f"the data set's fingerprint is {other.dataset_fingerprint} instead of {usual.dataset_fingerprint}"
+    return f"other images of {dataset} at {resolution} px than the unmarked values, not comparable: {what}"
