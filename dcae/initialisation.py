@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+LAYER_SCALES = ("lambda1", "gamma")  # as transformers and timm name the factors of a residual branch
+
 
 class SkipInitialisation(TorchFunctionMode):
     """Networks built within this context leave their weights unset, which saves time where all are set afterwards."""
@@ -28,8 +30,8 @@ def seeded_random_init(module: nn.Module, seed: int) -> None:
     """Fill a network with weights that depend on the seed alone, in place.
 
     Weights of two or more dimensions are He-normal, which keeps the scale of activations through ReLU networks of any
-    depth, so that features of random weights neither vanish nor overflow. Biases are 0; normalisation layers are the
-    identity.
+    depth, so that features of random weights neither vanish nor overflow. Biases are 0; normalisation layers and
+    LayerScale are the identity (at 0, a residual branch would let no image through).
     """
     generator = torch.Generator().manual_seed(seed)
     norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -39,8 +41,8 @@ def seeded_random_init(module: nn.Module, seed: int) -> None:
             child.reset_running_stats()
         for name, parameter in child.named_parameters(recurse=False):
             with torch.no_grad():
-                if is_norm:
-                    parameter.fill_(1.0 if name == "weight" else 0.0)
+                if is_norm or name in LAYER_SCALES:
+                    parameter.fill_(0.0 if name == "bias" else 1.0)
                 elif parameter.dim() < 2:
                     parameter.zero_()
                 else:

@@ -90,6 +90,8 @@ def device_description(device: str) -> dict[str, Any]:
     if kind == "cuda":
         properties = torch.cuda.get_device_properties(device)
         description |= {"name": properties.name, "memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
+        # What float32 means there: PyTorch's default rounds the inputs of convolutions, and not those of products.
+        description["tf32_convolutions"] = torch.backends.cudnn.allow_tf32
     else:
         description["name"] = description["processor"]
     return description

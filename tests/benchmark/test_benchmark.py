@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cells, trainings and digests that follow from a benchmark file, and the errors before any job starts."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -328,3 +329,61 @@ def test_further_protocols_that_do_not_fit_are_errors(tmp_path, of, further, cha
     with pytest.raises(ConfigError, match=field) as caught:
         Benchmark.load(with_protocols(tmp_path, further, of, **changes))
     assert message in str(caught.value)
+
+
+def test_a_file_that_an_entry_names_counts_by_its_content(tmp_path, monkeypatch):
+    """A user trains on, and overwrites the checkpoint: what was measured of the old one is stale."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint = tmp_path / "checkpoints" / "final.safetensors"
+    checkpoint.parent.mkdir()
+    arguments = {"checkpoint": "checkpoints/final.safetensors", "more": [{"width": 8, "name": "no file"}]}
+    entry = {
+        "kind": "python", "description": "mine", "factory": "mine:build", "arguments": arguments,
+        "spatial_compression": 32, "latent_channels": 32, "latent_scale": 1.0,
+    }  # fmt: skip
+    above = {
+        "kind": "space-to-channel", "description": "mine and more", "autoencoder": "mine", "factor": 2,
+        "spatial_compression": 64, "latent_channels": 128,
+    }  # fmt: skip
+    (tmp_path / "autoencoders").mkdir()
+    for name, content in (("mine", entry), ("above", above)):
+        (tmp_path / "autoencoders" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    names = [*yaml.safe_load(DEMO.read_text())["autoencoders"], "mine", "above"]
+    benchmark = Benchmark.load(changed(tmp_path, autoencoders=names))
+
+    def of_mine() -> list[str]:
+        cells = [ReconstructionCell("scenes", 64, name) for name in ("mine", "above", "identity")]
+        return [digests.reconstruction_digest(benchmark, cell) for cell in cells]
+
+    missing = of_mine()
+    checkpoint.write_bytes(b"first")
+    first = of_mine()
+    assert digests.files_of(benchmark, "above") == [Path("checkpoints/final.safetensors")]
+    checkpoint.write_bytes(b"second")
+    second = of_mine()
+    for before, after in ((missing, first), (first, second)):
+        assert before[0] != after[0] and before[1] != after[1] and before[2] == after[2]
+    os.utime(checkpoint, (1, 1))
+    assert of_mine() == second  # the content, not the date
+
+
+def test_a_folder_of_weights_without_a_pinned_hash_counts_by_its_content(tmp_path):
+    folder = tmp_path / "my-kl" / "vae"
+    folder.mkdir(parents=True)
+    entry = {
+        **entry_text("autoencoders", "sd-vae-ft-ema"),
+        "pretrained": {"id": str(folder.parent), "subfolder": "vae"},
+    }
+    (tmp_path / "autoencoders").mkdir()
+    names = [*yaml.safe_load(DEMO.read_text())["autoencoders"], "my-kl"]
+
+    def digest_with(content: bytes, **pretrained) -> str:
+        (folder / "diffusion_pytorch_model.safetensors").write_bytes(content)
+        changed_entry = {**entry, "pretrained": {**entry["pretrained"], **pretrained}}
+        (tmp_path / "autoencoders" / "my-kl.yaml").write_text(yaml.safe_dump(changed_entry))
+        benchmark = Benchmark.load(changed(tmp_path, autoencoders=names))
+        return digests.autoencoder_digest(benchmark, "my-kl")
+
+    assert digest_with(b"first") != digest_with(b"second")
+    pinned = {"sha256": "0" * 64}  # another file is refused when it is loaded
+    assert digest_with(b"first", **pinned) == digest_with(b"second", **pinned)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one command for a GPU: its steps in their order, once each, within its time."""
 
+import time
+from pathlib import Path
+
 import pytest
 
 from benchmarks.gpu import OF_DC_AE, STEPS, Rows, measure, run
@@ -57,6 +60,25 @@ def test_what_a_command_prints_is_kept_and_one_that_takes_too_long_is_killed(tmp
     assert "Beautiful is better than ugly" in (tmp_path / "zen.txt").read_text()
     assert run(["http.server", "0"], tmp_path / "never.txt", 0.5) == EXIT_UNFINISHED
     assert not (tmp_path / "never.txt").exists()
+
+
+def test_what_a_command_started_ends_with_it(tmp_path, monkeypatch):
+    """The workers of a benchmark would go on, and hold the GPU."""
+    script = tmp_path / "starts_another.py"
+    script.write_text(
+        "import subprocess, sys, pathlib\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n"
+        "child.wait()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run(["starts_another"], tmp_path / "never.txt", 3) == EXIT_UNFINISHED
+    child = Path("/proc") / (tmp_path / "child").read_text()
+    for _ in range(100):
+        if not child.exists() or "Z" in (child / "stat").read_text().split()[2]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the child still runs")
 
 
 def test_the_steps_are_rows_that_there_are_and_cover_every_row_of_the_paper():

@@ -192,3 +192,30 @@ def test_a_damaged_image_is_decoded_or_refused_and_raises_nothing_else(kind, cha
             assert decode(bytes(data), "file").mode == "RGB"
     except DatasetError as error:
         assert str(error).startswith("file: ")
+
+
+@pytest.mark.parametrize("levels", [1023, 65535])
+@pytest.mark.parametrize("kind", ["P3", "P6", "P5"])
+def test_deep_portable_maps_are_refused_rather_than_cut_off(kind, levels):
+    """Pillow scales them to 8 bits, and says so to its decoder alone."""
+    values = [0, levels // 2, levels] * (1 if kind == "P5" else 3)
+    content = " ".join(map(str, values)).encode() if kind == "P3" else struct.pack(f">{len(values)}H", *values)
+    data = f"{kind} 3 1 {levels}\n".encode() + content
+    assert read_header(data, "file").deep
+    with pytest.raises(DatasetError, match="more than 8 bits per channel"):
+        decode(data, "file")
+
+
+@pytest.mark.parametrize("levels", [100, 255])
+def test_portable_maps_of_eight_bits_are_read(levels):
+    data = f"P6 2 1 {levels}\n".encode() + bytes([0, 0, 0, levels, levels, levels])
+    assert pixels(data).tolist() == [[[0, 0, 0], [255, 255, 255]]]
+
+
+def test_a_gif_is_read_and_an_animated_one_refused():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    assert tuple(pixels(saved(frames[0], "GIF"))[0, 0]) == (255, 0, 0)
+    animated = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert read_header(animated, "file").animated
+    with pytest.raises(DatasetError, match="is an animation"):
+        decode(animated, "file")

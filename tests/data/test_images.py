@@ -184,3 +184,22 @@ def test_captions_of_a_table_are_known_by_their_words(tmp_path):
     table = tmp_path / "meta_data.json"
     table.write_text(table.read_text().replace("prompt of f00d", "prompt of fOOd"))  # of the same length
     assert open_captioned(entry, "validation").captions_fingerprint != before
+
+
+def test_remarks_on_the_first_images_look_at_no_others(tmp_path):
+    """A file that is not measured must not end a measurement."""
+    save(tmp_path / "a.png", size=(8, 8))
+    save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"not an image")
+    assert Folder(tmp_path, 16).remarks(2) == ["1 of 2 images (50.0%) are smaller than the crop and were enlarged"]
+    with pytest.raises(DatasetError, match=r"c\.png"):
+        Folder(tmp_path, 16).remarks(3)
+
+
+def test_images_of_formats_that_are_not_read_are_refused_by_name(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    dataset = Folder(tmp_path, 16)
+    assert dataset.files == ["a.png", "b.heic"]
+    with pytest.raises(DatasetError, match=r"b\.heic: cannot be read as an image"):
+        dataset[1]

@@ -11,7 +11,10 @@ from safetensors.torch import save_file
 from transformers import Dinov2Config, Dinov2Model
 
 import evaluation.embeddings
-from dcae.benchmark.entries import NetworkWeights
+from dcae.autoencoders import load
+from dcae.benchmark import Config
+from dcae.benchmark.entries import NetworkWeights, PhotographsEntry
+from dcae.data import open_dataset
 from dcae.weights import WeightsError
 from evaluation.embeddings import (
     clip_embedding,
@@ -21,6 +24,9 @@ from evaluation.embeddings import (
     load_dinov2,
     resized_positions,
 )
+from evaluation.reconstruction import evaluate_reconstruction, reconstruct_pixels
+from evaluation.reference import ReferenceError, batches, write_reference
+from evaluation.statistics import frechet_distance_of_features
 from tests.evaluation.test_pixels import photographs
 
 
@@ -93,3 +99,38 @@ def test_clip_embeddings_have_length_one_and_come_from_the_model_that_is_named(t
     found = embedding(photographs())
     assert found.shape == (4, 16)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
+
+
+def test_one_pass_gives_fd_dinov2_and_cmmd_beside_rfid(tmp_path):
+    """Features of all three networks from the same reconstructions, against one reference."""
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    (tmp_path / "ViT-one-pass.json").write_text(json.dumps({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(tmp_path)
+    networks = {
+        "dinov2": NetworkWeights(network="dinov2-tiny", weights="random"),
+        "cmmd": NetworkWeights(network="ViT-one-pass", weights="random"),
+    }
+    plain = Config().entry("protocols", "random-features").model_copy(update={"reconstruction_images": 6})
+    protocol = plain.model_copy(update=networks)
+    entry = PhotographsEntry(name="photographs", kind="photographs", train_images=8, validation_images=8)
+    dataset = open_dataset(entry, "validation", 64)
+    reference = tmp_path / "reference.safetensors"
+    write_reference(dataset, 6, protocol, reference)
+
+    def values(name: str) -> dict:
+        return evaluate_reconstruction(load(name), dataset, protocol, reference).values
+
+    blur, mean_colour = values("blur"), values("mean-colour")
+    for metric in ("rfid", "fd_dinov2", "cmmd"):
+        assert blur[metric].random_features and blur[metric].n == 6
+        assert 0 < blur[metric].value < mean_colour[metric].value
+        assert len(blur[metric].leave_group_out) == 6
+    images = next(batches(dataset, 6, 6))
+    outputs = reconstruct_pixels(load("blur"), images)
+    dinov2 = dinov2_embedding(networks["dinov2"], "cpu")
+    expected = frechet_distance_of_features(dinov2(outputs), dinov2(images))
+    assert blur["fd_dinov2"].value == pytest.approx(expected, rel=1e-4)  # of float32 features
+    write_reference(dataset, 6, plain, reference)
+    with pytest.raises(ReferenceError, match="features of dinov2"):
+        values("blur")

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.pixels import psnr, ssim
+from evaluation.pixels import SSIM_SIGMA, SSIM_TAPS, _ssim_sum, psnr, ssim
 
 
 def photographs() -> torch.Tensor:
@@ -75,6 +75,20 @@ def test_ssim_is_close_to_scikit_image_with_wangs_window_but_not_with_its_defaul
     # scikit-image leaves out a border of 5 pixels, which torchmetrics mirrors.
     assert ours == pytest.approx(mean_of(**wang), abs=0.01)
     assert abs(ours - mean_of()) > abs(ours - mean_of(**wang))  # uniform 7 x 7 window
+
+
+def test_the_map_of_ssim_is_scikit_images_wherever_the_border_plays_no_part():
+    images, made = photographs().double(), degraded(photographs()).double()
+    border = SSIM_TAPS // 2
+    for x, y in zip(images, made, strict=True):
+        _, whole = skimage.metrics.structural_similarity(
+            x.numpy(), y.numpy(), channel_axis=0, data_range=255, gaussian_weights=True, sigma=SSIM_SIGMA,
+            use_sample_covariance=False, full=True,
+        )  # fmt: skip
+        expected = whole[:, border:-border, border:-border]
+        # Images that are taken for mirrored ones: what is left is the map without the border.
+        found = _ssim_sum(x, y, rows=16) / expected.size
+        assert float(found) == pytest.approx(expected.mean(), abs=1e-9)
 
 
 def test_ssim_refuses_images_that_are_too_small():

@@ -128,3 +128,15 @@ def test_missing_and_damaged_references_are_refused(tmp_path, protocol):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ReferenceError, match="damaged"):
         read_reference(path, scenes(), 5, protocol)
+
+
+def test_of_a_large_set_no_batch_stays_in_memory(monkeypatch):
+    """A part of a tensor that is no copy keeps the whole one."""
+    monkeypatch.setattr(evaluation.reference, "MOST_FEATURES", 6)
+    monkeypatch.setattr(evaluation.reference, "KEPT_OF_MORE", 3)
+    collector = evaluation.reference._Collector(12)
+    for start in range(0, 12, 3):
+        collector.add(torch.arange(start, start + 3, dtype=torch.float32)[:, None].repeat(1, 8))
+    kept = collector.kept
+    assert sum(each.untyped_storage().nbytes() for each in kept) == sum(each.nbytes for each in kept)
+    assert collector.tensors()["features"][:, 0].tolist() == [0, 4, 8]

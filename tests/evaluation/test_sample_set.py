@@ -97,6 +97,18 @@ def assert_equal(one: SampleSet, other: SampleSet) -> None:
     assert torch.equal(one.first, other.first)
 
 
+def test_large_images_are_decoded_a_few_at_a_time(source, monkeypatch):
+    """A batch of samples of 1024 px and more would need the memory of several GPUs."""
+    whole, labels = source.images(range(5), 1.0)
+    sizes = []
+    original = Squash.decode
+    monkeypatch.setattr(Squash, "decode", lambda self, latents: sizes.append(len(latents)) or original(self, latents))
+    monkeypatch.setattr("dcae.autoencoders.memory.PIXELS_AT_ONCE", 2 * whole.shape[-1] ** 2)
+    parts, same_labels = source.images(range(5), 1.0)
+    assert sizes == [2, 2, 1]
+    assert torch.equal(whole, parts) and torch.equal(labels, same_labels)
+
+
 def test_two_processes_make_the_set_of_one_to_the_bit(source, tmp_path):
     alone = write(source, tmp_path / "alone", batch_size=SHARD)
     folder = tmp_path / "together"

@@ -210,6 +210,17 @@ def test_the_adaptive_weight_balances_gradients_at_the_layer_that_makes_the_imag
     assert norms[1] == pytest.approx(0.5 * norms[0], rel=0.05)  # 1e-4 is added to the norm that divides
 
 
+def test_the_adaptive_weight_goes_backward_through_a_compiled_graph_twice(tiny, monkeypatch):
+    """Steps before the GAN starts compile a graph that would give its buffers away in its first pass."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager_decomp_partition"))
+    torch._dynamo.reset()
+    gan = {**tiny.GAN, "weight": 0.5, "start_step": 1, "adaptive_weight": True}
+    training = phase_training(tiny, tiny.dc_ae(), losses={"gan": gan}, compile=True)
+    batches = training.batches(0)
+    for step in range(2):
+        assert training.step(step, next(batches))["loss"].isfinite()
+
+
 def test_the_autoencoder_does_not_train_the_discriminator_and_the_other_way_round(tiny):
     training = phase_training(tiny, tiny.dc_ae(), losses={"gan": {**tiny.GAN, "start_step": 1}})
     batches = training.batches(0)

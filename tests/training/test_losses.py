@@ -110,6 +110,12 @@ def test_a_file_that_does_not_fit_the_trunk_is_refused(tmp_path, monkeypatch):
         perceptual_network(NetworkWeights(network="alex", weights="named"))
 
 
+def test_other_linear_heads_than_those_of_lpips_are_refused(monkeypatch):
+    monkeypatch.setitem(perceptual.HEADS, "alex", "0" * 64)
+    with pytest.raises(WeightsError, match=r"alex\.pth: these are not the linear heads of LPIPS 0\.1"):
+        perceptual_network(NetworkWeights(network="alex", weights="random", seed=0))
+
+
 def test_random_lpips_is_a_function_of_its_seed_alone(images):
     first = perceptual_network(RANDOM_ALEX)(*images)
     torch.manual_seed(99)

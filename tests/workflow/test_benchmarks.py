@@ -55,6 +55,20 @@ def test_the_paper_benchmark_has_every_row_of_a_table(paper, table, besides):
     assert len(planned) == len(printed) + besides
 
 
+def test_the_papers_reconstructions_stand_beside_the_weights_that_they_are_of():
+    """The released models come in two sets: trained on ImageNet (in), and on a mixture (mix)."""
+    planned = planned_cells(Benchmark.load(CONFIG / "pretrained.yaml"))
+    found = {
+        (cell["autoencoder"], cell["resolution"]): Row(cell, {}).published(PUBLISHED, 2, "rfid")
+        for kind, cell in planned
+        if kind == "reconstruction" and cell["autoencoder"].startswith("dc-ae-f") and "sana" not in cell["autoencoder"]
+    }
+    printed = {key: value.value for key, value in found.items() if value}
+    assert printed[("dc-ae-f32c32-in-1.0", 256)] == 0.69
+    assert printed[("dc-ae-f64c128-in-1.0", 512)] == 0.22
+    assert not any("mix" in name for name, _ in printed)
+
+
 def test_samples_are_as_many_as_real_images_and_at_most_50_000(paper):
     images = {cell.dataset: paper.generation_protocols(cell)[0].generation_images for cell in paper.cells.generation}
     assert images == {"imagenet": 50_000, "ffhq": 50_000, "mjhq-30k": 27_000, "mapillary-vistas": 18_000}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import sys
 
@@ -87,6 +89,21 @@ def test_errors_of_others_keep_their_traceback(monkeypatch):
     monkeypatch.setattr(cli, "app", broken)
     with pytest.raises(KeyError):
         cli.main()
+
+
+def test_a_file_system_without_shared_locks_is_told_and_ends_no_run(tmp_path, monkeypatch, capsys):
+    def flock(file, operation):
+        if operation == fcntl.LOCK_SH:
+            raise OSError(errno.EBADF, "Bad file descriptor")  # what NFS says of a file that cannot be read
+
+    monkeypatch.setattr("workflow.startup.fcntl.flock", flock)
+    release_locks_of_dead_runs(tmp_path).close()
+    assert "this file system has no locks" in capsys.readouterr().err
+
+
+def test_the_lock_can_be_read_as_shared_locks_of_nfs_need_it(tmp_path):
+    with release_locks_of_dead_runs(tmp_path) as lock:
+        assert lock.readable() and lock.writable()
 
 
 def test_locks_of_the_dead_go_and_those_of_the_living_stay(tmp_path):

@@ -140,6 +140,29 @@ def test_a_missing_backend_ends_the_suite(tmp_path):
     assert records(tmp_path) == {}
 
 
+@pytest.mark.parametrize("backend", ["tensorrt", "onnxruntime"])
+def test_whole_pipelines_have_no_backend_that_would_not_be_used(tmp_path, backend):
+    with pytest.raises(ConfigError, match=f"run eager or compiled: leave out --backend {backend}"):
+        profile_suite(tmp_path, protocol_name="end-to-end", backend=backend)
+    assert records(tmp_path) == {}
+
+
+def test_another_run_begins_with_the_rows_that_had_the_fewest(tmp_path, monkeypatch, capsys):
+    def measured(shape, protocol, device):
+        value = Value(value=100, n=1, unit="images/s", repeats=[100])
+        return Profile(values={"inference_images_per_second": value})
+
+    monkeypatch.setattr(suite, "profile_denoiser", measured)
+    both, first = "*-uvit-tiny-*", "*-uvit-tiny-*-dc-ae-f64c128"
+    profile_suite(tmp_path, rows=both)
+    [often] = [name for name in records(tmp_path) if name.endswith("dc-ae-f64c128")]
+    profile_suite(tmp_path, rows=first, again=True)
+    capsys.readouterr()
+    profile_suite(tmp_path, rows=both, again=True)
+    order = [line.split("] ")[1].split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert len(order) > 1 and order[-1] == often
+
+
 def test_records_of_another_device_are_not_mixed_in(tmp_path):
     profile_suite(tmp_path)
     [record] = records(tmp_path).values()

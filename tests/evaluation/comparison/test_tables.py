@@ -14,7 +14,7 @@ from evaluation.comparison.measuring import Measured
 from evaluation.comparison.tables import difference, main_table, paired_table
 from evaluation.comparison.worst import region_of_error, worst_indices
 from evaluation.jackknife import mean_and_standard_error
-from evaluation.tables.formats import to_markdown
+from evaluation.tables.formats import Number, to_markdown
 
 
 def measured(**columns) -> Measured:
@@ -58,6 +58,18 @@ def test_only_what_is_better_than_every_other_is_bold_and_a_perfect_control_does
     text = to_markdown(main_table(rows, shapes, "title", "caption"))
     assert text.count("**") == 2 and "**24" in text.split("| a ")[1].splitlines()[0]
     assert difference(rows["identity"], rows["a"], "psnr") is None
+
+
+def test_one_picture_that_comes_back_perfect_excludes_from_no_other_metric():
+    base = images(2).abs() + 0.1
+    psnr = (25 + 4 * images(0)).tolist()
+    rows = {
+        "a": measured(psnr=[math.inf, *psnr[1:]], lpips=base),
+        "b": measured(psnr=psnr, lpips=base + 0.1 + 0.01 * images(3)),
+    }
+    [row_a, row_b] = main_table(rows, dict.fromkeys(rows, "1x1x1"), "title", "caption").sections[0].rows
+    assert [entry.bold for entry in row_a if isinstance(entry, Number)] == [False, True]  # PSNR, LPIPS
+    assert not any(entry.bold for entry in row_b if isinstance(entry, Number))
 
 
 def test_each_pair_is_compared_once():

@@ -56,6 +56,20 @@ def test_compiled_blocks_are_ready_to_run(monkeypatch):
         torch.testing.assert_close(call(), module(*inputs))
 
 
+def test_what_outputs_are_compared_with_is_eager_though_parts_were_compiled_before(monkeypatch):
+    """Encoder and decoder share a network that the first of them compiles where it stands."""
+    module = nn.Linear(4, 4).eval()
+    module.compile(backend=lambda graph, inputs: lambda *given: [2 * each for each in graph(*given)])  # wrong
+    inputs = [torch.randn(2, 4)]
+    assert not torch.allclose(module(*inputs), nn.functional.linear(*inputs, module.weight, module.bias))
+    seen = []
+    monkeypatch.setitem(
+        backends.BACKENDS, "compile", lambda module, inputs, like: seen.append(like) or (lambda: like.clone())
+    )
+    ready("compile", module, inputs)
+    torch.testing.assert_close(seen[0], nn.functional.linear(*inputs, module.weight, module.bias))
+
+
 def test_repeated_blocks_are_compiled_and_others_as_a_whole():
     deep = shape("u-vit", depth=6).build(torch.device("meta"), changed()).denoiser
     assert repeated_blocks(deep) == [*deep.in_blocks, deep.mid_block, *deep.out_blocks]

@@ -103,6 +103,28 @@ def test_the_difference_is_to_the_base_at_the_same_place_with_the_error_of_both(
     assert f"+{variant[name]:.2f} ± " in to_markdown(build_ablations(records))
 
 
+def test_the_difference_is_paired_where_both_records_have_their_groups(records):
+    """Both rFIDs vary together by 5 from group to group, and their difference hardly."""
+
+    def with_groups(record, shift: float):
+        groups = [20 + shift + 5 * (-1) ** group + 0.001 * shift * (group % 3) for group in range(64)]
+        value = Value(value=20 + shift, n=64, standard_error=5.0, leave_group_out=groups)
+        return record.model_copy(update={"values": {**record.values, "rfid": value}})
+
+    shifts = {"dc-ae-f32": 0.0, "dc-ae-f32-no-gan": 2.0, "dc-ae-f32-full-gan": 0.0}
+    grouped = [
+        with_groups(record, shifts[record.cell["autoencoder"]]) if record.cell["autoencoder"] in shifts else record
+        for record in records
+    ]
+    data = rows(grouped, "gan")
+    variant = data.loc["dc-ae-f32-no-gan"]
+    assert variant["rFID, difference to base"] == pytest.approx(2, abs=0.2)
+    assert variant["rFID, difference to base, standard error"] < 0.2 < math.hypot(5, 5)
+    assert variant["rFID, compared with base"] == "worse"
+    assert data.loc["dc-ae-f32-full-gan", "rFID, compared with base"] == "="
+    assert pandas.isna(data.loc["dc-ae-f32", "rFID, compared with base"])  # itself
+
+
 def test_no_difference_between_values_of_other_protocols_or_other_features(records):
     name = "rFID, difference to base"
     other = changed(records, "dc-ae-f32-no-gan", protocol_fingerprint="other", protocol={"crop": "none"})

@@ -252,6 +252,25 @@ def test_equal_protocols_leave_no_mark(records):
         assert not any(note.startswith("a: ") for note in table.notes)
 
 
+# --- what was left out ---
+
+
+def test_a_speed_that_could_not_be_had_says_so_and_why(records):
+    name, why = "inference_images_per_second", "needs more than 79.2 GiB"
+    lacking = [
+        record.model_copy(
+            update={"values": {k: v for k, v in record.values.items() if k != name}, "excluded": {name: why}}
+        )
+        if record.kind == "efficiency" and record.cell["autoencoder"] == "dc-ae-f64-demo"
+        else record
+        for record in records
+    ]
+    table = build_table(3, lacking)
+    assert "left out" in to_markdown(table)
+    assert any("dc-ae-f64-demo" in note and note.endswith(f": {why}.") for note in table.notes)
+    assert "left out" not in to_markdown(build_table(3, records))
+
+
 # --- what was not run ---
 
 
