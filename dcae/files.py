@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,6 +15,23 @@ def sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file's content."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A path to write a file to, which takes the place of ``path`` once it is complete; half a file is never seen.
+
+    It lies beside it, in a folder that is made if need be, and is named after machine and process: several may write
+    the same, on a shared file system, too, and the last one stays. After an error it is gone, and ``path`` as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def content_hashes(paths: Iterable[Path]) -> dict[str, str]:

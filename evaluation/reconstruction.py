@@ -8,7 +8,6 @@ very images they were made from.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from dcae.benchmark.entries import Protocol
 from dcae.benchmark.record import Value
 from dcae.data import ImageDataset
 from dcae.diffusion.shards import INDEX, open_shards, read_index, write_shards
+from dcae.files import replacing
 from evaluation.jackknife import mean_and_standard_error
 from evaluation.one_pass import (
     PIXEL_METRICS,
@@ -218,10 +218,7 @@ def write_rows(result: Reconstruction, path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     named = {name: values.numpy() for name, values in result.per_image.items()}
     table = pyarrow.table({"image": range(len(result.per_image["psnr"])), **named})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pyarrow.parquet.write_table(table, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)

@@ -10,7 +10,6 @@ made of anything else is refused: the wrong reference is the commonest error in 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader, Subset
 
 from dcae.benchmark.entries import Protocol
 from dcae.data import ImageDataset, Sample
+from dcae.files import replacing
 from evaluation.detectors import Detectors, detections_key
 from evaluation.extraction import Extractor, distinct, feature_sets
 from evaluation.statistics import BLOCK, Moments
@@ -141,11 +141,8 @@ def write_reference(
     tensors |= {f"{DETECTIONS}/{key}": torch.cat(rows) for key, rows in detections.items()}
     metadata = _identity(dataset, images, protocols)
     metadata |= {f"{DETECTIONS} {key}": reason for key, reason in detectors.left_out.items()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
 
 
 def read_reference(path: Path, dataset: ImageDataset, images: int, protocol: Protocol) -> dict[str, Reference]:

@@ -9,7 +9,6 @@ first few, which are shown.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from dcae.autoencoders import denormalise, images_at_once
 from dcae.benchmark.entries import DiffusionEntry, NoiseSchedule
 from dcae.diffusion import CaptionDataset, sample
 from dcae.diffusion.shards import INDEX, Shard, open_shards, read_index, write_shards
+from dcae.files import replacing
 from evaluation.quantisation import to_uint8
 
 FORMAT = 3
@@ -158,14 +158,11 @@ def _read(folder: Path, plan: dict[str, Any]) -> SampleSet | None:
 
 
 def _write_first(images: Tensor, folder: Path) -> None:
-    temporary = folder / f".{FIRST_SAMPLES}.{os.getpid()}"
-    save_file({"images": images.contiguous()}, temporary)
-    os.replace(temporary, folder / FIRST_SAMPLES)
+    with replacing(folder / FIRST_SAMPLES) as temporary:
+        save_file({"images": images.contiguous()}, temporary)
 
 
 def _write_images(images: Tensor, indices: Sequence[int], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for pixels, index in zip(images.permute(0, 2, 3, 1).numpy(), indices, strict=True):
-        temporary = folder / f".{index:06d}.png.{os.getpid()}"
-        Image.fromarray(pixels).save(temporary, format="PNG")
-        os.replace(temporary, folder / f"{index:06d}.png")
+        with replacing(folder / f"{index:06d}.png") as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG")

@@ -6,22 +6,20 @@ Imports no torch, which figures do not need.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from dcae.files import replacing
 
 
 def write_grid(tiles: np.ndarray, path: Path) -> None:
     """Write uint8 tiles [rows, columns, 3, R, R] as one PNG of R x columns by R x rows pixels, by a rename."""
     rows, columns, _, side, _ = tiles.shape
     pixels = tiles.transpose(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3)  # [rows, R, columns, R, 3] before
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    Image.fromarray(pixels).save(temporary, format="PNG")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")
 
 
 def read_grid(path: Path, resolution: int) -> np.ndarray:

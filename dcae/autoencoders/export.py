@@ -45,7 +45,7 @@ def export_folder(source: Path, output: Path, card: str) -> None:
     if output.exists():
         raise ExportError(f"{output} exists; remove it, or give another folder")
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    temporary = output.with_name(f".{output.name}.{os.uname().nodename}.{os.getpid()}")
     try:
         temporary.mkdir()
         for name in (folder.CONFIG, folder.WEIGHTS):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from dcae.autoencoders.contract import Autoencoder
 from dcae.benchmark.record import write_atomically
+from dcae.files import replacing
 from dcae.weights import WeightsError
 
 CONFIG = "config.json"
@@ -24,10 +24,9 @@ def write(folder: Path, config: dict[str, Any], module: nn.Module) -> None:
     """Write a folder; each file appears complete by a rename, the weights last."""
     folder = Path(folder)
     write_atomically(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
-    temporary = folder / f".{WEIGHTS}.{os.getpid()}"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    os.replace(temporary, folder / WEIGHTS)
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A changed entry makes its own jobs stale and no others. What reaches a job as an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def files_of(benchmark: Benchmark, autoencoder: str) -> list[Path]:
     pretrained = getattr(entry, "pretrained", None)
     if pretrained and not pretrained.sha256:
         named.append(str(Path(pretrained.id) / (pretrained.subfolder or "")))
-    return [Path(name) for name in named if name and Path(name).exists()]
+    return [Path(name) for name in named if os.path.isfile(name) or os.path.isdir(name)]  # any text may stand there
 
 
 def _texts(value: Any) -> Iterator[str]:

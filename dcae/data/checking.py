@@ -8,7 +8,6 @@ data set can be compared.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from dcae.data.image_sizes import remember_sizes
 from dcae.data.layouts import select
 from dcae.data.selection import Selection
 from dcae.data.workers import in_processes
+from dcae.files import replacing
 
 BLOCK = 64  # images that a process takes at a time
 EXAMPLES = 20  # images of a kind that a report names; the manifest has them all
@@ -136,12 +136,9 @@ def manifest_fingerprint(manifest: pa.Table) -> str:
 
 def write_manifest(manifest: pa.Table, report: Report, path: Path | str) -> None:
     """Write a manifest as parquet, with data set and fingerprint as its metadata; half a file is never seen."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     table = manifest.replace_schema_metadata({"dataset": report.dataset, "fingerprint": report.fingerprint})
-    pyarrow.parquet.write_table(table, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
 
 
 def _splits_of(entry: ImageFilesEntry) -> tuple[str, ...]:

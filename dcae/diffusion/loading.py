@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import nn
 from dcae.benchmark.entries import DiffusionEntry
 from dcae.benchmark.record import write_atomically
 from dcae.diffusion.building import ARCHITECTURE, DenoiserConfig, denoiser_from_config
+from dcae.files import replacing
 from dcae.weights import WeightsError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -35,10 +35,9 @@ def save_denoiser(denoiser: nn.Module, folder: Path | str, metadata: dict[str, A
     config = json.dumps({"denoiser": asdict(denoiser.config), "metadata": metadata or {}}, indent=1)
     (folder / WEIGHTS).unlink(missing_ok=True)
     write_atomically(folder / CONFIG, config + "\n")
-    temporary = folder / f".{WEIGHTS}.{os.getpid()}"
     weights = {name: value.detach().cpu().contiguous() for name, value in denoiser.state_dict().items()}
-    save_file(weights, temporary, metadata={"config": config})
-    os.replace(temporary, folder / WEIGHTS)
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(weights, temporary, metadata={"config": config})
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dcae.benchmark.record import write_atomically
-from dcae.files import sha256
+from dcae.files import replacing, sha256
 
 INDEX = "index.json"
 ANY_SHARD = "shard-*.safetensors"
@@ -116,9 +115,8 @@ def _there(folder: Path) -> set[str]:
 
 
 def _write_shard(path: Path, content: Shard) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(content, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(content, temporary)
 
 
 def write_shards(

@@ -6,7 +6,6 @@ Nothing reads them again; what a training says about itself for others to use is
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 from PIL import Image
 
 from dcae.benchmark.entries import digest
+from dcae.files import replacing
 
 LogWith = Literal["tensorboard", "wandb", "none"]
 PROJECT = "dcae"  # at Weights & Biases
@@ -73,10 +73,8 @@ class Curves:
     def show(self, step: int, name: str, picture: np.ndarray) -> None:
         """A picture, uint8 [H, W, 3], as ``samples/<name>-<step>.png`` and beside the curves."""
         path = self.folder / SAMPLES / f"{name}-{step:08d}.png"
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f".{path.name}.partial")
-        Image.fromarray(picture).save(temporary, format="PNG")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
         if self.tracker:
             self.tracker.log_images({f"validation/{name}": picture[None]}, step=step, **self._image_options)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from dcae.autoencoders import load
 from dcae.benchmark.config import Config, ConfigError
 from dcae.benchmark.entries import AutoencoderFields, Protocol
 from dcae.benchmark.record import write_atomically
+from dcae.files import replacing, sha256
 from dcae.weights import WeightsError
 from evaluation.comparison.measuring import Measured, Metrics
 from evaluation.comparison.page import Page, side_by_side, to_page
@@ -155,7 +155,6 @@ def _origin(contender: Contender, autoencoder: nn.Module) -> str:
         return f"{contender.name}: trained here, {contender.weights}"
     if file is None:
         return f"{contender.name}: {contender.entry.description or contender.entry.kind}"
-    from dcae.files import sha256
     from dcae.released_files import hub_commit
 
     content = sha256(file)
@@ -246,7 +245,5 @@ def _renamed(table: Table, title: str) -> Table:
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

@@ -7,7 +7,6 @@ import functools
 import io
 import itertools
 import math
-import os
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from dcae.files import replacing
 
 # Width of the text in the paper (ICLR style), so that 8 points here are 8 points there.
 WIDTH = 5.5
@@ -233,9 +234,7 @@ def save_figure(figure: Figure, folder: Path, name: str, caption: str) -> list[P
             buffer = io.BytesIO()
             figure.savefig(buffer, format=ending, metadata=fields)
             path = Path(folder) / f"{name}.{ending}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_bytes(buffer.getvalue())
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(buffer.getvalue())
             written.append(path)
     return written

@@ -336,7 +336,7 @@ def test_a_file_that_an_entry_names_counts_by_its_content(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     checkpoint = tmp_path / "checkpoints" / "final.safetensors"
     checkpoint.parent.mkdir()
-    arguments = {"checkpoint": "checkpoints/final.safetensors", "more": [{"width": 8, "name": "no file"}]}
+    arguments = {"checkpoint": "checkpoints/final.safetensors", "more": [{"width": 8, "name": "x" * 5000}]}
     entry = {
         "kind": "python", "description": "mine", "factory": "mine:build", "arguments": arguments,
         "spatial_compression": 32, "latent_channels": 32, "latent_scale": 1.0,

@@ -17,6 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from dcae.files import replacing
+
 VERSION = 1
 """Raised whenever a table of the same key and state would hold something else."""
 
@@ -44,14 +46,14 @@ def load(key: str) -> tuple[Any, pa.Table] | None:
 
 def store(key: str, state: Any, table: pa.Table) -> None:
     """Keep a table; half a one is never seen. A cache that cannot be written is told of, and done without."""
-    path = _file(key)
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
     table = table.replace_schema_metadata({"key": key, "state": json.dumps(state)})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        with (
+            replacing(_file(key)) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, table.schema) as writer,
+        ):
             writer.write_table(table)
-        os.replace(temporary, path)
     except OSError as error:
         warnings.warn(
             f"{folder()} cannot be written ({error}), so that every job lists its data sets anew; "

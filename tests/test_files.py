@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear complete or not at all, and what tells their content."""
+
+import os
+
+import pytest
+
+from dcae.files import content_hashes, replacing, sha256
+
+
+def test_a_file_takes_its_place_when_it_is_complete(tmp_path):
+    path = tmp_path / "new folder" / "file"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        assert temporary.parent == path.parent and not path.exists()
+    assert path.read_text() == "whole" and list(path.parent.iterdir()) == [path]
+
+
+def test_after_an_error_the_old_file_stays_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_two_machines_write_beside_each_other(tmp_path, monkeypatch):
+    """Process numbers alone would be the same in two containers."""
+    with replacing(tmp_path / "file") as here:
+        nodename = type("Names", (), {"nodename": "another"})()
+        monkeypatch.setattr(os, "uname", lambda: nodename)
+        with replacing(tmp_path / "file") as there:
+            assert here != there
+            there.write_text("there")
+        here.write_text("here")
+    assert (tmp_path / "file").read_text() == "here"
+
+
+def test_hashes_follow_the_content_of_files_and_of_folders(tmp_path):
+    for name in ("a.safetensors", "config.json", "notes.txt"):
+        (tmp_path / name).write_text(name)
+    found = content_hashes([tmp_path, tmp_path / "notes.txt"])
+    assert found == {
+        str(tmp_path / name): sha256(tmp_path / name) for name in ("a.safetensors", "config.json", "notes.txt")
+    }
+    assert content_hashes([tmp_path / "a.safetensors"]) == {
+        str(tmp_path / "a.safetensors"): sha256(tmp_path / "a.safetensors")
+    }
+    (tmp_path / "notes.txt").write_text("other")
+    assert content_hashes([tmp_path / "notes.txt"]) != {str(tmp_path / "notes.txt"): found[str(tmp_path / "notes.txt")]}
