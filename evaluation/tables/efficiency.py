@@ -180,7 +180,7 @@ def _build_phases(records: Sequence[Record], published: Published) -> Table:
     caption = (
         f"Peak memory of training an autoencoder, all layers and those of phase 2. {_measured_on(records)} Batch size "
         f"{', '.join(map(str, sizes))}, reconstruction loss alone. Paper: section 3.2, at 1024 px; which DC-AE, batch "
-        "size and losses it does not say."
+        "size and losses it does not say. Its GB may be GiB, as in its Tables 3 to 5; the ratio is the same."
     )
     return _table("Memory of phases", caption, records, columns, lambda each: f"{each.cell['resolution']} px")
 
