@@ -44,7 +44,7 @@ def test_the_machine_readable_form_says_the_same(check):
     found = json.loads(output)
     assert (status, found["passed"], found["manifest"]) == (0, True, "m.parquet")
     assert found["splits"]["train"]["classes"] == {"cat": 2, "dog": 1}
-    assert set(found["splits"]["train"]["smaller"]) == {"256", "512", "1024"}
+    assert set(found["splits"]["train"]["smaller"]) == {"256", "512", "1024", "2048"}
 
 
 def test_an_unreadable_image_is_named_and_fails_the_check(check, tmp_path):
