@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from dcae.benchmark.record import write_atomically
 from dcae.training.stopping import EXIT_UNFINISHED
 
 SECONDS_OF_DC_AE = 360  # up to three pairs of turns, each of which loads torch and a model
@@ -75,9 +76,7 @@ def run(command: Sequence[str], output: Path | None, seconds: float | None) -> i
     if output is not None:
         print(found, flush=True)
         if found.strip():  # also with promises that are broken, which it says and exits with 1 for
-            partial = output.with_suffix(".partial")
-            partial.write_text(found)
-            partial.replace(output)
+            write_atomically(output, found)
     return process.returncode
 
 

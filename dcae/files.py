@@ -17,16 +17,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name in the same folder that no other process has, on this machine or on another that shares the folder."""
+    return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """A path to write a file to, which takes the place of ``path`` once it is complete; half a file is never seen.
 
-    It lies beside it, in a folder that is made if need be, and is named after machine and process: several may write
-    the same, on a shared file system, too, and the last one stays. After an error it is gone, and ``path`` as it was.
+    It lies beside it, in a folder that is made if need be. Several processes may write the same; the last one stays.
+    After an error it is gone, and ``path`` as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         os.replace(temporary, path)

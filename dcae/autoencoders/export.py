@@ -10,6 +10,7 @@ from pathlib import Path
 from dcae.autoencoders import folder
 from dcae.autoencoders.dc_ae_config import not_for_diffusers
 from dcae.benchmark.entries import AutoencoderFields
+from dcae.files import temporary_beside
 
 CARD = "README.md"
 
@@ -45,7 +46,7 @@ def export_folder(source: Path, output: Path, card: str) -> None:
     if output.exists():
         raise ExportError(f"{output} exists; remove it, or give another folder")
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.uname().nodename}.{os.getpid()}")
+    temporary = temporary_beside(output)
     try:
         temporary.mkdir()
         for name in (folder.CONFIG, folder.WEIGHTS):

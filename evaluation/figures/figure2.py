@@ -126,16 +126,15 @@ def _marks(records: Sequence[Record]) -> Marks:
     return marks_of_records(record for record in records if record.kind in ("generation", "efficiency"))
 
 
-def _notes(records: Sequence[Record], shown: Sequence[Generated]) -> list[str]:
+def _notes(marks: Marks, shown: Sequence[Generated]) -> list[str]:
     """What the marks of the points that are shown mean."""
     letters = {letter for each in shown for letter in each.mark.split(",")}
-    return [note for note in _marks(records).notes if note.split(":")[0] in letters]
+    return [note for note in marks.notes if note.split(":")[0] in letters]
 
 
-def _measured(records: Sequence[Record]) -> list[Generated]:
+def _measured(records: Sequence[Record], marks: Marks) -> list[Generated]:
     name = "inference_images_per_second"  # missing where a model did not fit, or its optimised form was refused
     speeds = {identity(each.cell): each for each in records if each.kind == "efficiency" and name in each.values}
-    marks = _marks(records)
 
     def speed(of: Record) -> tuple[float | None, str]:
         """Images per second, and the marks of quality and speed."""
@@ -238,12 +237,13 @@ def figure_2b(records: Sequence[Record], published: Published) -> Figure:
     paper = _published(published, 1, lambda row: True)
     # Table 1 has no DC-AE on DiT-XL; the same cell stands in Table 3.
     paper += _published(published, 3, lambda row: (row.diffusion, row.autoencoder) == ("DiT-XL", "DC-AE-f32"))
-    here = _with_several_patch_sizes(_measured(records))
+    marks = _marks(records)
+    here = _with_several_patch_sizes(_measured(records, marks))
     figure, panels = _panels(paper, here, lambda each: f"{each.diffusion}, {each.tokens} tokens", 4.0)
     for axis, points in panels:
         _equal_tokens_panel(axis, points)
     _name_y(figure, records, bool(here), "FID ↓")
-    footnote(figure, "Filled, solid: without guidance. Hollow, dashed: with guidance.", *_notes(records, here))
+    footnote(figure, "Filled, solid: without guidance. Hollow, dashed: with guidance.", *_notes(marks, here))
     return figure
 
 
@@ -279,12 +279,13 @@ def _speed_panel(axis: Axes, points: Sequence[Generated]) -> None:
 def figure_2c(records: Sequence[Record], published: Published) -> Figure:
     """FID with guidance over the denoiser's throughput, a panel per diffusion model; the paper's numbers above."""
     paper = _published(published, 3, lambda row: row.autoencoder in ("SD-VAE-f8", "DC-AE-f32", "DC-AE-f64"))
-    here = [each for each in _measured(records) if each.speed is not None]
+    marks = _marks(records)
+    here = [each for each in _measured(records, marks) if each.speed is not None]
     figure, panels = _panels(paper, here, lambda each: each.diffusion, 4.0)
     for axis, points in panels:
         _speed_panel(axis, points)
         axis.set_xlabel("images/s →")
     _name_y(figure, records, bool(here), "FID w/ CFG ↓")
     told = "images/s: inference of the denoiser alone, one step (paper: H100). Grey line: f8 p2 to DC-AE."
-    footnote(figure, told, *_notes(records, here))
+    footnote(figure, told, *_notes(marks, here))
     return figure

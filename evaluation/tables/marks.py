@@ -14,6 +14,8 @@ from typing import Any
 
 from dcae.benchmark.record import Measured, Record
 
+Aspect = tuple[Hashable, Hashable]  # among which values it is compared, and what it is
+
 
 @dataclass(frozen=True)
 class HowMeasured:
@@ -44,13 +46,13 @@ class HowMeasured:
             measured.protocol,
         )
 
-    @property
-    def _by(self) -> tuple[Hashable, Hashable]:
-        return self.group, self.protocol_fingerprint
 
-    @property
-    def _on(self) -> tuple[Hashable, Hashable]:
-        return (self.group, self.place), (self.dataset_fingerprint, self.images)
+def _by(how: HowMeasured) -> Aspect:
+    return how.group, how.protocol_fingerprint
+
+
+def _on(how: HowMeasured) -> Aspect:
+    return (how.group, how.place), (how.dataset_fingerprint, how.images)
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ class Marks:
     Empty where all was measured alike.
     """
 
-    letters: dict[tuple[Hashable, Hashable], str]
+    letters: dict[Aspect, str]
     notes: list[str]
 
     def of(self, how: HowMeasured) -> str:
         """The letters beside values that were measured so, separated by commas."""
-        return ",".join(self.letters[key] for key in (how._by, how._on) if key in self.letters)
+        return ",".join(self.letters[key] for key in (_by(how), _on(how)) if key in self.letters)
 
     def of_record(self, record: Record) -> str:
         """The letters beside the values of a record's own protocol."""
@@ -80,15 +82,15 @@ def alike(a: Record, b: Record) -> bool:
 def marks_among(measured: Iterable[HowMeasured]) -> Marks:
     """The marks of a table or figure that shows all these."""
     measured = list(measured)
-    letters: dict[tuple[Hashable, Hashable], str] = {}
+    letters: dict[Aspect, str] = {}
     notes = []
-    for aspect, told in (("_by", _other_protocol), ("_on", _other_images)):
+    for aspect, told in ((_by, _other_protocol), (_on, _other_images)):
         groups: dict[Hashable, list[HowMeasured]] = {}
         for how in measured:
-            groups.setdefault(getattr(how, aspect)[0], []).append(how)
+            groups.setdefault(aspect(how)[0], []).append(how)
         for members in groups.values():
-            counts = Counter(getattr(how, aspect) for how in members)
-            examples = {getattr(how, aspect): how for how in reversed(members)}
+            counts = Counter(map(aspect, members))
+            examples = {aspect(how): how for how in reversed(members)}
             usual, *others = sorted(counts, key=lambda key: (-counts[key], str(key)))
             for key in others:
                 letters[key] = chr(ord("a") + len(letters))
