@@ -45,10 +45,10 @@ format: setup ## rewrite the sources as lint wants them
 	snakefmt Snakefile workflow
 
 bench: setup ## what users wait for, metrics against tools, models against others' designs, as ratios; ten minutes
-	python -m benchmarks.workflow --tolerance $(TOLERANCE)
-	python -m benchmarks.evaluation --tolerance $(TOLERANCE)
-	python -m benchmarks.dc_ae --tolerance $(TOLERANCE)
-	python -m benchmarks.diffusion --tolerance $(TOLERANCE)
+	python -m bench.workflow --tolerance $(TOLERANCE)
+	python -m bench.evaluation --tolerance $(TOLERANCE)
+	python -m bench.dc_ae --tolerance $(TOLERANCE)
+	python -m bench.diffusion --tolerance $(TOLERANCE)
 
 # requirements.lock: every package with the hashes of its files, for Python 3.11 and 3.12, without the address of any
 # package index (pip's own settings name that).

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import torch
 
-from dcae.autoencoders import load
+from dcae.autoencoders.loading import load
 from dcae.benchmark.config import Config, ConfigError
 from dcae.benchmark.entries import AutoencoderFields
-from evaluation.cost import count_macs, count_parameters, count_parameters_used
+from evaluation.efficiency.cost import count_macs, count_parameters, count_parameters_used
 
 
 def describe_autoencoder(entry: AutoencoderFields, resolution: int, config: Config | None = None) -> dict[str, object]:

@@ -10,8 +10,10 @@ from dcae.benchmark import Config
 from dcae.benchmark.entries import Protocol
 from dcae.benchmark.golden import GoldenCheck, GoldenValue
 from dcae.benchmark.record import Value
-from dcae.data import DatasetError, ImageDataset, open_dataset
-from dcae.weights import WeightsError, find
+from dcae.data.dataset import ImageDataset
+from dcae.data.errors import DatasetError
+from dcae.data.loading import open_dataset
+from dcae.weights.catalogue import WeightsError, find
 
 
 @dataclass(frozen=True)

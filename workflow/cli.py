@@ -58,7 +58,7 @@ def main() -> None:
     except Exception as error:
         if type(error).__module__.split(".")[0] not in OWN_PACKAGES:
             raise
-        from dcae.training import EXIT_UNFINISHED, Unfinished
+        from dcae.training.stopping import EXIT_UNFINISHED, Unfinished
 
         if isinstance(error, Unfinished):
             with contextlib.suppress(OSError):  # whoever read the output may have been stopped first

@@ -15,7 +15,7 @@ from typing import Any
 from dcae.benchmark import Benchmark, ConfigError, digests
 from dcae.benchmark.entries import AutoencoderFields
 from dcae.files import sha256
-from dcae.released_files import find
+from dcae.weights.hub import find
 from workflow.steps import code_of
 
 Identity = dict[str, str | None]

@@ -10,12 +10,12 @@ from dcae.benchmark import Benchmark, ConfigError, GenerationCell, digests
 from workflow.identities import captions_identity
 
 if TYPE_CHECKING:
-    from evaluation.sample_set import ImageSource
+    from evaluation.quality.sample_set import ImageSource
 
 
 def class_names(benchmark: Benchmark, cell: GenerationCell) -> list[str]:
     """What the diffusion model of a cell tells apart: the classes of its data, or none without conditioning on them."""
-    from dcae.data import open_dataset
+    from dcae.data.loading import open_dataset
 
     if benchmark.diffusion(cell.diffusion).conditioning != "class":
         return []
@@ -37,10 +37,13 @@ def image_source(
         ConfigError: a trained diffusion model is given for an entry with released weights, or none for another, or it
             was trained by another configuration than the benchmark's; or captions are missing or not wanted.
     """
-    from dcae.autoencoders import load
-    from dcae.data import caption_rows, captions_fingerprint
-    from dcae.diffusion import CaptionDataset, load_denoiser, load_released
-    from evaluation.sample_set import ImageSource
+    from dcae.autoencoders.loading import load
+    from dcae.data.fingerprints import captions_fingerprint
+    from dcae.data.loading import caption_rows
+    from dcae.diffusion.captions.dataset import CaptionDataset
+    from dcae.diffusion.models.checkpoint import load_denoiser
+    from dcae.diffusion.models.released import load_released
+    from evaluation.quality.sample_set import ImageSource
 
     entry = benchmark.diffusion(cell.diffusion)
     if (denoiser is None) != benchmark.is_released(cell.diffusion):

@@ -17,7 +17,7 @@ import dcae
 from dcae.benchmark import Provenance
 from dcae.benchmark.sources import REPOSITORY
 from dcae.files import content_hashes
-from dcae.released_files import hub_commit
+from dcae.weights.hub import hub_commit
 
 PACKAGES = (
     "torch", "torchvision", "diffusers", "timm", "torch-fidelity", "lpips", "torchmetrics", "open-clip-torch", "numpy",

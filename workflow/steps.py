@@ -13,21 +13,30 @@ from dcae.benchmark.sources import code_digest
 MODULES = {
     "train_autoencoder": ("dcae.training.autoencoder",),
     "train_denoiser": ("dcae.training.denoiser",),
-    "encode": ("dcae.diffusion.latents", "dcae.autoencoders.loading", "dcae.data.loading"),
-    "captions": ("dcae.diffusion.caption_encoding", "dcae.diffusion.text", "dcae.data.loading"),
-    "reference": ("evaluation.reference", "dcae.data.loading"),
-    "measure": ("evaluation.one_pass", "dcae.autoencoders.loading", "dcae.data.loading"),  # a part of evaluate
-    "evaluate": ("evaluation.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
-    "generate": ("evaluation.generation", "dcae.autoencoders.loading", "dcae.data.loading", "dcae.diffusion.loading"),
+    "encode": ("dcae.diffusion.latents.encode", "dcae.autoencoders.loading", "dcae.data.loading"),
+    "captions": ("dcae.diffusion.captions.encode", "dcae.diffusion.captions.t5", "dcae.data.loading"),
+    "reference": ("evaluation.features.reference", "dcae.data.loading"),
+    "measure": ("evaluation.quality.one_pass", "dcae.autoencoders.loading", "dcae.data.loading"),  # a part of evaluate
+    "evaluate": ("evaluation.quality.reconstruction", "dcae.autoencoders.loading", "dcae.data.loading"),
+    "generate": (
+        "evaluation.quality.generation",
+        "dcae.autoencoders.loading",
+        "dcae.data.loading",
+        "dcae.diffusion.models.checkpoint",
+    ),
     "tables": (
         *("evaluation.tables.paper", "evaluation.tables.paired", "evaluation.tables.protocols"),
-        *("evaluation.tables.ablations", "evaluation.tables.choices", "evaluation.tables.elsewhere"),
+        *("evaluation.tables.ablations", "evaluation.tables.choices", "evaluation.tables.literature"),
         "evaluation.tables.subsets",
         "workflow.commands.presenting",
     ),
-    "profile": ("evaluation.efficiency.denoiser", "dcae.diffusion.building"),
+    "profile": ("evaluation.efficiency.denoiser", "dcae.diffusion.models.build"),
     "profile_autoencoder": ("evaluation.efficiency.autoencoder", "dcae.autoencoders.loading"),
-    "profile_end_to_end": ("evaluation.efficiency.end_to_end", "dcae.autoencoders.loading", "dcae.diffusion.building"),
+    "profile_end_to_end": (
+        "evaluation.efficiency.end_to_end",
+        "dcae.autoencoders.loading",
+        "dcae.diffusion.models.build",
+    ),
     "figures": ("evaluation.figures.drawing", "workflow.commands.presenting"),
 }
 
@@ -58,7 +67,7 @@ def code_of_denoiser(benchmark: Benchmark, cell: GenerationCell) -> str:
     if benchmark.recipe(benchmark.diffusion(cell.diffusion).recipe).latents == "cached":
         return training
     encoding = code_of("encode", benchmark, [cell.dataset], cell.autoencoder)
-    return digest(training, encoding, code_digest(("dcae.diffusion.on_the_fly",)))
+    return digest(training, encoding, code_digest(("dcae.diffusion.latents.on_the_fly",)))
 
 
 def code_of_generation(benchmark: Benchmark, cell: GenerationCell) -> str:
@@ -67,4 +76,4 @@ def code_of_generation(benchmark: Benchmark, cell: GenerationCell) -> str:
     sampling = code_of("generate", benchmark, datasets, cell.autoencoder, cell.diffusion)
     if not benchmark.is_released(cell.diffusion):
         return sampling
-    return digest(sampling, code_digest(("dcae.diffusion.released",)))
+    return digest(sampling, code_digest(("dcae.diffusion.models.released",)))

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Autoencoders behind one contract: ``load`` an entry, ``encode`` images, ``decode`` latents, ``save`` a folder."""
+"""Autoencoders behind one contract.
+
+``load`` an entry, ``encode`` images, ``decode`` latents and ``save`` a folder. These names are offered here for scripts
+of your own; the project itself imports each from the module that defines it.
+"""
 
 import lazy_loader as lazy
 
@@ -7,9 +11,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "contract": ["Autoencoder", "denormalise", "normalise"],
-        "layers": ["decoder_head", "middle_layers"],
         "loading": ["load", "save"],
-        "memory": ["images_at_once"],
         "tiling": ["reconstruct"],
     },
 )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dcae.autoencoders.contract import Autoencoder
 from dcae.benchmark.record import write_atomically
 from dcae.files import replacing
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

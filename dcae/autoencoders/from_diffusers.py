@@ -18,8 +18,8 @@ from dcae.autoencoders.layers import first, last
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Conventions, DiffusersEntry
 from dcae.initialisation import seeded_random_init, set_to_zero
-from dcae.released_files import find, find_config
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
+from dcae.weights.hub import find, find_config
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution

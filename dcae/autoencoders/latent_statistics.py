@@ -14,7 +14,7 @@ from torch import nn
 from dcae.autoencoders import folder
 from dcae.autoencoders.contract import Autoencoder, PerChannel
 from dcae.benchmark.entries import Conventions, DiffusersEntry
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
 
 FIELDS = {
     "scaling_factor": "latent_scale",

@@ -24,7 +24,7 @@ from dcae.benchmark.entries import (
     SpaceToChannelEntry,
 )
 from dcae.initialisation import SkipInitialisation
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
 
 
 def load(

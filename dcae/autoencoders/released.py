@@ -11,8 +11,8 @@ from dcae.autoencoders.dc_ae_config import difference
 from dcae.autoencoders.original_layout import from_original, is_original, original_shapes
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import DCAEEntry
-from dcae.released_files import find
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
+from dcae.weights.hub import find
 
 NO_SCALE = (None, 1.0)  # what a config.json says where nobody set a scale
 

@@ -41,7 +41,7 @@ class Tiled(Autoencoder):
 
     Neighbouring tiles overlap, and are blended linearly over the overlap. For an autoencoder whose latents depend on
     pixels within the overlap alone that changes nothing; what DC-AE's global attention changes is measured in the
-    tests and in ``benchmarks/``. Metrics should be taken without tiles where memory allows.
+    tests and in ``bench/``. Metrics should be taken without tiles where memory allows.
 
     Raises:
         ValueError: tile or overlap is no multiple of f.

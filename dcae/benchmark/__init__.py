@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entries, benchmarks, cells and records as typed models. Imports no torch, since every cluster job parses it again."""
+"""Entries, bench, cells and records as typed models. Imports no torch, since every cluster job parses it again."""
 
 from dcae.benchmark.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training
 from dcae.benchmark.config import Config, ConfigError, read_entry

@@ -63,6 +63,8 @@ class Measured(BaseModel):
 class Provenance(BaseModel):
     """Where a record came from. Hashes are sha256.
 
+    ``results_version``: version of the step's results (``RESULTS_VERSION`` beside its code). ``code_digest``: digest of
+    the project's sources; it tells two records' code apart and decides nothing.
     ``hub_commits``: of the input files that came from a hub, the commit of the repository, where it is known.
     """
 
@@ -74,6 +76,7 @@ class Provenance(BaseModel):
     git_dirty: bool | None
     command: str
     config_digest: str
+    results_version: int = 1
     code_digest: str
     inputs: dict[str, str]
     hub_commits: dict[str, str] = {}

@@ -22,7 +22,7 @@ from dcae.benchmark.entries import ImageFilesEntry, MJHQEntry
 from dcae.data.decoding import Transparency, decode, read_header
 from dcae.data.errors import DatasetError
 from dcae.data.image_sizes import remember_sizes
-from dcae.data.layouts import select
+from dcae.data.layouts.split_index import select
 from dcae.data.selection import Selection
 from dcae.data.workers import in_processes
 from dcae.files import replacing

@@ -8,7 +8,7 @@ import sys
 from dcae.benchmark.entries import DatasetEntry, ImageFilesEntry
 from dcae.data.dataset import Split
 from dcae.data.loading import open_captioned, open_dataset
-from dcae.data.storage import is_there
+from dcae.data.storage.places import is_there
 
 
 def images_fingerprint(entry: DatasetEntry, split: Split, resolution: int) -> str | None:

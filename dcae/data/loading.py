@@ -12,9 +12,9 @@ from dcae.benchmark.entries import DatasetEntry, ImageFilesEntry, PhotographsEnt
 from dcae.data.dataset import SPLITS, ImageDataset, Split
 from dcae.data.image_sizes import large_enough
 from dcae.data.images import Crop, Images
-from dcae.data.layouts import select
+from dcae.data.layouts.split_index import select
 from dcae.data.photographs import Photographs
-from dcae.data.scenes import Scenes
+from dcae.data.scenes.dataset import Scenes
 
 
 def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop = "centre") -> ImageDataset:

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from dcae.diffusion.captions import Captions
+from dcae.diffusion.captions.dataset import Captions
 
 # Labels int64 [B] in 0 ... classes (of an unconditional denoiser all 0, and not looked at), or captions.
 Condition = Tensor | Captions

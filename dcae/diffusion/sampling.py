@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from dcae.benchmark.entries import DiffusionEntry, NoiseSchedule
-from dcae.diffusion.captions import Captions
+from dcae.diffusion.captions.dataset import Captions
 from dcae.diffusion.conditions import (
     Condition,
     EmbeddedCaptions,

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dcae.training.processes import own_cores
+from dcae.training.distributed import own_cores
 
 MOST_WORKERS = 8
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dcae.files import sha256
-from dcae.training.progress import report
+from dcae.training.logging import report
 
 KEPT = 2
 PATTERN = "checkpoint-*.pt"

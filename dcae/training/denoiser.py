@@ -15,14 +15,20 @@ from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import DiffusionEntry, DiffusionRecipe, digest
-from dcae.data import epoch_index
-from dcae.diffusion import LatentDataset, build_denoiser, diffusion_losses, draw_training_inputs, save_denoiser
-from dcae.diffusion.captions import CaptionDataset, Captions
+from dcae.data.order import epoch_index
+from dcae.diffusion.captions.dataset import CaptionDataset, Captions
+from dcae.diffusion.latents.cached import LatentDataset
+from dcae.diffusion.models.build import build_denoiser
+from dcae.diffusion.models.checkpoint import save_denoiser
+from dcae.diffusion.objectives import diffusion_losses, draw_training_inputs
 from dcae.training import engine
 from dcae.training.batches import Batch, batches, split
 from dcae.training.optimisers import MovingAverage, Updater
 from dcae.training.randomness import derived_seed, seeded
 from dcae.training.trackers import LogWith
+
+# Raise it when results change, and say below what each raise changed.
+RESULTS_VERSION = 1
 
 
 class Latents(Protocol):
@@ -159,7 +165,6 @@ def train_denoiser(
     state: Path,
     seed: int,
     config_digest: str,
-    code_digest: str,
     expected_latents: dict[str, Any] | None = None,
     on_the_fly: Callable[[torch.device], Latents] | None = None,
     captions: Path | None = None,
@@ -178,7 +183,7 @@ def train_denoiser(
         output: folder for the finished denoiser (its moving average, if the recipe has one); complete or not there.
         state: folder for checkpoints and the completion record, beside the output.
         seed: decides initial weights, the order of the latents and all noise.
-        config_digest, code_digest: of the configuration and of the code that decide the result.
+        config_digest: digest of the configuration that decides the result.
         expected_latents: identity that the latents must have, or that tells apart what encodes them on the fly.
         on_the_fly: makes images and autoencoder, given the device to encode on.
         captions: folder that ``encode_captions`` wrote, of the same images, for an entry that is conditioned on them.
@@ -202,7 +207,7 @@ def train_denoiser(
     rows = [] if caption_rows is None else [caption_rows.tolist()]
     identity = {
         "configuration": config_digest,
-        "code": code_digest,
+        "results_version": str(RESULTS_VERSION),
         "data": digest(data, _content(Path(captions), "shape"), *rows) if captions else data,
         "patch_size": str(patch_size),
         "seed": str(seed),

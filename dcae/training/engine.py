@@ -28,7 +28,7 @@ from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import TrainingFields
 from dcae.training import checkpoint
 from dcae.training.batch_norm import over_all_processes
-from dcae.training.progress import Progress, report
+from dcae.training.logging import Progress, report
 from dcae.training.randomness import derived_seed
 from dcae.training.state import LOCK_WAIT_MINUTES, TrainingState, lock
 from dcae.training.stopping import StopRequest, TrainingDiverged, Unfinished

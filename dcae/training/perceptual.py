@@ -14,7 +14,7 @@ from torch import nn
 from dcae.benchmark.entries import NetworkWeights
 from dcae.files import sha256
 from dcae.initialisation import SkipInitialisation, seeded_random_init
-from dcae.weights import WeightsError, find
+from dcae.weights.catalogue import WeightsError, find
 
 # The files that come inside the lpips package, which it loads whatever they are.
 HEADS = {

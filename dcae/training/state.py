@@ -29,7 +29,7 @@ from dcae.benchmark.entries import digest
 from dcae.benchmark.record import write_atomically
 from dcae.files import sha256
 from dcae.training import checkpoint
-from dcae.training.progress import report
+from dcae.training.logging import report
 from dcae.training.stopping import NoProgress
 
 FAILED_ATTEMPTS = 2

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dcae.autoencoders import load
+from dcae.autoencoders.loading import load
 from dcae.benchmark.config import Config, ConfigError
 from dcae.benchmark.entries import AutoencoderFields, Protocol
 from dcae.benchmark.record import write_atomically
 from dcae.files import replacing, sha256
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
 from evaluation.comparison.measuring import Measured, Metrics
 from evaluation.comparison.page import Page, side_by_side, to_page
 from evaluation.comparison.pictures import Pictures, find_pictures
@@ -155,7 +155,7 @@ def _origin(contender: Contender, autoencoder: nn.Module) -> str:
         return f"{contender.name}: trained here, {contender.weights}"
     if file is None:
         return f"{contender.name}: {contender.entry.description or contender.entry.kind}"
-    from dcae.released_files import hub_commit
+    from dcae.weights.hub import hub_commit
 
     content = sha256(file)
     commit = hub_commit(file, content)

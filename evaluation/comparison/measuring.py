@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from dcae.benchmark.entries import Protocol
 from dcae.benchmark.record import Value
-from dcae.training import perceptual_network
-from dcae.weights import WeightsError
+from dcae.training.perceptual import perceptual_network
+from dcae.weights.catalogue import WeightsError
 from evaluation.comparison.pictures import Pictures
-from evaluation.detectors import Detectors, detections_key
-from evaluation.features import InceptionFeatures
-from evaluation.jackknife import jackknife_frechet, mean_and_standard_error
-from evaluation.one_pass import reconstruct_images
-from evaluation.pixels import psnr, ssim
-from evaluation.quantisation import to_network, to_uint8
-from evaluation.reconstruction import UNITS
-from evaluation.subsets import FEWEST_IMAGES, members, subset_quality
+from evaluation.features.detectors import Detectors, detections_key
+from evaluation.features.inception import InceptionFeatures
+from evaluation.features.quantisation import to_network, to_uint8
+from evaluation.metrics.jackknife import jackknife_frechet, mean_and_standard_error
+from evaluation.metrics.psnr_ssim import psnr, ssim
+from evaluation.quality.one_pass import reconstruct_images
+from evaluation.quality.reconstruction import UNITS
+from evaluation.quality.subsets import FEWEST_IMAGES, members, subset_quality
 
 # The error of an rFID is the spread over 64 groups of images: four in each. Fewer say next to nothing.
 FEWEST_FOR_RFID = 256

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dcae.data import DatasetError, adm_crop
-from dcae.data.crop import to_pixels
+from dcae.data.crop import adm_crop, to_pixels
 from dcae.data.decoding import decode
-from dcae.data.storage import Files, are_images, open_files
-from dcae.data.storage.files import IMAGE_ENDINGS
+from dcae.data.errors import DatasetError
+from dcae.data.storage.files import IMAGE_ENDINGS, Files, are_images
+from dcae.data.storage.places import open_files
 
 TRANSPARENCY = "white"  # what transparent pixels are laid over, as in a browser
 

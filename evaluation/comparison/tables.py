@@ -12,7 +12,7 @@ import numpy as np
 
 from dcae.benchmark.record import Value
 from evaluation.comparison.measuring import Measured
-from evaluation.paired import Comparison, compare
+from evaluation.metrics.paired import Comparison, compare
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import RECONSTRUCTION, Metric
 from evaluation.tables.numbers import NOTHING

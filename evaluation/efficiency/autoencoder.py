@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcae.autoencoders import load
+from dcae.autoencoders.loading import load
 from dcae.autoencoders.tiling import Tiled
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import AutoencoderFields, EfficiencyProtocol
 from dcae.benchmark.record import Value
-from dcae.training.freezing import freeze_all_but
-from dcae.weights import WeightsError
+from dcae.training.layers import freeze_all_but
+from dcae.weights.catalogue import WeightsError
 from evaluation.description import describe_autoencoder
 from evaluation.efficiency.backends import ready
 from evaluation.efficiency.batch_sizes import training_memory

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from dcae.benchmark.entries import DiffusionEntry, EfficiencyProtocol
 from dcae.benchmark.record import Value
-from dcae.diffusion import Captions, build_denoiser
-from evaluation.cost import count_macs, count_parameters
+from dcae.diffusion.captions.dataset import Captions
+from dcae.diffusion.models.build import build_denoiser
 from evaluation.efficiency.backends import ready
 from evaluation.efficiency.batch_sizes import largest_batch_size, run_at_largest, training_memory
+from evaluation.efficiency.cost import count_macs, count_parameters
 from evaluation.efficiency.memory import (
     Peaks,
     Result,

@@ -18,10 +18,12 @@ from dcae.autoencoders.contract import denormalise, normalise
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import AutoencoderFields, DiffusionRecipe, EfficiencyProtocol, TextEncoder
 from dcae.benchmark.record import Value
-from dcae.diffusion import Captions, diffusion_losses, draw_training_inputs, sample
-from evaluation.cost import count_macs, count_parameters
+from dcae.diffusion.captions.dataset import Captions
+from dcae.diffusion.objectives import diffusion_losses, draw_training_inputs
+from dcae.diffusion.sampling import sample
 from evaluation.efficiency.autoencoder import batch_size_for, for_inference
 from evaluation.efficiency.backends import LARGEST_DIFFERENCE, check_outputs, compile_blocks
+from evaluation.efficiency.cost import count_macs, count_parameters
 from evaluation.efficiency.denoiser import DenoiserShape
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.text_encoder import Prompts, RandomTextEncoder

@@ -19,6 +19,9 @@ from evaluation.efficiency.errors import BackendError, UnequalOutputs
 from evaluation.efficiency.memory import NotEnoughMemory, or_not_enough_memory, release
 from evaluation.efficiency.timing import disagreements, matrix_product_rate
 
+# Raise it when results change, and say below what each raise changed.
+RESULTS_VERSION = 1
+
 FAILED = "failed: "  # how the reason begins where neither memory nor unequal outputs are it
 LONGEST_REASON = 300  # characters of an error's first line
 

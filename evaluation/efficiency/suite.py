@@ -256,7 +256,7 @@ def is_done(path: Path, like: Record) -> bool:
     same = (record.provenance.config_digest for record in (found, like))
     return (
         len(set(same)) == 1
-        and found.provenance.code_digest == like.provenance.code_digest
+        and found.provenance.results_version == like.provenance.results_version
         and found.protocol_fingerprint == like.protocol_fingerprint
     )
 

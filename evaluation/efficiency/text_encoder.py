@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import TextEncoder
-from dcae.diffusion import Captions
+from dcae.diffusion.captions.dataset import Captions
 
 
 class RandomTextEncoder:

@@ -80,7 +80,7 @@ def draw_figures(
 
     Args:
         records: of any kind, in the order of the benchmark.
-        samples: the folder of the PNG grids that ``evaluation.samples`` wrote.
+        samples: the folder of the PNG grids that ``evaluation.quality.image_grid`` wrote.
         folder: where the figures go.
         published: the paper's numbers; by default those of ``config/published``.
         names: of the figures to draw; by default all.

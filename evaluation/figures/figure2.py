@@ -39,7 +39,7 @@ from evaluation.figures.style import (
     styled,
 )
 from evaluation.published import Published, PublishedValue
-from evaluation.tables.marks import Marks, marks_of_records
+from evaluation.tables.comparability import Marks, marks_of_records
 from evaluation.tables.rows import identity
 
 LETTERS_ACROSS = 80  # of a title's size, over the width of a figure

@@ -43,7 +43,7 @@ from evaluation.figures.style import (
     styled,
 )
 from evaluation.published import Published
-from evaluation.tables.marks import Marks, marks_of_records
+from evaluation.tables.comparability import Marks, marks_of_records
 
 METRICS = {"rfid": "rFID ↓", "psnr": "PSNR (dB) ↑"}
 

@@ -17,7 +17,7 @@ from dcae.benchmark.record import Record
 from evaluation.figures.series import axis_title, bases, reconstructions, resolutions
 from evaluation.figures.style import COLOURS, SMALL, footnote, new_figure, say_not_run, styled
 from evaluation.published import Published
-from evaluation.tables.marks import Marks, marks_of_records
+from evaluation.tables.comparability import Marks, marks_of_records
 
 STUDY = "gan"
 # Which parameters see the GAN loss: tick label, colour, and the name of the paper's number.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample grids like Figures 7 and 8 of the paper, from the PNG grids that ``evaluation.samples`` writes per cell."""
+"""Sample grids like Figures 7 and 8 of the paper, from the PNG grids written by ``evaluation.quality.image_grid``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from dcae.benchmark.record import Record, Value
 from evaluation.figures.series import has_row
 from evaluation.figures.style import GREY, WIDTH, say_not_run, styled
-from evaluation.samples import read_grid
-from evaluation.tables.marks import marks_of_records
+from evaluation.quality.image_grid import read_grid
+from evaluation.tables.comparability import marks_of_records
 
 LABEL_WIDTH = 1.15
 TILES = 6

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dcae.benchmark.record import Record
 from evaluation.figures.style import COLOURS, Line
 from evaluation.published import Published
-from evaluation.tables.marks import Marks
+from evaluation.tables.comparability import Marks
 
 SPACE_TO_CHANNEL = "space-to-channel"
 FAMILY_COLOURS = {

@@ -102,7 +102,7 @@ def draw(axis: Axes, lines: Sequence[Line]) -> None:
 
 
 def mark_point(axis: Axes, point: tuple[float, float], mark: str) -> None:
-    """The letters of ``evaluation.tables.marks`` below a point."""
+    """The letters of ``evaluation.tables.comparability`` below a point."""
     if mark:
         axis.annotate(mark, point, (0, -4), textcoords="offset points", ha="center", va="top", fontsize=SMALL)
 

@@ -15,8 +15,8 @@ from typing import Any
 from dcae.benchmark.record import Record
 from evaluation.figures.figure5 import USES
 from evaluation.published import Published, PublishedValue, read_published
+from evaluation.tables.comparability import Marks, alike, marks_of_records
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.marks import Marks, alike, marks_of_records
 from evaluation.tables.metrics import RECONSTRUCTION
 from evaluation.tables.notes import about_random_features, stand_ins
 from evaluation.tables.numbers import NOTHING, marked_numbers

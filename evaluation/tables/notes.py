@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evaluation.published import Published
-from evaluation.tables.marks import flat
+from evaluation.tables.comparability import flat
 from evaluation.tables.metrics import METRICS, Metric
 from evaluation.tables.numbers import paper_value
 from evaluation.tables.rows import Row, display_name, is_stand_in

@@ -7,10 +7,10 @@ import math
 from dataclasses import replace
 
 from dcae.benchmark.record import Record
-from evaluation.paired import Comparison
+from evaluation.metrics.paired import Comparison
 from evaluation.published import Published, PublishedValue
+from evaluation.tables.comparability import Marks
 from evaluation.tables.formats import Number
-from evaluation.tables.marks import Marks
 from evaluation.tables.metrics import Metric
 from evaluation.tables.paired import PerImageOfCells, compare_records
 from evaluation.tables.rows import RE_EVALUATED, REPRODUCED, Row

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from dcae.benchmark.record import Record
-from evaluation.paired import Comparison, PerImage, compare
+from evaluation.metrics.paired import Comparison, PerImage, compare
+from evaluation.tables.comparability import Marks, alike, marks_of_records
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.marks import Marks, alike, marks_of_records
 from evaluation.tables.metrics import RECONSTRUCTION, Metric
 from evaluation.tables.rows import display_name, identity
 

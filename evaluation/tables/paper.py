@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 from dcae.benchmark.record import Record
-from evaluation.controls import check_controls, verdict
 from evaluation.published import Published, read_published
+from evaluation.tables.comparability import Marks, marks_of_records
+from evaluation.tables.controls import check_controls, verdict
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.marks import Marks, marks_of_records
 from evaluation.tables.metrics import METRICS, Metric
 from evaluation.tables.notes import caption, notes
 from evaluation.tables.numbers import measured_numbers, paper_number

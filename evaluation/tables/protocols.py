@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 from dcae.benchmark.record import Record, Value
+from evaluation.tables.comparability import HowMeasured, marks_among
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.marks import HowMeasured, marks_among
 from evaluation.tables.metrics import CLIP_SCORE, FID, RECONSTRUCTION, Metric
 from evaluation.tables.rows import display_name
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dcae.benchmark.record import Measured, Record, Value
+from evaluation.tables.comparability import HowMeasured, marks_among
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.marks import HowMeasured, marks_among
 from evaluation.tables.metrics import RECONSTRUCTION, Metric
 from evaluation.tables.rows import display_name
 

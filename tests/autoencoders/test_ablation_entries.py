@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dcae.autoencoders import load
+from dcae.autoencoders.loading import load
 from dcae.benchmark import Benchmark
-from dcae.training.freezing import freeze_all_but
+from dcae.training.layers import freeze_all_but
 
 BENCHMARK = Benchmark.load(Path(__file__).parents[2] / "config" / "ablations.yaml")
 TRAINED = [name for name in BENCHMARK.all_autoencoders if BENCHMARK.autoencoder(name).recipe]

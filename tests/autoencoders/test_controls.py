@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcae.autoencoders import load
 from dcae.autoencoders.controls import blur, identity, mean_colour
+from dcae.autoencoders.loading import load
 
 
 @given(st.sampled_from([1, 2, 4, 8]), st.integers(1, 3), st.integers(1, 3))

@@ -16,7 +16,7 @@ from dcae.autoencoders.convolution import (
     minimal_filtering,
     minimal_gradient_of_weight,
 )
-from evaluation.cost import bytes_kept_for_backward
+from evaluation.efficiency.cost import bytes_kept_for_backward
 
 TRANSFORMS = {"F(2, 3)": F23, "F(4, 3)": F43}
 

@@ -7,8 +7,8 @@ from diffusers import AutoencoderDC
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcae.autoencoders import load, save
 from dcae.autoencoders.dc_ae_blocks import BLOCKS
+from dcae.autoencoders.loading import load, save
 from dcae.benchmark import ConfigError
 from tests.autoencoders.small import dc_ae
 

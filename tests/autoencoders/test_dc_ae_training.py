@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from dcae.autoencoders import load
+from dcae.autoencoders.loading import load
 from dcae.benchmark import Config
-from dcae.training.freezing import freeze_all_but
-from evaluation.cost import bytes_kept_for_backward
+from dcae.training.layers import freeze_all_but
+from evaluation.efficiency.cost import bytes_kept_for_backward
 from tests.autoencoders.small import STAGES, dc_ae
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dcae.autoencoders import load, save
 from dcae.autoencoders.export import ExportError, export_folder, require_exportable
+from dcae.autoencoders.loading import load, save
 from tests.autoencoders.small import dc_ae, kl
 
 PROGRAM = """

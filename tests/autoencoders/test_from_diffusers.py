@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import pixel_unshuffle
 
-from dcae.autoencoders import load, normalise, save
+from dcae.autoencoders.contract import normalise
+from dcae.autoencoders.loading import load, save
 from dcae.autoencoders.space_to_channel import SpaceToChannel
 from dcae.autoencoders.tiling import Tiled
 from dcae.benchmark import Config, ConfigError
 from dcae.benchmark.entries import Pretrained, Tiling
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
 from tests.autoencoders.small import dc_ae, kl
 
 

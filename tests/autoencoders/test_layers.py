@@ -4,7 +4,8 @@
 import pytest
 import torch
 
-from dcae.autoencoders import decoder_head, load, middle_layers
+from dcae.autoencoders.layers import decoder_head, middle_layers
+from dcae.autoencoders.loading import load
 from tests.autoencoders.small import dc_ae, kl
 
 

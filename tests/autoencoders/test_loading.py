@@ -8,11 +8,12 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from dcae.autoencoders import denormalise, load, middle_layers, normalise, save
-from dcae.autoencoders.contract import Autoencoder
+from dcae.autoencoders.contract import Autoencoder, denormalise, normalise
 from dcae.autoencoders.dc_ae_config import config_of
+from dcae.autoencoders.layers import middle_layers
+from dcae.autoencoders.loading import load, save
 from dcae.benchmark import Config, ConfigError
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
 from tests.autoencoders.small import dc_ae
 
 

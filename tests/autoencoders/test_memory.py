@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcae.autoencoders import images_at_once
-from dcae.autoencoders.memory import PIXELS_AT_ONCE
+from dcae.autoencoders.memory import PIXELS_AT_ONCE, images_at_once
 
 
 @pytest.mark.parametrize(("resolution", "images"), [(64, 32), (256, 32), (512, 16), (1024, 4), (2048, 1), (4096, 1)])

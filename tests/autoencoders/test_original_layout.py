@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_autoencoder_dc_checkpoint_to_diffusers
 
-from dcae.autoencoders import load
+from dcae.autoencoders.loading import load
 from dcae.autoencoders.original_layout import from_original, is_original, original_names, original_shapes, to_original
 from tests.autoencoders.small import dc_ae
 

@@ -10,12 +10,12 @@ import torch
 from diffusers import AutoencoderDC
 from safetensors.torch import load_file, save_file
 
-from dcae.autoencoders import load, save
 from dcae.autoencoders.dc_ae_config import config_of
+from dcae.autoencoders.loading import load, save
 from dcae.autoencoders.original_layout import to_original
 from dcae.benchmark import Config, ConfigError
 from dcae.files import sha256
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
 from tests.autoencoders.small import dc_ae
 
 RELEASED = {  # parameters of encoder and decoder, and the latent scale

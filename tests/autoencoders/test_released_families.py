@@ -10,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dcae.autoencoders import denormalise, load, normalise, reconstruct
+from dcae.autoencoders.contract import denormalise, normalise
+from dcae.autoencoders.loading import load
+from dcae.autoencoders.tiling import reconstruct
 from dcae.benchmark import Config
 from dcae.benchmark.entries import Conventions, Pretrained
 from dcae.files import sha256
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
 from tests.autoencoders.released_families import CONFIGS, saved
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -192,7 +194,7 @@ def test_an_id_is_found_under_weights_dir_and_if_not_the_error_says_how_to_get_i
         raise FileNotFoundError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
-    monkeypatch.setattr("dcae.released_files.weights_dir", lambda: tmp_path)
+    monkeypatch.setattr("dcae.weights.hub.weights_dir", lambda: tmp_path)
     entry = Config().entry("autoencoders", "sd3.5-vae")
     with pytest.raises(WeightsError) as caught:
         load(entry)

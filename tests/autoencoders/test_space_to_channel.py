@@ -5,7 +5,8 @@ import pytest
 import torch
 import yaml
 
-from dcae.autoencoders import load, normalise, save
+from dcae.autoencoders.contract import normalise
+from dcae.autoencoders.loading import load, save
 from dcae.benchmark import Config, ConfigError
 from tests.autoencoders.small import dc_ae
 

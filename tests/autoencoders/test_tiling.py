@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcae.autoencoders import load, reconstruct
 from dcae.autoencoders.controls import Identity
-from dcae.autoencoders.tiling import Tiled
+from dcae.autoencoders.loading import load
+from dcae.autoencoders.tiling import Tiled, reconstruct
 from dcae.benchmark import ConfigError
 from dcae.benchmark.entries import Tiling
 from tests.autoencoders.small import dc_ae

@@ -109,7 +109,7 @@ def test_how_image_files_are_read_matters_to_data_sets_of_files_only():
     of_files = {"dcae.data.images", "dcae.data.decoding", "dcae.data.storage.archives", "dcae.data.storage.folders"}
     assert not of_files & reached("scenes")
     assert of_files | {"dcae.data.layouts.imagenet"} <= reached("imagenet")
-    assert not {"dcae.data.layouts.imagenet", "dcae.data.scenes"} & reached("ffhq")
+    assert not {"dcae.data.layouts.imagenet", "dcae.data.scenes.dataset"} & reached("ffhq")
     kinds = {each.model_fields["kind"].annotation.__args__[0] for each in ImageFilesEntry.__subclasses__()}
     assert kinds == set(sources.IMAGE_FILES)
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dcae.data.canvas import Canvas
-from dcae.data.scenes import Scenes
-from dcae.data.vocabulary import COLOURS
+from dcae.data.scenes.canvas import Canvas
+from dcae.data.scenes.dataset import Scenes
+from dcae.data.scenes.vocabulary import COLOURS
 
 NAMES = list(COLOURS)
 SCENES = Scenes(0, "validation", 10_000, 512)

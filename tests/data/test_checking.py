@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from dcae.benchmark.entries import FolderEntry, MJHQEntry
-from dcae.data import DatasetError, Images, image_sizes
+from dcae.data import image_sizes
 from dcae.data.checking import check_dataset, write_manifest
-from dcae.data.layouts import select
+from dcae.data.errors import DatasetError
+from dcae.data.images import Images
+from dcae.data.layouts.split_index import select
 from tests.data import replicas
 
 

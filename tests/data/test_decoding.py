@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dcae.data import DatasetError
 from dcae.data.decoding import decode, read_header
+from dcae.data.errors import DatasetError
 
 GRADIENT = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
 

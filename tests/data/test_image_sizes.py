@@ -10,10 +10,11 @@ from PIL import Image
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import FolderEntry
 from dcae.benchmark.entries.datasets import ExpectedImages
-from dcae.data import DatasetError, caption_rows, open_dataset
 from dcae.data import image_sizes as module
+from dcae.data.errors import DatasetError
 from dcae.data.image_sizes import image_sizes, smaller
-from dcae.data.layouts import select
+from dcae.data.layouts.split_index import select
+from dcae.data.loading import caption_rows, open_dataset
 from tests.data import replicas
 
 SIDES = {"a": (40, 30), "b": (16, 50), "c": (20, 20), "d": (19, 90), "e": (64, 64)}

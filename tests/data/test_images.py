@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 
 from dcae.benchmark.config import Config
-from dcae.data import open_captioned
 from dcae.data.crop import adm_crop, to_pixels
 from dcae.data.dataset import DatasetError
 from dcae.data.images import Folder
+from dcae.data.loading import open_captioned
 from tests.data import replicas
 
 

@@ -9,7 +9,9 @@ from PIL import Image
 
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import FolderEntry
-from dcae.data import DatasetError, Mixture, open_dataset
+from dcae.data.errors import DatasetError
+from dcae.data.loading import open_dataset
+from dcae.data.mixture import Mixture
 
 
 @pytest.mark.parametrize("name", ["scenes", "photographs"])

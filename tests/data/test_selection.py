@@ -5,9 +5,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dcae.data import DatasetError
+from dcae.data.errors import DatasetError
 from dcae.data.selection import NONE, Selection, check_unique
-from dcae.data.storage import FolderFiles
+from dcae.data.storage.folders import FolderFiles
 from tests.data import replicas
 
 

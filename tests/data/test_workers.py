@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from dcae.data import DatasetError
+from dcae.data.errors import DatasetError
 from dcae.data.workers import in_processes
 
 

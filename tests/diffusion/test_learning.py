@@ -6,7 +6,10 @@ import torch
 
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import DiffusionEntry
-from dcae.diffusion import Captions, build_denoiser, diffusion_losses, draw_training_inputs, sample
+from dcae.diffusion.captions.dataset import Captions
+from dcae.diffusion.models.build import build_denoiser
+from dcae.diffusion.objectives import diffusion_losses, draw_training_inputs
+from dcae.diffusion.sampling import sample
 
 CONFIG = Config()
 SHAPE, PATCH = (2, 4, 4), 2

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from dcae.benchmark.config import Config
-from dcae.diffusion import Captions, build_denoiser, sample
+from dcae.diffusion.captions.dataset import Captions
+from dcae.diffusion.models.build import build_denoiser
 from dcae.diffusion.objectives import alphas_cumprod
-from dcae.diffusion.sampling import draw_labels, predict, sample_generators, scheduler_of
+from dcae.diffusion.sampling import draw_labels, predict, sample, sample_generators, scheduler_of
 
 CONFIG = Config()
 DIT, UVIT, USIT, PIXART = (CONFIG.entry("diffusion", name) for name in ("dit-xl", "uvit-s", "usit-h", "pixart-xl"))

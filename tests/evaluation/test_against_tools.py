@@ -15,18 +15,18 @@ import pytest
 import torch
 from torch import Tensor
 
-import evaluation.extraction
-from dcae.autoencoders import load
+import evaluation.features.extractor
+from dcae.autoencoders.loading import load
 from dcae.benchmark import Config
 from dcae.benchmark.entries import NetworkWeights, Protocol
-from dcae.data import open_dataset
+from dcae.data.loading import open_dataset
 from dcae.initialisation import SkipInitialisation, seeded_random_init
-from evaluation.features import RESIZES, load_inception
-from evaluation.one_pass import reconstruct_images
-from evaluation.quantisation import to_uint8
-from evaluation.reconstruction import Reconstruction, evaluate_reconstruction
-from evaluation.reference import batches, write_reference
-from evaluation.statistics import frechet_distance_of_features
+from evaluation.features.inception import RESIZES, load_inception
+from evaluation.features.quantisation import to_uint8
+from evaluation.features.reference import batches, write_reference
+from evaluation.metrics.frechet import frechet_distance_of_features
+from evaluation.quality.one_pass import reconstruct_images
+from evaluation.quality.reconstruction import Reconstruction, evaluate_reconstruction
 
 NAMES = ("dc-ae", "clean-fid", "torch-fidelity", "adm", "ldm")
 IMAGES, RESOLUTION = 4, 160
@@ -171,4 +171,4 @@ def test_protocols_differ_by_far_more_than_they_agree_with_their_tools(measured)
 
 def test_every_resize_runs_one_forward_on_the_files_images(measured):
     assert {protocol.inception_resize for protocol in measured.protocols.values()} == set(RESIZES)
-    assert len(evaluation.extraction.distinct(measured.protocols.values())) == len(RESIZES)
+    assert len(evaluation.features.extractor.distinct(measured.protocols.values())) == len(RESIZES)

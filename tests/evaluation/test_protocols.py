@@ -9,11 +9,11 @@ import torch
 from dcae.benchmark import Config
 from dcae.benchmark.config import read_yaml
 from dcae.benchmark.entries import Protocol
-from dcae.weights import CATALOGUE, WeightsError, find
-from evaluation.extraction import Extractor
-from evaluation.features import weights_identity
-from evaluation.fingerprints import fingerprint
-from evaluation.one_pass import OnePass, columns
+from dcae.weights.catalogue import CATALOGUE, WeightsError, find
+from evaluation.features.extractor import Extractor
+from evaluation.features.fingerprints import fingerprint
+from evaluation.features.inception import weights_identity
+from evaluation.quality.one_pass import OnePass, columns
 
 NAMES = ("dc-ae", "clean-fid", "torch-fidelity", "adm", "ldm", "modern-features")
 
@@ -119,8 +119,8 @@ def test_features_that_are_not_finite_are_errors(monkeypatch):
         def __call__(self, images):
             return torch.full((len(images), 4), torch.nan)
 
-    monkeypatch.setattr("evaluation.extraction.load_inception", lambda weights, device: None)
-    monkeypatch.setattr("evaluation.extraction.InceptionFeatures", Broken)
+    monkeypatch.setattr("evaluation.features.extractor.load_inception", lambda weights, device: None)
+    monkeypatch.setattr("evaluation.features.extractor.InceptionFeatures", Broken)
     extractor = Extractor([protocol("random-features")])
     with pytest.raises(ValueError, match=r"inception:inception-v3:random-0:bilinear: the network gives NaN"):
         extractor(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))

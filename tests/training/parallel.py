@@ -17,11 +17,14 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from dcae.autoencoders import load
+from dcae.autoencoders.loading import load
 from dcae.benchmark.entries import ADAPTERS
-from dcae.data import open_dataset
-from dcae.diffusion import encode_captions, encode_dataset
-from dcae.training import TrainingDiverged, Unfinished, autoencoder, batch_norm, train_denoiser
+from dcae.data.loading import open_dataset
+from dcae.diffusion.captions.encode import encode_captions
+from dcae.diffusion.latents.encode import encode_dataset
+from dcae.training import autoencoder, batch_norm
+from dcae.training.denoiser import train_denoiser
+from dcae.training.stopping import TrainingDiverged, Unfinished
 from tests.training import tiny
 
 ENTRY = tiny.dc_ae()  # BatchNorm in the first stages of the decoder

@@ -13,14 +13,17 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch._dynamo.utils import counters
 
-from dcae.autoencoders import decoder_head, load, middle_layers
+from dcae.autoencoders.layers import decoder_head, middle_layers
+from dcae.autoencoders.loading import load
 from dcae.benchmark import ConfigError
-from dcae.data import Mixture, open_dataset
-from dcae.training import TrainingDiverged, checkpoint
+from dcae.data.loading import open_dataset
+from dcae.data.mixture import Mixture
 from dcae.training import autoencoder as autoencoder_module
+from dcae.training import checkpoint
 from dcae.training.autoencoder import PhaseTraining
 from dcae.training.engine import Validation
-from dcae.training.freezing import evaluating, freeze_all_but, last_layer
+from dcae.training.layers import evaluating, freeze_all_but, last_layer
+from dcae.training.stopping import TrainingDiverged
 
 FULL, ADAPTATION, REFINEMENT = (
     "low-resolution-full", "high-resolution-latent-adaptation", "low-resolution-local-refinement"

@@ -15,21 +15,21 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import nn
 
-from dcae.autoencoders import load
+from dcae.autoencoders.loading import load
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import ADAPTERS, FolderEntry
-from dcae.data import epoch_index, open_dataset
-from dcae.diffusion import (
-    CaptionDataset,
-    EncodedOnTheFly,
-    LatentDataset,
-    build_denoiser,
-    encode_captions,
-    encode_dataset,
-    load_denoiser,
-)
-from dcae.training import Unfinished, checkpoint, train_denoiser
-from dcae.training.denoiser import DenoiserTraining, fingerprint
+from dcae.data.loading import open_dataset
+from dcae.data.order import epoch_index
+from dcae.diffusion.captions.dataset import CaptionDataset
+from dcae.diffusion.captions.encode import encode_captions
+from dcae.diffusion.latents.cached import LatentDataset
+from dcae.diffusion.latents.encode import encode_dataset
+from dcae.diffusion.latents.on_the_fly import EncodedOnTheFly
+from dcae.diffusion.models.build import build_denoiser
+from dcae.diffusion.models.checkpoint import load_denoiser
+from dcae.training import checkpoint
+from dcae.training.denoiser import DenoiserTraining, fingerprint, train_denoiser
+from dcae.training.stopping import Unfinished
 
 ENTRIES = {
     kind: ADAPTERS["diffusion"].validate_python(

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcae.training import EXIT_UNFINISHED, NoProgress, TrainingDiverged, Unfinished, checkpoint
+from dcae.training import checkpoint
 from dcae.training.state import TrainingState
+from dcae.training.stopping import EXIT_UNFINISHED, NoProgress, TrainingDiverged, Unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,7 +16,7 @@ from dcae.training import perceptual
 from dcae.training.discriminator import PatchDiscriminator
 from dcae.training.losses import adaptive_weight, discriminator_hinge_loss, generator_hinge_loss, kl_per_value
 from dcae.training.perceptual import perceptual_network
-from dcae.weights import WeightsError
+from dcae.weights.catalogue import WeightsError
 
 RANDOM_ALEX = NetworkWeights(network="alex", weights="random", seed=3)
 

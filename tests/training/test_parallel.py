@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcae.diffusion import load_denoiser
+from dcae.diffusion.models.checkpoint import load_denoiser
 from tests.training import parallel, tiny
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dcae.data import open_dataset
+from dcae.data.loading import open_dataset
 from dcae.training import trackers
 from dcae.training.trackers import Curves, TrackerMissing
 

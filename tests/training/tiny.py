@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dcae.benchmark.entries import ADAPTERS, AutoencoderFields, AutoencoderRecipe
-from dcae.training import train_autoencoder_phase
+from dcae.training.autoencoder import train_autoencoder_phase
 
 ADAM = {"learning_rate": 2e-3, "warmup_steps": 2}
 LPIPS = {"weight": 0.1, "lpips": {"network": "alex", "weights": "random"}}

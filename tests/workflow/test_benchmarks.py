@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The full-size benchmarks hold every row of the paper's tables of diffusion models, each beside its own numbers."""
+"""The full-size bench hold every row of the paper's tables of diffusion models, each beside its own numbers."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from dcae.training import EXIT_UNFINISHED, Unfinished
+from dcae.training.stopping import EXIT_UNFINISHED, Unfinished
 from workflow import cli
 from workflow.startup import release_locks_of_dead_runs
 
@@ -74,7 +74,9 @@ def test_an_unfinished_training_has_an_exit_status_of_its_own(monkeypatch, capsy
 )
 def test_where_the_curves_of_a_training_are_shown(monkeypatch, option, variable, expected):
     given = {}
-    monkeypatch.setattr("dcae.training.train_autoencoder_phase", lambda **arguments: given.update(arguments))
+    monkeypatch.setattr(
+        "dcae.training.autoencoder.train_autoencoder_phase", lambda **arguments: given.update(arguments)
+    )
     if variable:
         monkeypatch.setenv("DCAE_LOG_WITH", variable)
     which = ["config/demo.yaml", "--autoencoder", "sd-vae-f8-demo", "--phase", "single"]

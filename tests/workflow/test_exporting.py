@@ -12,7 +12,8 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
-from dcae.autoencoders import load, normalise, save
+from dcae.autoencoders.contract import normalise
+from dcae.autoencoders.loading import load, save
 from dcae.benchmark import Benchmark, Provenance, Record, Value, digests
 from dcae.files import sha256
 from tests.workflow.test_commands import dcae

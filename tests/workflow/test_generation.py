@@ -17,12 +17,12 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import evaluation.generation
+import evaluation.quality.generation
 from dcae.benchmark import Benchmark
 from dcae.benchmark.sources import REPOSITORY, reached_modules
-from dcae.diffusion import build_denoiser
-from dcae.diffusion.released_layouts import OF_U_VIT
-from evaluation.sample_set import write_sample_set
+from dcae.diffusion.models.build import build_denoiser
+from dcae.diffusion.models.released_names import OF_U_VIT
+from evaluation.quality.sample_set import write_sample_set
 from workflow import cli
 from workflow.steps import code_of_generation
 
@@ -190,7 +190,7 @@ def test_all_images_are_what_was_measured(released):
 
 def test_two_processes_write_the_record_of_one(released, monkeypatch, capsys):
     """As torchrun or srun number them, one after the other."""
-    monkeypatch.setattr(evaluation.generation, "write_sample_set", partial(write_sample_set, shard_size=4))
+    monkeypatch.setattr(evaluation.quality.generation, "write_sample_set", partial(write_sample_set, shard_size=4))
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert generate(to="shared") == 0
@@ -216,9 +216,9 @@ def test_code_that_reads_released_weights_decides_their_samples_alone(released, 
     monkeypatch.setattr("workflow.steps.digest", lambda *parts: " ".join(parts))
     benchmark = Benchmark.load("config/mine.yaml")
     code = {cell.diffusion: code_of_generation(benchmark, cell).split() for cell in benchmark.cells.generation}
-    readers = {"dcae.diffusion.released", "dcae.diffusion.released_layouts", "dcae.released_files"}
+    readers = {"dcae.diffusion.models.released", "dcae.diffusion.models.released_names", "dcae.weights.hub"}
     assert readers <= set(code["released-uvit"])
-    assert "dcae.diffusion.released" not in code["trained-uvit"]
+    assert "dcae.diffusion.models.released" not in code["trained-uvit"]
     assert all("dcae.diffusion.sampling" in modules for modules in code.values())
 
 

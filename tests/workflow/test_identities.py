@@ -142,7 +142,7 @@ def test_images_that_a_resolution_leaves_out_leave_the_captions_of_the_others_wh
     assert count == {"latents": 3, "texts": 5}  # of every image, and the empty one
     seen = {}
     with monkeypatch.context() as patch:
-        patch.setattr("dcae.training.train_denoiser", lambda **arguments: seen.update(arguments))
+        patch.setattr("dcae.training.denoiser.train_denoiser", lambda **arguments: seen.update(arguments))
         assert train("pixart", "--captions", "texts") == 0
     assert seen["caption_rows"].tolist() == [0, 2, 3]
 

@@ -13,7 +13,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from dcae.benchmark import Config
 from dcae.benchmark.config import REPOSITORY_CONFIG, read_entry
-from dcae.pinning import PinError, pin_entry
+from dcae.weights.pinning import PinError, pin_entry
 from workflow import cli
 
 COMMIT, NEWER, SHA = "a" * 40, "b" * 40, "c" * 64

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 from dcae.benchmark import Config, Record, Value
 from dcae.benchmark.config import ConfigError
 from dcae.training.stopping import Unfinished
-from evaluation.efficiency import denoiser, own_process, suite, training
+from evaluation.efficiency import denoiser, suite, training, worker
 from evaluation.efficiency.errors import BackendError
-from evaluation.efficiency.own_process import OwnProcess, ProcessEnded
 from evaluation.efficiency.profile import Profile
+from evaluation.efficiency.worker import OwnProcess, ProcessEnded
 from workflow.cli import app
 from workflow.commands import profiling
 
@@ -34,7 +34,7 @@ class ThisProcess(OwnProcess):
 @pytest.fixture(autouse=True)
 def _tiny_config(monkeypatch):
     monkeypatch.setattr(profiling, "Config", lambda: Config(TINY))
-    monkeypatch.setattr(own_process, "OwnProcess", ThisProcess)
+    monkeypatch.setattr(worker, "OwnProcess", ThisProcess)
 
 
 def profile_suite(output: Path, rows: str = "*-uvit-tiny-*-dc-ae-f64c128", **changed) -> None:

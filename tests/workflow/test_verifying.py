@@ -8,19 +8,19 @@ import pytest
 import yaml
 from PIL import Image
 
-import evaluation.extraction
-import evaluation.reconstruction
+import evaluation.features.extractor
+import evaluation.quality.reconstruction
 from dcae.benchmark import ConfigError
 from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.golden import read_golden
-from tests.evaluation.test_one_pass import FewFeatures
+from tests.evaluation.quality.test_one_pass import FewFeatures
 from workflow import cli
 
 
 @pytest.fixture(autouse=True)
 def few_features(monkeypatch):
-    monkeypatch.setattr(evaluation.extraction, "load_inception", lambda weights, device: None)
-    monkeypatch.setattr(evaluation.extraction, "InceptionFeatures", FewFeatures)
+    monkeypatch.setattr(evaluation.features.extractor, "load_inception", lambda weights, device: None)
+    monkeypatch.setattr(evaluation.features.extractor, "InceptionFeatures", FewFeatures)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_everything_that_is_missing_is_told_at_once(replica, monkeypatch, capsys
     empty = tmp_path / "empty" / "config" / "weights.yaml"
     empty.parent.mkdir(parents=True)
     empty.write_text((REPOSITORY_CONFIG / "weights.yaml").read_text())
-    monkeypatch.setattr("dcae.weights.find.__defaults__", (empty,))
+    monkeypatch.setattr("dcae.weights.catalogue.find.__defaults__", (empty,))
     assert verify(replica, monkeypatch, {"psnr": 1.0}, **where) == cli.EXIT_ERROR
     error = capsys.readouterr().err
     for part in ("missing weights 'inception-2015-12-05'", "missing weights 'lpips-alexnet'", "put it at"):
@@ -112,7 +112,7 @@ def test_a_tolerance_needs_a_reason(tmp_path):
 
 def test_what_other_code_has_left_is_measured_again(replica, monkeypatch, capsys):
     done: list[str] = []
-    for module, name in ((evaluation.reconstruction, "measure"), (evaluation, "write_reference")):
+    for module, name in ((evaluation.quality.reconstruction, "measure"), (evaluation, "write_reference")):
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, o=original, n=name, **k: (done.append(n), o(*a, **k))[1])
     assert verify(replica, monkeypatch, {"psnr": 12.0}) == cli.EXIT_ERROR

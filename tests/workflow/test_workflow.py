@@ -131,9 +131,9 @@ def changed_steps(clone: Clone, name: str) -> set[str]:
 
 
 def test_a_metric_trains_nothing(finished):
-    assert changed_steps(finished, "evaluation/pixels.py") == {"measure", "evaluate"}
+    assert changed_steps(finished, "evaluation/metrics/psnr_ssim.py") == {"measure", "evaluate"}
     assert set(finished.stale_rules()) == {"evaluate_reconstruction"}
-    assert changed_steps(finished, "evaluation/neighbours.py") == {"evaluate", "generate"}
+    assert changed_steps(finished, "evaluation/metrics/precision_recall.py") == {"evaluate", "generate"}
     assert set(finished.stale_rules()) == {"evaluate_reconstruction", "evaluate_generation"}
 
 
@@ -144,7 +144,7 @@ def test_training_code_makes_exactly_the_trainings_stale(finished):
 
 
 def test_encoding_does_not_make_the_training_of_diffusion_models_stale(finished):
-    assert changed_steps(finished, "dcae/diffusion/latents.py") == {"encode"}
+    assert changed_steps(finished, "dcae/diffusion/latents/encode.py") == {"encode"}
 
 
 def test_tables_from_records_alone(finished, clone):

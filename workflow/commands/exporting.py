@@ -14,7 +14,7 @@ from workflow.commands import options
 from workflow.commands.presenting import read_records
 
 if TYPE_CHECKING:
-    from evaluation.model_card import TrainedAutoencoder
+    from evaluation.tables.model_card import TrainedAutoencoder
 
 
 def export(
@@ -25,7 +25,7 @@ def export(
 ) -> None:
     """Write a trained autoencoder as a folder with a model card, ready to be uploaded; diffusers alone opens it."""
     from dcae.autoencoders.export import export_folder
-    from evaluation import card_text
+    from evaluation.tables.model_card import card_text
 
     benchmark = Benchmark.load(benchmark_file)
     trained = _trained(benchmark, autoencoder, results)
@@ -45,10 +45,10 @@ def _trained(benchmark: Benchmark, name: str, results: Path) -> TrainedAutoencod
     Raises:
         ExportError: it cannot be exported, is not trained, or was trained otherwise than the benchmark says now.
     """
-    from dcae.autoencoders import load
     from dcae.autoencoders.export import ExportError, require_exportable
     from dcae.autoencoders.folder import CONFIG, WEIGHTS, read_config
-    from evaluation.model_card import TrainedAutoencoder
+    from dcae.autoencoders.loading import load
+    from evaluation.tables.model_card import TrainedAutoencoder
 
     if name not in benchmark.all_autoencoders:
         known = ", ".join(benchmark.all_autoencoders)
@@ -99,7 +99,7 @@ def _recipe(benchmark: Benchmark, training: Training):
 def _phase(benchmark: Benchmark, training: Training, results: Path):
     """A phase of the chain; a card that tells of another training than the one that was run is refused."""
     from dcae.autoencoders.export import ExportError
-    from evaluation.model_card import TrainedPhase
+    from evaluation.tables.model_card import TrainedPhase
 
     recipe = _recipe(benchmark, training)
     folder = _folder(benchmark, training, results)

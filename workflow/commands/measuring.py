@@ -18,7 +18,7 @@ from workflow.provenance import device_description, input_hashes, provenance
 from workflow.steps import code_of, code_of_generation
 
 if TYPE_CHECKING:
-    from evaluation.quality import Quality
+    from evaluation.quality.distances import Quality
 
 ReferenceFile = Annotated[Path, typer.Option("--reference", help="reference features, from dcae reference")]
 ImagesFile = Annotated[Path, typer.Option("--images", help="PNG of samples to write")]
@@ -38,7 +38,7 @@ def _further(
     protocols: list[Protocol], measured: dict[str, Quality], besides: dict[str, Any] | None = None
 ) -> dict[str, Measured]:
     """What further protocols gave, as records have it; ``besides``: what was done alike for all of them."""
-    from evaluation import fingerprint
+    from evaluation.features.fingerprints import fingerprint
 
     return {
         each.name: Measured(
@@ -59,8 +59,8 @@ def reference(
     output: Annotated[Path, typer.Option("--output", help="file to write")],
 ) -> None:
     """Features of real images, computed once and shared by every cell of a data set and resolution."""
-    from dcae.data import open_dataset
-    from evaluation import write_reference
+    from dcae.data.loading import open_dataset
+    from evaluation.features.reference import write_reference
 
     benchmark = Benchmark.load(benchmark_file)
     protocol = benchmark.protocol(purpose)
@@ -95,15 +95,12 @@ def evaluate(
     last writes the record.
     """
     started = time.monotonic()
-    from dcae.autoencoders import images_at_once, load
-    from dcae.data import open_dataset
-    from evaluation import (
-        count_parameters,
-        evaluate_reconstruction,
-        fingerprint,
-        save_reconstruction_samples,
-        write_rows,
-    )
+    from dcae.autoencoders.loading import load
+    from dcae.autoencoders.memory import images_at_once
+    from dcae.data.loading import open_dataset
+    from evaluation.efficiency.cost import count_parameters
+    from evaluation.features.fingerprints import fingerprint
+    from evaluation.quality.reconstruction import evaluate_reconstruction, save_reconstruction_samples, write_rows
 
     benchmark = Benchmark.load(benchmark_file)
     cell = ReconstructionCell(dataset, resolution, autoencoder)
@@ -187,8 +184,9 @@ def generate(
     Goes on where a stopped run was; several processes share the samples if torchrun or srun starts them.
     """
     started = time.monotonic()
-    from dcae.data import open_dataset
-    from evaluation import evaluate_generation, fingerprint, save_generation_samples
+    from dcae.data.loading import open_dataset
+    from evaluation.features.fingerprints import fingerprint
+    from evaluation.quality.generation import evaluate_generation, save_generation_samples
 
     process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dcae.training.processes import join_slurm_step, keep_freed_memory, own_cores
+from dcae.training.distributed import join_slurm_step, keep_freed_memory, own_cores
 
 MOST_READERS = 8
 

@@ -44,7 +44,7 @@ def pin(
     """
     from huggingface_hub import HfApi
 
-    from dcae.pinning import PinError, pin_entry
+    from dcae.weights.pinning import PinError, pin_entry
 
     api = HfApi()
     failed = 0

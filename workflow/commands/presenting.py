@@ -106,7 +106,7 @@ def read_records(benchmark: Benchmark, results: Path) -> list[Record]:
 
 def read_per_image(benchmark: Benchmark, results: Path, records: list[Record]) -> dict[tuple, Any]:
     """The values of every image of the reconstruction records, by cell, where they are there."""
-    from evaluation import read_rows
+    from evaluation.metrics.paired import read_rows
     from evaluation.tables.rows import identity
 
     found = {}
@@ -125,19 +125,16 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     A benchmark of released autoencoders also gets the table of what others have published about them, one whose
     protocols name subsets that of the subsets, and one with further protocols of generation that of these.
     """
-    from evaluation import (
-        Choice,
-        build_ablations,
-        build_choices,
-        build_paired,
-        build_protocols,
-        build_published_elsewhere,
-        build_subsets,
-        build_tables,
-        check_controls,
-        has_published_elsewhere,
-        write_tables,
-    )
+    from evaluation.published_reconstruction import has_published_elsewhere
+    from evaluation.tables.ablations import build_ablations
+    from evaluation.tables.choices import Choice, build_choices
+    from evaluation.tables.controls import check_controls
+    from evaluation.tables.formats import write_tables
+    from evaluation.tables.literature import build_published_elsewhere
+    from evaluation.tables.paired import build_paired
+    from evaluation.tables.paper import build_tables
+    from evaluation.tables.protocols import build_protocols
+    from evaluation.tables.subsets import build_subsets
 
     benchmark = Benchmark.load(benchmark_file)
     records = read_records(benchmark, results)
@@ -167,7 +164,7 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
 
 def figures(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path("results")) -> None:
     """Draw the figures from the records and sample images that are there."""
-    from evaluation import draw_figures
+    from evaluation.figures.drawing import draw_figures
 
     benchmark = Benchmark.load(benchmark_file)
     folder = results / benchmark.name

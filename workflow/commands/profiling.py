@@ -23,9 +23,9 @@ from workflow.provenance import device_description, provenance
 from workflow.steps import MODULES, code_of
 
 if TYPE_CHECKING:
-    from evaluation.efficiency.own_process import OwnProcess
     from evaluation.efficiency.profile import Profile
     from evaluation.efficiency.suite import SuiteRow
+    from evaluation.efficiency.worker import OwnProcess
 
 SECONDS_TO_START = 120  # a process that has to load torch, and the driver
 
@@ -85,8 +85,9 @@ def profile(
 def profile_cell(benchmark: Benchmark, cell: GenerationCell, record: Path, device: str) -> None:
     """Measure the denoiser of one cell, and write its record."""
     started = time.monotonic()
-    from evaluation import DenoiserShape, fingerprint, profile_denoiser
+    from evaluation.efficiency.denoiser import DenoiserShape, profile_denoiser
     from evaluation.efficiency.profile import MeasurementFailed
+    from evaluation.features.fingerprints import fingerprint
 
     protocol = benchmark.protocol("efficiency")
     entry = benchmark.diffusion(cell.diffusion)
@@ -141,10 +142,10 @@ def profile_suite(
     """
     import torch
 
-    from evaluation import read_published
-    from evaluation.efficiency.own_process import OwnProcess
     from evaluation.efficiency.repeating import runs_of
     from evaluation.efficiency.suite import record_path, suite_rows
+    from evaluation.efficiency.worker import OwnProcess
+    from evaluation.published import read_published
     from workflow.commands.presenting import present_suite
 
     config = Config()
@@ -227,9 +228,9 @@ class _Measuring:
 
     def _measured(self, row: SuiteRow, process: OwnProcess) -> Profile | None:
         """The profile of a row, or nothing if the time limit is over; after a failure, in a fresh process."""
-        from evaluation.efficiency.own_process import ProcessEnded
         from evaluation.efficiency.profile import failure
         from evaluation.efficiency.suite import failed_row, measure_row
+        from evaluation.efficiency.worker import ProcessEnded
 
         seconds = min(self.row_limit, self.end - time.monotonic())
         if seconds <= 0:
@@ -244,8 +245,8 @@ class _Measuring:
         return profile
 
     def _record(self, row: SuiteRow, profile: Profile, started: float) -> Record:
-        from evaluation import fingerprint
         from evaluation.efficiency.suite import kinds_of
+        from evaluation.features.fingerprints import fingerprint
 
         return Record(
             kind="efficiency",

@@ -11,13 +11,13 @@ import typer
 
 from dcae.benchmark import Benchmark, ConfigError, GenerationCell, digests
 from dcae.files import sha256
-from dcae.training.processes import join_slurm_step
+from dcae.training.distributed import join_slurm_step
 from workflow.commands import options
 from workflow.identities import captions_identity, latents_identity, released_weights
 from workflow.steps import code_of, code_of_denoiser
 
 if TYPE_CHECKING:
-    from dcae.diffusion import EncodedOnTheFly
+    from dcae.diffusion.latents.on_the_fly import EncodedOnTheFly
 
 
 def train_autoencoder(
@@ -31,7 +31,7 @@ def train_autoencoder(
     log_with: options.LogWith = "tensorboard",
 ) -> None:
     """Train one phase of an autoencoder; the same command again goes on where the last one stopped."""
-    from dcae.training import train_autoencoder_phase
+    from dcae.training.autoencoder import train_autoencoder_phase
 
     join_slurm_step()
     benchmark = Benchmark.load(benchmark_file)
@@ -68,9 +68,10 @@ def encode(
     Several processes share the shards, each with a GPU of its own, if torchrun or srun starts them:
     torchrun --standalone --nproc-per-node 8 --no-python -- dcae encode …
     """
-    from dcae.autoencoders import images_at_once, load
-    from dcae.data import open_dataset
-    from dcae.diffusion import encode_dataset
+    from dcae.autoencoders.loading import load
+    from dcae.autoencoders.memory import images_at_once
+    from dcae.data.loading import open_dataset
+    from dcae.diffusion.latents.encode import encode_dataset
 
     process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)
@@ -101,8 +102,9 @@ def captions(
     output: options.Output,
 ) -> None:
     """Embed a data set's captions once, with a diffusion model's text encoder; shared and resumed as dcae encode."""
-    from dcae.data import open_captioned
-    from dcae.diffusion import T5TextEncoder, encode_captions
+    from dcae.data.loading import open_captioned
+    from dcae.diffusion.captions.encode import encode_captions
+    from dcae.diffusion.captions.t5 import T5TextEncoder
 
     process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)
@@ -139,9 +141,10 @@ def latents_on_the_fly(
         return None
 
     def build(device: Any) -> EncodedOnTheFly:
-        from dcae.autoencoders import load
-        from dcae.data import caption_rows, open_dataset
-        from dcae.diffusion import CaptionDataset, EncodedOnTheFly
+        from dcae.autoencoders.loading import load
+        from dcae.data.loading import caption_rows, open_dataset
+        from dcae.diffusion.captions.dataset import CaptionDataset
+        from dcae.diffusion.latents.on_the_fly import EncodedOnTheFly
 
         autoencoder = load(
             benchmark.autoencoder(cell.autoencoder), weights=weights, config=benchmark.config, device=device
@@ -170,7 +173,8 @@ def train_denoiser(
 ) -> None:
     """Train a diffusion model on latents; the same command again goes on where the last one stopped."""
     from dcae import training
-    from dcae.data import caption_rows, captions_fingerprint, images_fingerprint, open_dataset
+    from dcae.data.fingerprints import captions_fingerprint, images_fingerprint
+    from dcae.data.loading import caption_rows, open_dataset
 
     join_slurm_step()
     benchmark = Benchmark.load(benchmark_file)

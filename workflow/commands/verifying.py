@@ -14,7 +14,7 @@ from dcae.benchmark.golden import GOLDEN, GoldenCheck, read_golden
 from dcae.benchmark.record import write_atomically
 from dcae.benchmark.sources import code_digest
 from dcae.files import sha256
-from dcae.released_files import hub_commit
+from dcae.weights.hub import hub_commit
 from workflow.commands import options
 from workflow.steps import MODULES
 
@@ -57,8 +57,9 @@ def _code(autoencoder: AutoencoderFields, dataset: DatasetEntry) -> str:
 
 def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool:
     """Print each value beside the published one; whether all of them hold."""
-    from dcae.autoencoders import load
-    from evaluation import evaluate_reconstruction, write_reference
+    from dcae.autoencoders.loading import load
+    from evaluation.features.reference import write_reference
+    from evaluation.quality.reconstruction import evaluate_reconstruction
     from evaluation.verification import check_dataset, compare_with_golden
 
     device = options.device()

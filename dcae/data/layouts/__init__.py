@@ -1,6 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
 """The official layouts of data sets: which of their files are the images of a split. No module here imports torch."""
-
-import lazy_loader as lazy
-
-__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={"selecting": ["select"]})

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from dcae.data.errors import DatasetError
 from dcae.data.selection import NONE, Selection
-from dcae.data.storage import Files, are_images, open_files
-from dcae.data.storage.files import IMAGE_ENDINGS
+from dcae.data.storage.files import IMAGE_ENDINGS, Files, are_images
+from dcae.data.storage.places import open_files
 
 
 def select_folder(folder: Path | str, refresh: bool = False) -> Selection:

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from dcae.benchmark.entries import FFHQEntry
 from dcae.data.errors import DatasetError
 from dcae.data.selection import Selection, check_unique
-from dcae.data.storage import cache, open_files
+from dcae.data.storage import cache
+from dcae.data.storage.places import open_files
 
 IMAGES, METADATA = "images1024x1024", "ffhq-dataset-v2.json"
 TRAINING_IMAGES = 60_000

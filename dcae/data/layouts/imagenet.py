@@ -27,7 +27,9 @@ from dcae.benchmark.entries import ImageNetEntry
 from dcae.data.errors import DatasetError
 from dcae.data.layouts.any_folder import select_folder
 from dcae.data.selection import Selection
-from dcae.data.storage import ArchiveFiles, Files, open_files, read_side_file
+from dcae.data.storage.archives import ArchiveFiles
+from dcae.data.storage.files import Files
+from dcae.data.storage.places import open_files, read_side_file
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"

@@ -19,7 +19,7 @@ from dcae.benchmark.entries import MJHQEntry
 from dcae.data.errors import DatasetError
 from dcae.data.layouts.any_folder import select_folder
 from dcae.data.selection import Selection
-from dcae.data.storage import read_side_file
+from dcae.data.storage.places import read_side_file
 
 PLACES = ("mjhq30k_imgs.zip", "mjhq30k_imgs", "imgs")
 METADATA = "meta_data.json"

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dcae.benchmark.entries import SA1BEntry
 from dcae.data.errors import DatasetError
 from dcae.data.selection import Selection
-from dcae.data.storage import ArchiveFiles
+from dcae.data.storage.archives import ArchiveFiles
 
 
 def select_sa_1b(entry: SA1BEntry, split: Literal["train", "validation"], refresh: bool = False) -> Selection:

@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from dcae.benchmark.entries import WebDatasetEntry
 from dcae.data.errors import DatasetError
 from dcae.data.selection import NONE, Selection
-from dcae.data.storage import ArchiveFiles, are_images, cache
+from dcae.data.storage import cache
+from dcae.data.storage.archives import ArchiveFiles
+from dcae.data.storage.files import are_images
 
 
 def select_webdataset(

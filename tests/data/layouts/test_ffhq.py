@@ -8,8 +8,9 @@ import pytest
 from dcae.benchmark.entries import (
     FFHQEntry,
 )
-from dcae.data import DatasetError, open_dataset
-from dcae.data.layouts import select
+from dcae.data.errors import DatasetError
+from dcae.data.layouts.split_index import select
+from dcae.data.loading import open_dataset
 from tests.data import replicas
 
 SPLITS = ("train", "validation")

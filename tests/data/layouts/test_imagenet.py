@@ -11,9 +11,11 @@ from torchvision.datasets import imagenet as torchvision_imagenet
 from dcae.benchmark.entries import (
     ImageNetEntry,
 )
-from dcae.data import DatasetError, open_dataset
-from dcae.data.layouts import select
-from dcae.data.storage import ArchiveFiles, FolderFiles
+from dcae.data.errors import DatasetError
+from dcae.data.layouts.split_index import select
+from dcae.data.loading import open_dataset
+from dcae.data.storage.archives import ArchiveFiles
+from dcae.data.storage.folders import FolderFiles
 from tests.data import replicas
 
 SPLITS = ("train", "validation")

@@ -8,7 +8,7 @@ import pytest
 from dcae.benchmark.entries import (
     MapillaryVistasEntry,
 )
-from dcae.data.layouts import select
+from dcae.data.layouts.split_index import select
 from tests.data import replicas
 
 

@@ -6,8 +6,8 @@ import pytest
 from dcae.benchmark.entries import (
     SA1BEntry,
 )
-from dcae.data import DatasetError
-from dcae.data.layouts import select
+from dcae.data.errors import DatasetError
+from dcae.data.layouts.split_index import select
 from tests.data import replicas
 
 

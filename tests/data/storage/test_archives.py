@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcae.data import DatasetError
-from dcae.data.storage import ArchiveFiles
+from dcae.data.errors import DatasetError
+from dcae.data.storage.archives import ArchiveFiles
 from tests.data import replicas
 
 MEMBERS = {f"{name}.bin": name.encode() * 1000 for name in "cab"}

@@ -6,7 +6,8 @@ import multiprocessing
 import pyarrow as pa
 import pytest
 
-from dcae.data.storage import ArchiveFiles, cache
+from dcae.data.storage import cache
+from dcae.data.storage.archives import ArchiveFiles
 from tests.data import replicas
 
 MEMBERS = {f"{name}.bin": name.encode() * 1000 for name in "cab"}

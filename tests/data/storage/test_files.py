@@ -10,8 +10,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcae.data.storage import ArchiveFiles, FolderFiles, are_images
-from dcae.data.storage.files import order, state_of
+from dcae.data.storage.archives import ArchiveFiles
+from dcae.data.storage.files import are_images, order, state_of
+from dcae.data.storage.folders import FolderFiles
 from tests.data import replicas
 
 PLAIN = st.text("aB0-_. é", min_size=1, max_size=4)

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from dcae.data import DatasetError
-from dcae.data.storage import FolderFiles, folders
+from dcae.data.errors import DatasetError
+from dcae.data.storage import folders
+from dcae.data.storage.folders import FolderFiles
 from tests.data import replicas
 
 LONG_AGO = 1_600_000_000

@@ -3,8 +3,10 @@
 
 import pytest
 
-from dcae.data import DatasetError
-from dcae.data.storage import ArchiveFiles, FolderFiles, open_files, read_side_file
+from dcae.data.errors import DatasetError
+from dcae.data.storage.archives import ArchiveFiles
+from dcae.data.storage.folders import FolderFiles
+from dcae.data.storage.places import open_files, read_side_file
 from tests.data import replicas
 
 

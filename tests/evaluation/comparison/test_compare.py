@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from dcae.autoencoders import load
 from dcae.autoencoders.contract import Autoencoder
+from dcae.autoencoders.loading import load
 from dcae.benchmark import Config
-from dcae.data import DatasetError
+from dcae.data.errors import DatasetError
 from dcae.data.photographs import folder as photographs
-from dcae.weights import expected_sha256, find
+from dcae.weights.catalogue import expected_sha256, find
 from evaluation.comparison import measuring
 from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison
 from evaluation.comparison.measuring import Metrics
@@ -142,7 +142,7 @@ def test_the_page_opens_offline_without_scripts_and_names_are_only_text(comparis
 
 
 def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, contenders, tmp_path, monkeypatch):
-    monkeypatch.setattr("dcae.weights._folder_of", lambda *_: tmp_path)  # a folder without any weights
+    monkeypatch.setattr("dcae.weights.catalogue._folder_of", lambda *_: tmp_path)  # a folder without any weights
     config = Config()
     entries = ("rae-dinov2-b", "dc-ae-f128c512-in-1.0", "sd-vae-f8-demo", "dc-ae-f8c4-space-to-channel-f64-demo")
     others = [Contender(config.entry("autoencoders", name)) for name in entries]

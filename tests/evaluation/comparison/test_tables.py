@@ -13,7 +13,7 @@ from dcae.benchmark.record import Value
 from evaluation.comparison.measuring import Measured
 from evaluation.comparison.tables import difference, main_table, paired_table
 from evaluation.comparison.worst import region_of_error, worst_indices
-from evaluation.jackknife import mean_and_standard_error
+from evaluation.metrics.jackknife import mean_and_standard_error
 from evaluation.tables.formats import Number, to_markdown
 
 

@@ -7,12 +7,13 @@ import torch
 from dcae.benchmark import Config
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Tiling
-from dcae.weights import WeightsError
-from evaluation import describe_autoencoder
+from dcae.weights.catalogue import WeightsError
+from evaluation.description import describe_autoencoder
 from evaluation.efficiency import autoencoder as of_autoencoders
-from evaluation.efficiency import end_to_end, profile_autoencoder, profile_end_to_end, profile_phases, training
-from evaluation.efficiency.autoencoder import shapes_only
+from evaluation.efficiency import end_to_end, training
+from evaluation.efficiency.autoencoder import profile_autoencoder, profile_phases, shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape
+from evaluation.efficiency.end_to_end import profile_end_to_end
 from evaluation.efficiency.memory import NotEnoughMemory, Peaks
 from evaluation.efficiency.text_encoder import RandomTextEncoder
 from tests.evaluation.efficiency.tiny import CPU, changed

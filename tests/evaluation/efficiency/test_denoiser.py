@@ -4,9 +4,9 @@
 import pytest
 import torch
 
-from dcae.diffusion import build_denoiser
-from evaluation.cost import count_parameters
+from dcae.diffusion.models.build import build_denoiser
 from evaluation.efficiency import backends, training
+from evaluation.efficiency.cost import count_parameters
 from evaluation.efficiency.denoiser import profile_denoiser
 from tests.evaluation.efficiency.tiny import CPU, PROTOCOL, changed, shape
 

@@ -4,8 +4,8 @@
 import pytest
 
 from dcae.benchmark import Benchmark, Config
-from evaluation import read_published
 from evaluation.efficiency.suite import suite_rows
+from evaluation.published import read_published
 
 CONFIG = Config()
 PUBLISHED = read_published()

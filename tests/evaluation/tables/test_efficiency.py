@@ -7,8 +7,8 @@ import io
 import pytest
 
 from dcae.benchmark import Record, Value
-from evaluation import read_published
 from evaluation.figures.efficiency import draw_suite_figures
+from evaluation.published import read_published
 from evaluation.tables.efficiency import build_suite_tables
 from evaluation.tables.efficiency_ratios import base_of, paper_ratio, ratio_to_base
 from evaluation.tables.formats import to_csv, to_markdown

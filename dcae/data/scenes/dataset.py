@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Procedural scenes: labelled, captioned images at any resolution, with no download."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dcae.data.dataset import ImageDataset, Sample, Split, fingerprint, generator
+from dcae.data.scenes import drawings
+from dcae.data.scenes.canvas import Canvas
+
+VERSION = 1
+"""Raised whenever a scene of given (seed, split, index) looks different, so that nothing old is taken for it."""
+
+
+class Scenes(ImageDataset):
+    """Image ``index`` is a pure function of (seed, split, index) at any resolution (64 to 2048 is what it is made for).
+
+    Classes take turns, so that every run of images holds them in equal numbers.
+
+    Args:
+        seed: not negative; another seed gives other scenes.
+        split: the random numbers of the two splits are independent of each other.
+        images: how many; a longer data set starts with the images of a shorter one.
+        resolution: side in pixels.
+    """
+
+    def __init__(self, seed: int, split: Split, images: int, resolution: int):
+        self.seed, self.split, self.images, self.resolution = seed, split, images, resolution
+        self.classes = [drawing.__name__ for drawing in drawings.DRAWINGS]
+        self.fingerprint = fingerprint(
+            kind="scenes", version=VERSION, seed=seed, split=split, images=images, resolution=resolution
+        )
+
+    def __len__(self) -> int:
+        return self.images
+
+    def draw(self, index: int, resolution: int) -> tuple[Canvas, str]:
+        """The drawing and its caption."""
+        return drawings.DRAWINGS[self.label(index)](generator(self.seed, self.split, index), resolution)
+
+    def pixels(self, index: int, epoch: int = 0) -> np.ndarray:
+        return self.draw(index, self.resolution)[0].to_uint8()
+
+    def label(self, index: int) -> int:
+        return index % len(drawings.DRAWINGS)
+
+    def caption(self, index: int) -> str:
+        return self.draw(index, resolution=8)[1]  # the caption is the same at every resolution
+
+    def __getitem__(self, index: int) -> Sample:
+        self.check_index(index)
+        canvas, caption = self.draw(index, self.resolution)
+        return Sample(torch.from_numpy(canvas.to_uint8()), self.label(index), caption)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captions and their embeddings by a text encoder."""

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From captions to embeddings: the encoder of T5, as PixArt-α uses it, released or with random weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+
+from dcae.benchmark.config import ConfigError
+from dcae.benchmark.entries import Pretrained, TextEncoder
+from dcae.diffusion.captions.dataset import Captions
+from dcae.weights.catalogue import WeightsError
+
+
+class T5TextEncoder:
+    """Captions to the last hidden states of T5's encoder; in lower case and stripped, as PixArt-α's pipeline does.
+
+    Attributes:
+        tokens: T; longer captions are cut off.
+        channels: C.
+
+    Args:
+        settings: of the diffusion entry.
+        device: to encode on.
+
+    Raises:
+        ConfigError: an unknown field of ``config``.
+        WeightsError: released weights that cannot be had.
+    """
+
+    def __init__(self, settings: TextEncoder, device: torch.device | str = "cpu"):
+        released = settings.pretrained is not None
+        self._tokenizer, model = _released(settings) if released else _random(settings)
+        self._model = model.to(device).eval().requires_grad_(False)
+        self.tokens, self.channels = settings.tokens, model.config.d_model
+
+    @torch.no_grad()
+    def __call__(self, captions: Sequence[str]) -> Captions:
+        texts = [caption.lower().strip() for caption in captions]
+        batch = self._tokenizer(
+            texts, padding="max_length", max_length=self.tokens, truncation=True, return_tensors="pt"
+        ).to(self._model.device)
+        states = self._model(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+        return Captions(states, batch.attention_mask.bool())
+
+
+def _random(settings: TextEncoder):
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+    known = set(inspect.signature(T5Config.__init__).parameters)
+    unknown = sorted(set(settings.config) - known)
+    if unknown:
+        raise ConfigError(
+            f"text_encoder: config: {', '.join(unknown)}: no such argument of transformers' T5Config; allowed: "
+            f"{', '.join(sorted(known - {'self', 'kwargs'}))}"
+        )
+    tokenizer = ByT5Tokenizer()  # bytes: it needs no vocabulary
+    config = T5Config(**{"vocab_size": len(tokenizer), **settings.config})
+    if config.vocab_size < len(tokenizer):
+        raise ConfigError(f"text_encoder: config: vocab_size is {config.vocab_size}, ByT5 needs {len(tokenizer)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)
+        return tokenizer, T5EncoderModel(config)
+
+
+def _released(settings: TextEncoder):
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    source = settings.pretrained
+    tokenizer_folder = settings.tokenizer_subfolder or source.subfolder
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.id, **_place(source, tokenizer_folder))
+        place = _place(source, source.subfolder)
+        return tokenizer, T5EncoderModel.from_pretrained(source.id, use_safetensors=True, **place)
+    except (OSError, ValueError) as error:
+        revision = f" at revision {source.revision}" if source.revision else ""
+        raise WeightsError(
+            f"text_encoder: pretrained.id {source.id}{revision} is no folder here with an encoder of T5 and its "
+            f"tokenizer, and could not be had from the hub: {error}\nWithout a network, run `hf download {source.id}` "
+            "where there is one, and give that folder as pretrained.id or bring its cache along (HF_HOME)"
+        ) from error
+
+
+def _place(source: Pretrained, subfolder: str | None) -> dict[str, str]:
+    place = {"revision": source.revision, "subfolder": subfolder}
+    return {name: value for name, value in place.items() if value is not None}

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latents of images that are encoded when they are asked for, in the place of cached ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dcae.benchmark.config import ConfigError
+from dcae.data.dataset import ImageDataset
+from dcae.diffusion.captions.dataset import CaptionDataset
+from dcae.diffusion.latents.encoding import encode_pixels, posterior_of
+from dcae.diffusion.latents.posterior import drawn, posterior_noise
+from dcae.diffusion.models.embeddings import check_labels
+
+
+class EncodedOnTheFly:
+    """A data set's images and the autoencoder that encodes them; otherwise as ``LatentDataset``.
+
+    Attributes:
+        shape: (c, h, w).
+        classes: number of classes, 0 if there are none.
+        class_names: their names.
+        posterior: as the autoencoder's ``latent_posterior``; draws are those of cached latents.
+        latent_scale, latent_shift: latents are normalised as (latents - shift) * scale.
+
+    Args:
+        autoencoder: in evaluation mode, on the device to encode on.
+        images: random crops differ from epoch to epoch.
+        captions: of the same images, embedded, for denoisers that are conditioned on them.
+
+    Raises:
+        ConfigError: no ``latent_scale``, or f does not divide the resolution.
+        CacheError: the captions are of other images.
+    """
+
+    def __init__(self, autoencoder: nn.Module, images: ImageDataset, captions: CaptionDataset | None = None):
+        self.autoencoder, self.images = autoencoder, images
+        f, resolution = autoencoder.spatial_compression, images.resolution
+        if autoencoder.latent_scale is None:
+            raise ConfigError("the autoencoder has no latent_scale: give one in its entry, or train it")
+        if resolution % f:
+            raise ConfigError(f"images of {resolution} px cannot be encoded with f{f}: choose a multiple of {f}")
+        self.shape = (autoencoder.latent_channels, resolution // f, resolution // f)
+        self.class_names = list(images.classes)
+        self.classes = len(self.class_names)
+        self.posterior = posterior_of(autoencoder)
+        self.latent_scale, self.latent_shift = autoencoder.latent_scale, autoencoder.latent_shift
+
+        self.captions = captions
+        if captions is not None:
+            captions.check_number(len(images), "the data set has images")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def condition(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
+        """As ``LatentDataset.condition``; raises ``ValueError`` for a label outside the classes."""
+        if self.captions is not None:
+            return self.captions.batch(indices)
+        labels = torch.tensor([self.images.label(index) for index in indices])
+        check_labels(labels, max(self.classes, 1))
+        return (labels,)
+
+    def read(self, indices: Sequence[int], draws: Sequence[int], seed: int) -> tuple[Tensor, ...]:
+        """Pixels uint8 [B, 3, R, R] of images, each for the draw of that number, and the noise of posteriors if any."""
+        epochs = [draw // len(self) for draw in draws]
+        pixels = torch.stack([self.images.image(*each) for each in zip(indices, epochs, strict=True)])
+        if self.posterior == "mode":
+            return (pixels,)
+        numbers = {"sample": indices, "moments": draws}[self.posterior]
+        return pixels, posterior_noise(seed, numbers, self.shape)
+
+    @torch.no_grad()
+    def latents(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Normalised latents [B, c, h, w] of what ``read`` returned, on the autoencoder's device."""
+        return drawn(self, *encode_pixels(self.autoencoder, pixels), noise)

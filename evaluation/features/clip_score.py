@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CLIP score: how well an image fits a caption, 100 x the cosine of their CLIP embeddings (Radford et al. 2021).
+
+As DC-Gen computes it: no prompt before the caption, captions cut after 77 tokens, and no clamp at 0. Other scales in
+use are 2.5 x the cosine (Hessel et al. 2021) and the bare cosine; the model alone moves the number from about 17 to 27.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dcae.benchmark.entries import NetworkWeights
+from dcae.initialisation import seeded_random_init
+from dcae.weights.catalogue import find
+
+# What OpenAI's archives hold besides weights.
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+
+
+class ClipScore:
+    """Scores images against captions with the CLIP model that a protocol names.
+
+    Args:
+        weights: ``network`` is a model name of open_clip; OpenAI's own weights need one that ends in ``-quickgelu``.
+        device: where the model runs.
+
+    Raises:
+        ValueError: a model that open_clip does not know or that does not fit the weights.
+        WeightsError: the weight file is missing or is another one.
+    """
+
+    def __init__(self, weights: NetworkWeights, device: str | torch.device = "cpu"):
+        self.model = load_clip(weights).to(device)
+        self.device = torch.device(device)
+        size = self.model.visual.image_size  # a pair for vision transformers, a number for ResNets
+        self.side = size if isinstance(size, int) else size[0]
+        self.tokenizer = open_clip.get_tokenizer(weights.network)
+        self._text_features: dict[str, Tensor] = {}
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, captions: Sequence[str]) -> Tensor:
+        """Scores, float64 [B], of square uint8 images [B, 3, H, H] and one caption each."""
+        if len(images) != len(captions):
+            raise ValueError(f"{len(images)} images and {len(captions)} captions: expected one caption for each image")
+        self._encode_new(captions)
+        text_features = torch.stack([self._text_features[caption] for caption in captions])
+        pixels = preprocess(images.to(self.device), self.side)
+        image_features = self.model.encode_image(pixels, normalize=True)
+        return 100 * (image_features * text_features).sum(1).double().cpu()
+
+    def _encode_new(self, captions: Sequence[str]) -> None:
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self._text_features]
+        if new:
+            features = self.model.encode_text(self.tokenizer(new).to(self.device), normalize=True)
+            self._text_features.update(zip(new, features, strict=True))
+
+
+def preprocess(images: Tensor, size: int) -> Tensor:
+    """OpenAI's preprocessing of square uint8 images: antialiased bicubic to ``size``, whole grey levels, CLIP's norm.
+
+    The crop to the centre that follows the resize elsewhere has no effect on square images.
+
+    Raises:
+        ValueError: images that are not square, or not uint8.
+    """
+    if images.shape[-2] != images.shape[-1] or images.dtype != torch.uint8:
+        raise ValueError(f"CLIP score takes square uint8 images, got {tuple(images.shape)} of {images.dtype}")
+    pixels = images.float()
+    if images.shape[-1] != size:
+        pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", align_corners=False, antialias=True)
+        pixels = pixels.round().clamp(0, 255)  # PIL gives uint8
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=images.device).view(3, 1, 1)
+    deviation = torch.tensor(open_clip.OPENAI_DATASET_STD, device=images.device).view(3, 1, 1)
+    return (pixels / 255 - mean) / deviation
+
+
+def load_clip(weights: NetworkWeights) -> open_clip.CLIP:
+    """The CLIP model with the weights that a protocol names, or with random ones of its seed, for inference."""
+    config = open_clip.get_model_config(weights.network)
+    if config is None or config.get("custom_text"):
+        raise ValueError(f"clip network {weights.network!r} is not one of open_clip's plain CLIP models")
+    if not weights.random:
+        path = find(weights.weights)
+        state = _read_state(path)
+        if _is_torchscript(path) and not config.get("quick_gelu"):
+            raise ValueError(
+                f"{path} is OpenAI's, whose networks use QuickGELU: name {weights.network}-quickgelu in the protocol"
+            )
+    with torch.device("meta"):  # initial values would be thrown away
+        model = open_clip.CLIP(**config)
+    model.to_empty(device="cpu")
+    # The one buffer that no file holds: text may look back, not ahead.
+    model.attn_mask.copy_(torch.full_like(model.attn_mask, float("-inf")).triu(1))
+    if weights.random:
+        seeded_random_init(model, weights.seed)
+    else:
+        model.load_state_dict(state)
+    return model.eval().requires_grad_(False)
+
+
+def _is_torchscript(path: Path) -> bool:
+    """OpenAI publishes CLIP as TorchScript archives; a state dict has no constants."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if not _is_torchscript(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is on its way out; OpenAI's files stay as they are
+        state = torch.jit.load(path, map_location="cpu").state_dict()
+    return {name: value for name, value in state.items() if name not in NOT_WEIGHTS}

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which features the protocols of one pass ask for, each computed once however many protocols share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dcae.benchmark.entries import NetworkWeights, Protocol
+from evaluation.features.inception import InceptionFeatures, features_fingerprint, load_inception
+from evaluation.features.quantisation import to_uint8
+
+# Of embeddings whose network input is defined in ``evaluation.features.dinov2_clip``.
+OWN_RESIZE = "own"
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of one network at one resize of its input; ``role``: ``inception``, ``dinov2`` or ``cmmd``."""
+
+    role: str
+    protocol: Protocol
+
+    @property
+    def weights(self) -> NetworkWeights:
+        return getattr(self.protocol, self.role)
+
+    @property
+    def resize(self) -> str:
+        return self.protocol.inception_resize if self.role == "inception" else OWN_RESIZE
+
+    @property
+    def name(self) -> str:
+        """Tells the features of a pass apart: two sets of one name are the same features."""
+        weights = self.weights
+        which = f"random-{weights.seed}" if weights.random else weights.weights
+        return f"{self.role}:{weights.network}:{which}:{self.resize}"
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with anything that decides the features of an image."""
+        return features_fingerprint(self.weights, self.resize, self.protocol.crop)
+
+
+def feature_sets(protocol: Protocol) -> dict[str, FeatureSet]:
+    """The sets that a protocol's distances are made of, by role."""
+    roles = ["inception", *(role for role in ("dinov2", "cmmd") if getattr(protocol, role))]
+    return {role: FeatureSet(role, protocol) for role in roles}
+
+
+def distinct(protocols: Iterable[Protocol]) -> dict[str, FeatureSet]:
+    """All sets of the protocols by name, each once."""
+    return {each.name: each for protocol in protocols for each in feature_sets(protocol).values()}
+
+
+class Extractor:
+    """Features of images for all protocols of a pass: one forward for each distinct set.
+
+    Protocols that differ in the resize alone share one Inception network.
+
+    Raises:
+        WeightsError: a weight file that a protocol names is missing or is another one; before any image is read.
+    """
+
+    def __init__(self, protocols: Iterable[Protocol], device: str | torch.device = "cpu"):
+        self.device = torch.device(device)
+        self._inception: dict[NetworkWeights, nn.Sequential] = {}
+        self.networks = {name: self._network(each) for name, each in distinct(protocols).items()}
+
+    def _network(self, each: FeatureSet):
+        if each.role == "inception":
+            if each.weights not in self._inception:
+                self._inception[each.weights] = load_inception(each.weights, self.device)
+            return InceptionFeatures(each.protocol, self.device, self._inception[each.weights])
+        from evaluation.features.dinov2_clip import clip_embedding, dinov2_embedding  # slow to import
+
+        return {"dinov2": dinov2_embedding, "cmmd": clip_embedding}[each.role](each.weights, self.device)
+
+    def by_quantisation(
+        self, images: Tensor, protocols: Iterable[Protocol]
+    ) -> Iterator[tuple[str, Tensor, list[Protocol], dict[str, Tensor]]]:
+        """For each quantisation that some protocols name: itself, rounded images, its protocols, and their features.
+
+        Args:
+            images: in [-1, 1], float [B, 3, H, W].
+            protocols: some of this extractor's.
+
+        Yields:
+            The quantisation; the images, uint8 [B, 3, H, W]; the protocols that round so; features by
+            ``quantisation/set``.
+        """
+        protocols = list(protocols)
+        for quantisation in dict.fromkeys(each.quantisation for each in protocols):
+            pixels = to_uint8(images, quantisation)
+            alike = [each for each in protocols if each.quantisation == quantisation]
+            features = self(pixels, distinct(alike))
+            yield quantisation, pixels, alike, {f"{quantisation}/{name}": rows for name, rows in features.items()}
+
+    def __call__(self, images: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Features, float32 [B, d] on the CPU, of uint8 images [B, 3, H, W]; of the given sets, or of all.
+
+        Raises:
+            ValueError: features that are not finite.
+        """
+        images = images.to(self.device)
+        wanted = self.networks if names is None else names
+        found = {name: self.networks[name](images).float().cpu() for name in wanted}
+        for name, features in found.items():
+            if not features.isfinite().all():
+                raise ValueError(f"{name}: the network gives NaN or infinity: are its weights the right ones?")
+        return found

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Standard errors of distances between sets, by the delete-a-group jackknife.
+
+Sample i belongs to group i mod G. The distance is taken again without each group; how far these values lie apart tells
+the error of the whole, and how far those of two models over the same images lie apart together tells the error of their
+difference. The bootstrap is no substitute: copies of a sample bias a Fréchet distance upward by far more than its error
+(5,000 paired samples: 0.302 became 0.371 ± 0.002).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evaluation.metrics.frechet import (
+    GramMatrices,
+    Moments,
+    check_features,
+    distance_of_moments,
+    frechet_distance_of_features,
+    is_small,
+    moments_of,
+)
+
+GROUPS = 64
+
+
+def group_sizes(n: int, groups: int = GROUPS) -> list[int]:
+    """How many of n samples each group has; there are no more groups than samples."""
+    groups = min(groups, n)
+    return [len(range(group, n, groups)) for group in range(groups)]
+
+
+@dataclass(frozen=True)
+class Jackknife:
+    """An estimate from all samples, and the estimates without each group."""
+
+    estimate: float
+    left_out: list[float]
+    sizes: list[int]
+
+    @property
+    def standard_error(self) -> float:
+        """For groups of unequal size by Busing et al. 1999, eq. 4, which is the usual formula when they are equal."""
+        n, groups = sum(self.sizes), len(self.sizes)
+        pairs = list(zip(self.sizes, self.left_out, strict=True))
+        jackknife = groups * self.estimate - sum((1 - size / n) * value for size, value in pairs)
+        variance = 0.0
+        for size, value in pairs:
+            h = n / size
+            variance += (h * self.estimate - (h - 1) * value - jackknife) ** 2 / (h - 1)
+        return math.sqrt(variance / groups)
+
+    def minus(self, other: Jackknife) -> Jackknife:
+        """The difference of two estimates over the same samples, whose common part of the error cancels.
+
+        Raises:
+            ValueError: the estimates are of other numbers of samples or groups.
+        """
+        if self.sizes != other.sizes:
+            raise ValueError(f"estimates over {sum(self.sizes)} and {sum(other.sizes)} samples cannot be paired")
+        left_out = [a - b for a, b in zip(self.left_out, other.left_out, strict=True)]
+        return Jackknife(self.estimate - other.estimate, left_out, self.sizes)
+
+
+def jackknife_frechet(
+    features_a: Tensor, features_b: Tensor | Moments, paired: bool = False, groups: int = GROUPS
+) -> Jackknife:
+    """``frechet_distance_of_features``, and the same without each group.
+
+    Args:
+        features_a: [N, d], what is evaluated.
+        features_b: [M, d], the reference, or its moments.
+        paired: sample i of both sets belongs together, as for an autoencoder's inputs and outputs; a group then leaves
+            both. Otherwise the reference stays whole: the error is that of sampling a alone, since all cells share the
+            reference.
+        groups: at most; fewer if there are fewer samples.
+
+    Raises:
+        ValueError: paired sets of unequal length, or too few samples.
+    """
+    check_features(features_a, features_b)
+    n = len(features_a)
+    if paired and (isinstance(features_b, Moments) or len(features_b) != n):
+        raise ValueError("paired feature sets must both be features, and equally many")
+    if n < 3:
+        raise ValueError(f"a jackknife of covariances needs at least 3 samples, got {n}")
+    leave_out = _small_leave_out if is_small(features_a, features_b) else _large_leave_out
+    distance_without = leave_out(features_a, features_b, paired)
+    sizes = group_sizes(n, groups)
+    index = torch.arange(n, device=features_a.device) % len(sizes)
+    left_out = [distance_without(index == group) for group in range(len(sizes))]
+    return Jackknife(frechet_distance_of_features(features_a, features_b), left_out, sizes)
+
+
+def _small_leave_out(features_a: Tensor, features_b: Tensor, paired: bool) -> Callable[[Tensor], float]:
+    gram = GramMatrices.of(features_a, features_b)
+    everything = torch.arange(len(features_b), device=features_b.device)
+
+    def distance_without(mask: Tensor) -> float:
+        kept = (~mask).nonzero().squeeze(1)
+        return gram.kept(kept, kept if paired else everything).distance()
+
+    return distance_without
+
+
+def _large_leave_out(features_a: Tensor, features_b: Tensor | Moments, paired: bool) -> Callable[[Tensor], float]:
+    whole_a, whole_b = Moments.of(features_a), moments_of(features_b)
+
+    def distance_without(mask: Tensor) -> float:
+        a = whole_a.without(Moments.of(features_a[mask]))
+        b = whole_b.without(Moments.of(features_b[mask])) if paired else whole_b
+        return distance_of_moments(a, b)
+
+    return distance_without
+
+
+def mean_and_standard_error(values: Tensor | Sequence[float]) -> tuple[float, float | None]:
+    """Mean over samples and its standard error, which is ``None`` for one sample and where a value is infinite.
+
+    Raises:
+        ValueError: no values, or a value that is not a number.
+    """
+    values = torch.as_tensor(values, dtype=torch.float64).flatten()
+    if values.numel() == 0 or values.isnan().any():
+        raise ValueError(f"expected at least one number and no NaN, got {values.tolist()[:8]}")
+    if values.numel() == 1 or values.isinf().any():
+        return float(values.mean()), None
+    return float(values.mean()), float(values.std() / math.sqrt(values.numel()))

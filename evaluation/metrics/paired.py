@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two autoencoders on the same images: the difference, its interval, and whether they can be told apart.
+
+Most of the error of a mean over images comes from which images they are, and two autoencoders share it. Image by image
+it cancels; of distances between sets it cancels group by group (``evaluation.metrics.jackknife``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import t as student
+
+from dcae.benchmark.record import Value
+from evaluation.metrics.jackknife import Jackknife, group_sizes
+
+CONFIDENCE = 0.95
+Verdict = Literal["better", "worse", "not distinguishable"]
+PerImage = Mapping[str, np.ndarray]  # image (its index in the data set), psnr, ssim, lpips: [N] each
+
+
+class PairingError(ValueError):
+    """Values that are not of the same images."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A value less another one over the same n images: ``low`` to ``high`` is the 95 % interval of the difference."""
+
+    difference: float
+    standard_error: float
+    low: float
+    high: float
+    n: int
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, difference: float, error: float, degrees_of_freedom: int, n: int, better: str) -> Comparison:
+        """By Student's t; ``better``: whether ``higher`` or ``lower`` values are."""
+        half = float(student.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom)) * error
+        low, high = difference - half, difference + half
+        verdict: Verdict = "not distinguishable"
+        if low > 0 or high < 0:
+            verdict = "better" if (low > 0) == (better == "higher") else "worse"
+        return cls(difference, error, low, high, n, verdict)
+
+
+def compare_images(a: np.ndarray, b: np.ndarray, better: str) -> Comparison | None:
+    """The mean of a over images less that of b, from the differences of each image; exact if these are normal.
+
+    Returns:
+        ``None`` where a value is infinite, as the PSNR of an image that comes back unchanged, or there is one image.
+
+    Raises:
+        PairingError: another number of images.
+    """
+    if len(a) != len(b):
+        raise PairingError(f"values of {len(a)} and of {len(b)} images cannot be compared image by image")
+    if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
+    differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    return Comparison.of(float(differences.mean()), error, len(differences) - 1, len(differences), better)
+
+
+def compare_distances(a: Value, b: Value, better: str = "lower") -> Comparison | None:
+    """A distance between sets less another one, by the jackknife over the same groups of images.
+
+    Returns:
+        ``None`` where a value was not taken without each group.
+
+    Raises:
+        PairingError: another number of images.
+    """
+    if a.n != b.n:
+        raise PairingError(f"values of {a.n} and of {b.n} images cannot be compared group by group")
+    if not (a.leave_group_out and b.leave_group_out):
+        return None
+    sizes = group_sizes(a.n, len(a.leave_group_out))
+    one, other = (Jackknife(each.value, each.leave_group_out, sizes) for each in (a, b))
+    found = one.minus(other)
+    return Comparison.of(found.estimate, found.standard_error, len(sizes) - 1, a.n, better)
+
+
+def compare(
+    name: str, a: Value, b: Value, rows_a: PerImage | None, rows_b: PerImage | None, better: str
+) -> Comparison | None:
+    """A value of one autoencoder less that of another over the same images, in whichever way there is.
+
+    Args:
+        name: of the value; ``psnr``, ``ssim`` and ``lpips`` are columns of the rows.
+        a, b: both values, measured by one protocol.
+        rows_a, rows_b: the values of every image, if they are there.
+        better: ``higher`` or ``lower``.
+
+    Returns:
+        ``None`` if they cannot be compared in pairs.
+
+    Raises:
+        PairingError: the rows are of different images.
+    """
+    if a.leave_group_out and b.leave_group_out:
+        return compare_distances(a, b, better)
+    if rows_a is None or rows_b is None or name not in rows_a or name not in rows_b:
+        return None
+    if not np.array_equal(rows_a["image"], rows_b["image"]):
+        raise PairingError(f"{name}: the rows of two autoencoders are of different images")
+    return compare_images(rows_a[name], rows_b[name], better)
+
+
+def read_rows(path) -> PerImage:
+    """What ``write_rows`` of ``evaluation.quality.reconstruction`` wrote."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}

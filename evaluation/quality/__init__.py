@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quality of reconstructions and of samples, measured in one pass over the images."""

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generation quality: FID and CLIP score with and without classifier-free guidance (Tables 1 and 3 to 5 of the paper).
+
+Samples are made, decoded and measured as a stream (module ``sample_set``), by any number of protocols in one pass; what
+is kept of them are their features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcae.benchmark.entries import DiffusionEntry, NetworkWeights, Protocol
+from dcae.benchmark.record import Value
+from dcae.data.dataset import ImageDataset
+from dcae.shards import Shard
+from evaluation.features.extractor import Extractor, feature_sets
+from evaluation.features.reference import Reference, read_reference
+from evaluation.metrics.jackknife import mean_and_standard_error
+from evaluation.quality.distances import Quality, distances
+from evaluation.quality.image_grid import write_grid
+from evaluation.quality.sample_set import ImageSource, SampleSet, write_sample_set
+
+# Raise it when results change, and say below what each raise changed.
+RESULTS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was measured, and the first samples of each setting: column k has the same condition and noise in each."""
+
+    values: dict[str, Value]  # fid_without_guidance, kid_without_guidance, clip_score_without_guidance, ...
+    samples: dict[str, Tensor]  # without_guidance, with_guidance: uint8 [K, 3, R, R]
+    excluded: dict[str, str] = field(default_factory=dict)  # values that could not be had: reason
+    further: dict[str, Quality] = field(default_factory=dict)  # of the other protocols, by their names
+
+
+def guidance_scales(entry: DiffusionEntry, classes: int) -> dict[str, float]:
+    """The settings to measure: without guidance, and with it where there is a condition and a scale other than 1."""
+    conditioned = entry.conditioning == "caption" or entry.classes(classes) > 0
+    guided = {"with_guidance": entry.guidance_scale} if conditioned and entry.guidance_scale != 1 else {}
+    return {"without_guidance": 1.0, **guided}
+
+
+def class_captions(classes: Sequence[str]) -> list[str]:
+    """A caption for each class, for the CLIP score of class-conditional samples."""
+    return [f"a picture of {name.replace('_', ' ').replace('-', ' ')}" for name in classes]
+
+
+def evaluate_generation(
+    source: ImageSource,
+    class_names: Sequence[str],
+    dataset: ImageDataset,
+    protocol: Protocol,
+    reference: Path,
+    folder: Path,
+    identity: dict[str, Any],
+    batch_size: int = 16,
+    device: str | torch.device = "cpu",
+    all_images: Path | None = None,
+    process: int = 0,
+    processes: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+    further: Sequence[Protocol] = (),
+) -> Generation | None:
+    """Measure ``protocol.generation_images`` samples of a diffusion model; the same call again goes on.
+
+    Args:
+        source: denoiser and autoencoder, on the device and in evaluation mode.
+        class_names: of the data that a class-conditional denoiser was trained on.
+        dataset: the images behind ``reference``: the split ``protocol.generation_reference`` at the cell's resolution.
+            A denoiser of captions is given those of these images.
+        protocol: feature networks, their weights and the numbers of images.
+        reference: features of real images, from ``write_reference``.
+        folder: keeps features, and what a stopped run has done.
+        identity: what decides the samples (weights, configuration, code), as JSON.
+        batch_size: samples at a time; changes values by rounding only.
+        device: where everything runs.
+        all_images: folder for every sample as a PNG, by setting.
+        process, processes: number of this process, and how many share the work.
+        progress: called with the setting, the number of this process's samples that are done, and of all of them.
+        further: protocols that the same samples are measured by, of the same numbers of images and the same reference.
+
+    Returns:
+        ``None`` in a process that ends before others have done their share.
+
+    Raises:
+        ReferenceError: the reference is missing or does not fit.
+        ValueError: the parts do not go together, or samples are not finite.
+    """
+    if source.captions is not None:
+        source.captions.check_number(len(dataset), "samples are compared with a data set")
+    source = replace(source, quantisation=protocol.quantisation)
+    protocols = [protocol, *further]
+    count = protocol.generation_reference_images
+    real = {each.name: read_reference(reference, dataset, count, each) for each in protocols}
+    measures = SampleMeasures(protocols, _text_of(source, class_names, dataset), device)
+    scales = guidance_scales(source.entry, source.classes)
+
+    def write(setting: str) -> SampleSet | None:
+        return write_sample_set(
+            source,
+            measures,
+            scales[setting],
+            protocol.generation_images,
+            Path(folder) / setting,
+            identity,
+            batch_size,
+            all_images=all_images / setting if all_images else None,
+            process=process,
+            processes=processes,
+            progress=progress and partial(progress, setting),
+        )
+
+    sets = {setting: write(setting) for setting in scales}
+    # A set that others were still at when this process went on to the next one may be complete by now.
+    sets = {setting: done or write(setting) for setting, done in sets.items()}
+    if None in sets.values():
+        return None
+    text = measures.text_of is not None
+    qualities = {each.name: _quality(sets, real[each.name], each, text, device) for each in protocols}
+    main = qualities.pop(protocol.name)
+    samples = {setting: each.first for setting, each in sets.items()}
+    return Generation(main.values, samples, main.excluded, qualities)
+
+
+def sample_columns(protocol: Protocol) -> dict[str, str]:
+    """Where a protocol's numbers of each sample are kept: its feature sets by role, and its CLIP score as ``clip``.
+
+    Protocols that compute a number in the same way have the same column.
+    """
+    names = {role: each.name for role, each in feature_sets(protocol).items()}
+    if protocol.clip:
+        which = f"random-{protocol.clip.seed}" if protocol.clip.random else protocol.clip.weights
+        names["clip"] = f"clip score:{protocol.clip.network}:{which}"
+    return {role: f"{protocol.quantisation}/{name}" for role, name in names.items()}
+
+
+class SampleMeasures:
+    """What is kept of samples: features, and how well each fits the text it was made for, as some protocols ask.
+
+    Args:
+        protocols: whose columns are filled, each once.
+        text_of: from a label, or the index of a caption, to a text; without it there is no CLIP score.
+        device: where the networks run.
+    """
+
+    def __init__(
+        self, protocols: Sequence[Protocol], text_of: Callable[[int], str] | None, device: str | torch.device = "cpu"
+    ):
+        self.protocols, self.text_of = protocols, text_of
+        self.extractor = Extractor(protocols, device)
+        wanted = dict.fromkeys(each.clip for each in protocols if each.clip and text_of)
+        self.clip_scores = {weights: _load_clip_score(weights, device) for weights in wanted}
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Shard:
+        """Rows of every column, of images in [-1, 1], float [B, 3, R, R], and labels [B]."""
+        kept: Shard = {}
+        for _, pixels, alike, features in self.extractor.by_quantisation(images, self.protocols):
+            kept |= features
+            for protocol in alike:
+                column = sample_columns(protocol).get("clip")
+                if protocol.clip in self.clip_scores and column not in kept:
+                    texts = [self.text_of(label) for label in labels.tolist()]
+                    kept[column] = self.clip_scores[protocol.clip](pixels, texts)
+        return kept
+
+
+def _text_of(source: ImageSource, class_names: Sequence[str], dataset: ImageDataset) -> Callable[[int], str] | None:
+    """What a sample was made for, in words."""
+    if source.captions is not None:
+        return dataset.caption
+    return class_captions(class_names).__getitem__ if source.entry.classes(source.classes) else None
+
+
+def _quality(
+    sets: dict[str, SampleSet],
+    real: dict[str, Reference],
+    protocol: Protocol,
+    text: bool,
+    device: str | torch.device,
+) -> Quality:
+    """The values of one protocol, of every setting; ``text``: samples were made for a text."""
+    columns = sample_columns(protocol)
+    values: dict[str, Value] = {}
+    excluded: dict[str, str] = {}
+    for setting, samples in sets.items():
+        made = {role: samples.rows[columns[role]] for role in real}
+        quality = distances(made, real, protocol, paired=False, device=device)
+        quality = quality.renamed(lambda name, setting=setting: f"{name}_{setting}")
+        values |= quality.values
+        excluded |= quality.excluded
+        if text and protocol.clip:
+            values[f"clip_score_{setting}"] = _clip_score(samples.rows[columns["clip"]], protocol)
+    return Quality(values, excluded)
+
+
+def _load_clip_score(weights: NetworkWeights, device: str | torch.device):
+    from evaluation.features.clip_score import (
+        ClipScore,  # slow to import, and only protocols with a clip network need it
+    )
+
+    return ClipScore(weights, device)
+
+
+def _clip_score(scores: Tensor, protocol: Protocol) -> Value:
+    mean, error = mean_and_standard_error(scores)
+    return Value(value=mean, n=len(scores), standard_error=error, random_features=protocol.clip.random)
+
+
+def save_generation_samples(result: Generation, path: Path) -> None:
+    """Write the samples to look at as one PNG: without guidance in the first row, with guidance below."""
+    write_grid(torch.stack(list(result.samples.values())).numpy(), path)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading cached latents: values, normalisation, identity and damage."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcae.diffusion.latents.cached import LatentDataset
+from dcae.diffusion.latents.encode import encode_dataset
+from dcae.diffusion.latents.posterior import posterior_noise
+from tests.diffusion.images import Images, Unshuffle, Variational, shard
+
+IDENTITY = {"autoencoder": "unshuffle", "weights": "1234", "resolution": 8}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    encode_dataset(Unshuffle(), Images(11), tmp_path, IDENTITY, shard_size=4)
+    return tmp_path
+
+
+def test_batches_are_normalised(folder):
+    data, images = LatentDataset(folder, IDENTITY), Images(11)
+    assert (len(data), data.shape, data.classes, data.class_names) == (11, (48, 2, 2), 3, ["zero", "one", "two"])
+    latents, labels = data.batch([10, 0, 5, 5])
+    assert torch.equal(latents, images.latents()[[10, 0, 5, 5]])
+    assert labels.tolist() == [1, 0, 2, 2]
+    assert torch.allclose((data.mean - 0.25) * 2, images.latents().mean(dim=(0, 2, 3)), atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 13), st.integers(1, 5), st.lists(st.integers(0, 12), max_size=8))
+def test_any_indices_from_any_shards(tmp_path_factory, shard_size, batch_size, indices):
+    folder = tmp_path_factory.mktemp("latents")
+    encode_dataset(Unshuffle(), Images(13), folder, IDENTITY, shard_size=shard_size, batch_size=batch_size)
+    latents, labels = LatentDataset(folder).batch(torch.tensor(indices, dtype=torch.long))
+    assert torch.equal(latents, Images(13).latents()[indices])
+    assert labels.tolist() == [index % 3 for index in indices]
+
+
+def test_scale_and_shift_per_channel(tmp_path):
+    autoencoder, images = Unshuffle(), Images(3)
+    autoencoder.latent_scale = torch.linspace(0.5, 2, 48)
+    autoencoder.latent_shift = torch.linspace(-1, 1, 48).tolist()
+    encode_dataset(autoencoder, images, tmp_path, IDENTITY)
+    raw = images.latents() / 2 + 0.25
+    expected = (raw - torch.linspace(-1, 1, 48)[:, None, None]) * torch.linspace(0.5, 2, 48)[:, None, None]
+    assert torch.allclose(LatentDataset(tmp_path).batch([0, 1, 2])[0], expected, atol=1e-6)
+
+
+def test_every_draw_from_cached_moments_is_new(tmp_path):
+    encode_dataset(Variational("moments"), Images(6), tmp_path, IDENTITY, shard_size=4)
+    data = LatentDataset(tmp_path)
+    means, _ = data.batch(range(6))
+    assert torch.equal(means, Images(6).latents())
+    noise = posterior_noise(0, range(6), data.shape)
+    drawn, _ = data.batch(range(6), noise)
+    std = 0.1 + 0.1 * (means / 2 + 0.25).abs()
+    torch.testing.assert_close(drawn, means + 2 * std * noise, rtol=0, atol=1e-5)  # a few roundings of values below 3
+    later, _ = data.batch(range(6), posterior_noise(0, range(6, 12), data.shape))
+    assert (later != drawn).all()
+    assert torch.equal(posterior_noise(0, [4, 5], data.shape), noise[4:])
+
+
+def test_nothing_is_left_to_draw_where_modes_are_cached(folder):
+    with pytest.raises(ValueError, match="posterior is mode, so nothing is left to draw"):
+        LatentDataset(folder).batch([0], torch.zeros(1, 48, 2, 2))
+
+
+def test_an_index_outside_is_refused(folder):
+    for indices in ([11], [-1]):
+        with pytest.raises(IndexError, match="holds 11 latents"):
+            LatentDataset(folder).batch(indices)
+
+
+def test_latents_made_by_something_else_are_refused_naming_both(folder):
+    LatentDataset(folder, dict(IDENTITY))
+    with pytest.raises(ValueError) as error:
+        LatentDataset(folder, IDENTITY | {"weights": "5678"})
+    assert str(folder) in str(error.value)
+    assert "weights '1234', expected '5678'" in str(error.value)
+    assert "resolution" not in str(error.value)
+
+
+def test_a_shard_cut_short_is_refused_naming_it(folder):
+    damaged = shard(folder, 1)
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard .* delete it and make it again"):
+        LatentDataset(folder)
+    damaged.unlink()
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard"):
+        LatentDataset(folder)
+
+
+def test_a_shard_of_another_length_is_refused(folder):
+    shard(folder, 1).write_bytes(shard(folder, 2).read_bytes())
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: holds latents \[3, 48, 2, 2\], labels \[3\]"):
+        LatentDataset(folder)
+
+
+def test_a_flipped_bit_is_found_by_verify(folder):
+    LatentDataset(folder).verify()
+    damaged = shard(folder, 1)
+    content = bytearray(damaged.read_bytes())
+    content[-1000] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: damaged"):
+        LatentDataset(folder).verify()
+
+
+def test_labels_outside_the_classes_are_refused(folder):
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(index | {"classes": ["zero", "one"]}))
+    with pytest.raises(ValueError, match=r"labels must be in 0 \.\.\. 1, got 2"):
+        LatentDataset(folder)
