@@ -208,11 +208,12 @@ class DiffusersEntry(AutoencoderFields):
 
 
 class PythonEntry(AutoencoderFields):
-    """A user's own code: ``factory`` names a callable that returns an autoencoder (see docs of dcae.autoencoders)."""
+    """A user's own code: ``factory`` names a callable that returns an autoencoder (dcae/autoencoders/contract.py)."""
 
     kind: Literal["python"]
     factory: str = Field(pattern=r"^[\w.]+:[\w.]+$", description="package.module:callable")
     arguments: dict[str, Any] = Field({}, description="keyword arguments of the callable")
+    results_version: PositiveInt = Field(1, description="raise it when an edit of the code changes its results")
 
 
 class SpaceToChannelEntry(AutoencoderFields):

@@ -27,7 +27,7 @@ def compare(
 ) -> None:
     """Compare autoencoders on your own pictures: a table, the worst images side by side, and a page of both.
 
-    What cannot be measured is left out and named. The exit status is 1 if any of the autoencoders was left out.
+    Values that cannot be measured are left out and named. The exit status is 1 if an autoencoder was left out.
     """
     config = Config()
     contenders = _contenders(autoencoders, config)
@@ -50,7 +50,7 @@ def compare(
 
 
 def _contenders(text: str, config: Config):
-    """The entries that a list like ``a,b=folder,c.yaml`` names, each once."""
+    """Return the entries that a list like ``a,b=folder,c.yaml`` names, each once."""
     from evaluation.comparison.compare import Contender
 
     found = {}

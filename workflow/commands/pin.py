@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dcae pin``: which commit of the hub an entry means."""
+"""``dcae pin``: the current commit and sha256 of released weights, written into their entries."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import typer
 
 from dcae.benchmark import Benchmark, Config, ConfigError
 from dcae.benchmark.config import read_yaml
-from dcae.benchmark.used import entries_used
 
 KINDS = ("autoencoders", "diffusion")
 
 
 def _files(name: str) -> list[tuple[str, Path]]:
-    """Kind and file of what a name stands for: ``kind/name``, an entry's file, or every entry of a benchmark's file."""
+    """Return kind and file of ``kind/name``, of an entry's file, or of every entry of a benchmark's file."""
     path, config = Path(name), Config()
     if path.suffix not in (".yaml", ".yml"):
         kind, _, short = name.rpartition("/")
@@ -26,9 +25,11 @@ def _files(name: str) -> list[tuple[str, Path]]:
     if path.resolve().parent.name in KINDS:
         return [(path.resolve().parent.name, path)]
     if "autoencoders" not in read_yaml(path):
-        raise ConfigError(f"{path}: is no benchmark, and no file in a folder named {' or '.join(KINDS)}")
+        raise ConfigError(f"{path}: is neither a benchmark nor in a folder named {' or '.join(KINDS)}")
     benchmark = Benchmark.load(path)
-    return [(kind, benchmark.config.file(kind, entry.name)) for kind, entry in entries_used(benchmark) if kind in KINDS]
+    return [
+        (kind, benchmark.config.file(kind, entry.name)) for kind, entry in benchmark.entries_used() if kind in KINDS
+    ]
 
 
 def pin(
@@ -37,10 +38,10 @@ def pin(
         typer.Argument(metavar="ENTRY...", help="autoencoders/NAME, a file, or a benchmark: all of its entries"),
     ],
 ) -> None:
-    """Write the hub's present commit and the file's sha256 into entries with released weights; needs a network.
+    """Write the hub's current commit and the file's sha256 into entries with released weights; needs a network.
 
-    What is measured afterwards is of these weights, wherever it runs; a file of another content is refused. Pin before
-    measuring: an entry that says something else makes its cells stale.
+    Later runs use these weights only and refuse a file of another content. Pin before measuring: a changed entry makes
+    its cells stale.
     """
     from huggingface_hub import HfApi
 

@@ -9,14 +9,12 @@ from typing import Annotated
 import typer
 
 from dcae.benchmark import Config
-from dcae.benchmark.entries import AutoencoderFields, DatasetEntry, digest
 from dcae.benchmark.golden import GOLDEN, GoldenCheck, read_golden
 from dcae.benchmark.record import write_atomically
-from dcae.benchmark.sources import code_digest
 from dcae.files import sha256
 from dcae.weights.hub import hub_commit
 from workflow.commands import options
-from workflow.steps import MODULES
+from workflow.provenance import sources_digest
 
 
 class VerificationError(RuntimeError):
@@ -48,13 +46,6 @@ def verify(
     print("verified: the published values are reproduced")
 
 
-def _code(autoencoder: AutoencoderFields, dataset: DatasetEntry) -> str:
-    """Of everything that computes the values: what other code has left in the folder verifies nothing."""
-    kinds = frozenset({autoencoder.kind, dataset.kind})
-    factory = getattr(autoencoder, "factory", None)
-    return digest(*(code_digest(MODULES[step], kinds, factory) for step in ("reference", "measure")))
-
-
 def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool:
     """Print each value beside the published one; whether all of them hold."""
     from dcae.autoencoders.loading import load
@@ -66,7 +57,7 @@ def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool
     entry, protocol = config.entry("autoencoders", name), config.entry("protocols", check.protocol)
     autoencoder = load(entry, config=config, device=device)  # before hours are spent on the reference
     dataset = check_dataset(check, config)
-    code = _code(entry, config.entry("datasets", check.dataset))
+    code = sources_digest()  # results of other code would verify nothing
     reference, made_by = folder / "reference.safetensors", folder / "code"
     if not (reference.is_file() and made_by.is_file() and made_by.read_text() == code):
         write_reference(dataset, check.images, protocol, reference, workers=options.readers(device), device=device)

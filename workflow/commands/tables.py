@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record, Training
+from dcae.benchmark.benchmark_file import membership
 from dcae.benchmark.entries import Phase
-from dcae.benchmark.studies import membership
-from dcae.benchmark.used import entries_used
 from workflow.commands import options
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     planned = [context for _, context in planned_cells(benchmark)]
     per_image = read_per_image(benchmark, results, records)
     choices = [
-        Choice(kind, entry.name, *chosen) for kind, entry in entries_used(benchmark) for chosen in entry.chosen()
+        Choice(kind, entry.name, *chosen) for kind, entry in benchmark.entries_used() for chosen in entry.chosen()
     ]
     built = {
         **build_tables(records, benchmark.name, planned=planned, per_image=per_image),

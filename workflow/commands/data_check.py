@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dcae data check``: what the files of a data set are, before anything is trained on them or measured with them."""
+"""``dcae data check``: the files of a dataset, before anything is trained on them or measured with them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dcae.benchmark import Config, ConfigError, read_entry
 from dcae.benchmark.entries import Entry, ImageFilesEntry
+from workflow import layout
 
 if TYPE_CHECKING:
     from dcae.data.checking import Kind, Report, SplitReport
@@ -37,7 +38,7 @@ def check(
     processes: Annotated[int | None, typer.Option(help="default: as many as there are cores", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
-    """Read and decode every image of a data set: counts, a manifest with sha256, and what is unusual or unusable.
+    """Read and decode every image of a dataset: counts, a manifest with sha256, and unusual or unusable images.
 
     Exit code 1 if an image cannot be used, or if there are not as many as the entry expects.
     """
@@ -57,7 +58,7 @@ def check(
         report, rows = check_dataset(
             dataset, resolution or RESOLUTIONS, [split] if split else None, processes, progress
         )
-    manifest = manifest or Path("results") / "datasets" / f"{dataset.name}.parquet"
+    manifest = manifest or Path(layout.RESULTS) / layout.DATASET_MANIFEST.format(dataset=dataset.name)
     write_manifest(rows, report, manifest)
     if as_json:
         print(json.dumps(asdict(report) | {"passed": report.passed, "manifest": str(manifest)}, indent=1))

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dcae
-from dcae.benchmark import Benchmark, Record, Training, digests
+from dcae.benchmark import Benchmark, Record, Training
 from dcae.files import sha256
+from workflow import layout
 from workflow.commands import options
-from workflow.commands.presenting import read_records
+from workflow.commands.tables import read_records
+from workflow.staleness.steps import TRAIN_AUTOENCODER
 
 if TYPE_CHECKING:
     from evaluation.tables.model_card import TrainedAutoencoder
@@ -36,11 +38,12 @@ def export(
 
 
 def _folder(benchmark: Benchmark, training: Training, results: Path) -> Path:
-    return results / benchmark.name / "autoencoders" / training.autoencoder / training.phase
+    names = {"autoencoder": training.autoencoder, "phase": training.phase}
+    return layout.file(benchmark.name, layout.AUTOENCODER, results, **names)
 
 
 def _trained(benchmark: Benchmark, name: str, results: Path) -> TrainedAutoencoder:
-    """Everything that the card of an autoencoder tells.
+    """Return everything that the card of an autoencoder tells.
 
     Raises:
         ExportError: it cannot be exported, is not trained, or was trained otherwise than the benchmark says now.
@@ -68,7 +71,7 @@ def _trained(benchmark: Benchmark, name: str, results: Path) -> TrainedAutoencod
     if model.latent_scale is None:
         raise ExportError(f"{folder / CONFIG} has no scaling_factor: train the autoencoder again, or give latent_scale")
     files = {file: sha256(folder / file) for file in (CONFIG, WEIGHTS)}
-    recipes = {recipe.name: recipe for recipe in (_recipe(benchmark, each) for each in _chain(final))}
+    recipes = {each.recipe.name: each.recipe for each in final.chain}
     datasets = dict.fromkeys(dataset for recipe in recipes.values() for dataset in recipe.datasets)
     return TrainedAutoencoder(
         entry=entry,
@@ -77,7 +80,7 @@ def _trained(benchmark: Benchmark, name: str, results: Path) -> TrainedAutoencod
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         scale=model.latent_scale,
         shift=model.latent_shift or None,
-        phases=[_phase(benchmark, each, results) for each in _chain(final)],
+        phases=[_phase(benchmark, each, results) for each in final.chain],
         datasets=[benchmark.dataset(dataset) for dataset in datasets],
         seed=benchmark.seed,
         files=files,
@@ -87,41 +90,32 @@ def _trained(benchmark: Benchmark, name: str, results: Path) -> TrainedAutoencod
     )
 
 
-def _chain(training: Training | None) -> list[Training]:
-    """Trainings from the first one to this one."""
-    return [*_chain(training.start), training] if training else []
-
-
-def _recipe(benchmark: Benchmark, training: Training):
-    return benchmark.recipe(benchmark.autoencoder(training.autoencoder).recipe)
-
-
 def _phase(benchmark: Benchmark, training: Training, results: Path):
-    """A phase of the chain; a card that tells of another training than the one that was run is refused."""
+    """Return a phase of the chain; a card about another training than the one that was run is refused."""
     from dcae.autoencoders.export import ExportError
     from evaluation.tables.model_card import TrainedPhase
 
-    recipe = _recipe(benchmark, training)
     folder = _folder(benchmark, training, results)
-    identity = _identity(folder)
-    now = digests.training_digest(benchmark, training)
+    names = {"autoencoder": training.autoencoder, "phase": training.phase}
+    state = layout.file(benchmark.name, layout.AUTOENCODER_STATE, results, **names)
+    identity = _identity(folder, state)
+    now = TRAIN_AUTOENCODER.configuration(training)
     if identity and identity["configuration"] != now:
         raise ExportError(
             f"{folder} was trained with another configuration (digest {identity['configuration']}) than "
             f"{benchmark.path} and its entries give now ({now}); restore them, or run the benchmark again"
         )
-    phase = next(phase for phase in recipe.phases if phase.name == training.phase)
-    return TrainedPhase(training.autoencoder, phase, recipe, identity)
+    return TrainedPhase(training.autoencoder, training.settings, training.recipe, identity)
 
 
-def _identity(folder: Path) -> dict[str, str] | None:
-    """What decided the weights in a folder, as their training noted it beside them; ``None`` if that is gone."""
+def _identity(folder: Path, state: Path) -> dict[str, str] | None:
+    """Return the identity of the training that wrote a folder's weights; ``None`` if its record is gone."""
     from dcae.autoencoders.folder import WEIGHTS
 
     if not (folder / WEIGHTS).is_file():
         return None
     digest = sha256(folder / WEIGHTS)
-    for path in sorted(folder.with_name(f"{folder.name}.state").glob("*/completed.json")):
+    for path in sorted(state.glob("*/completed.json")):
         completed = json.loads(path.read_text())
         if completed["files"].get(WEIGHTS) == digest:
             return completed["identity"]
@@ -129,7 +123,7 @@ def _identity(folder: Path) -> dict[str, str] | None:
 
 
 def _latents(model) -> str:
-    """Under which name diffusers' ``encode`` returns latents, with the call that takes them from a posterior."""
+    """Return the attribute under which diffusers' ``encode`` returns latents, with the call for a posterior."""
     import torch
 
     if model.entry.kind == "dc-ae":
@@ -142,7 +136,7 @@ def _latents(model) -> str:
 
 
 def _records(benchmark: Benchmark, name: str, weights: str, results: Path) -> list[Record]:
-    """The autoencoder's records that were made with just these weights."""
+    """Return the autoencoder's records that were made with these weights."""
     records = [record for record in read_records(benchmark, results) if record.cell["autoencoder"] == name]
     fresh = [record for record in records if weights in record.provenance.inputs.values()]
     for record in records:

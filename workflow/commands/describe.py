@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dcae describe``: what an entry is."""
+"""``dcae describe``: an entry's shape, size and source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dcae.benchmark.entries import ADAPTERS, Entry
 
 
 def _find(name: str) -> tuple[str, Entry]:
-    """Kind and entry of ``kind/name``, of a path, or of a name that stands in one folder only."""
+    """Return kind and entry of ``kind/name``, of a path, or of a name that is in one folder only."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         kind = path.resolve().parent.name
@@ -28,13 +28,13 @@ def _find(name: str) -> tuple[str, Entry]:
         raise ConfigError(f"unknown kind of entry {kind!r}; known: {', '.join(ADAPTERS)}")
     if len(kinds) != 1:
         raise ConfigError(
-            f"{name!r} stands in {kinds or 'no folder'}; give it as kind/name, for example autoencoders/{short}"
+            f"{name!r} is in {kinds or 'no folder'}; give it as kind/name, for example autoencoders/{short}"
         )
     return kinds[0], config.entry(kinds[0], short)
 
 
 def _about_autoencoder(entry: Entry, resolution: int) -> dict[str, object]:
-    """Shape, parameters and cost; the shape alone where only a ``config.json`` that is not here tells the rest."""
+    """Return shape, parameters and cost; the shape alone where the rest is in a ``config.json`` that is not here."""
     from dcae.weights.catalogue import WeightsError
     from evaluation.description import describe_autoencoder
 
@@ -53,7 +53,7 @@ def describe(
     resolution: Annotated[int, typer.Option(help="pixels per side, for latent shape and GMACs")] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
-    """What an entry is: for an autoencoder its latent shape, parameters, GMACs, source and licence."""
+    """Describe an entry: for an autoencoder its latent shape, parameters, GMACs, source and licence."""
     kind, found = _find(entry)
     description = {"entry": f"{kind}/{found.name}", "description": found.description}
     if kind == "autoencoders":
