@@ -13,7 +13,7 @@ from evaluation.published import read_published
 from evaluation.tables.metrics import METRICS
 from evaluation.tables.numbers import paper_value
 from evaluation.tables.rows import Row
-from workflow.commands.presenting import planned_cells, tables
+from workflow.commands.tables import planned_cells, tables
 from workflow.jobs import Jobs
 
 CONFIG = Path(__file__).parents[2] / "config"

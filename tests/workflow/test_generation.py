@@ -19,12 +19,10 @@ from safetensors.torch import load_file, save_file
 
 import evaluation.quality.generation
 from dcae.benchmark import Benchmark
-from dcae.benchmark.sources import REPOSITORY, reached_modules
 from dcae.diffusion.models.build import build_denoiser
 from dcae.diffusion.models.released_names import OF_U_VIT
 from evaluation.quality.sample_set import write_sample_set
 from workflow import cli
-from workflow.steps import code_of_generation
 
 IMAGES = 6
 SIDE, CHANNELS = 16, 4  # latents of 64 px at f4
@@ -208,20 +206,6 @@ def test_two_processes_write_the_record_of_one(released, monkeypatch, capsys):
         assert shared["values"][fid]["value"] == pytest.approx(alone["values"][fid]["value"], rel=1e-2)
 
 
-def test_code_that_reads_released_weights_decides_their_samples_alone(released, monkeypatch):
-    def reached(modules, kinds=frozenset(), factory=None):
-        return " ".join(sorted(reached_modules(modules, kinds, (REPOSITORY,))))
-
-    monkeypatch.setattr("workflow.steps.code_digest", reached)
-    monkeypatch.setattr("workflow.steps.digest", lambda *parts: " ".join(parts))
-    benchmark = Benchmark.load("config/mine.yaml")
-    code = {cell.diffusion: code_of_generation(benchmark, cell).split() for cell in benchmark.cells.generation}
-    readers = {"dcae.diffusion.models.released", "dcae.diffusion.models.released_names", "dcae.weights.hub"}
-    assert readers <= set(code["released-uvit"])
-    assert "dcae.diffusion.models.released" not in code["trained-uvit"]
-    assert all("dcae.diffusion.sampling" in modules for modules in code.values())
-
-
 # --- bad input ---
 
 
@@ -264,10 +248,10 @@ def test_latents_of_another_scaling_are_refused_naming_both(released, capsys, ch
     assert message in refusal(capsys, train("--latents", "latents"))
 
 
-def test_latents_of_another_code_version_are_refused_naming_both(released, capsys, monkeypatch):
-    monkeypatch.setattr("workflow.identities.code_of", lambda *arguments: "0123456789abcdef")
+def test_latents_of_another_results_version_are_refused_naming_both(released, capsys, monkeypatch):
+    monkeypatch.setattr("workflow.staleness.steps._version", lambda module: 7)
     error = refusal(capsys, train("--latents", "latents"))
-    assert "made by something else: code '" in error and "expected '0123456789abcdef'" in error
+    assert "made by something else: results_version '1'" in error and "expected '7'" in error
 
 
 def test_a_patch_size_that_does_not_divide_the_latents_is_refused_naming_both(released, capsys):

@@ -14,10 +14,11 @@ from huggingface_hub import ModelCard
 
 from dcae.autoencoders.contract import normalise
 from dcae.autoencoders.loading import load, save
-from dcae.benchmark import Benchmark, Provenance, Record, Value, digests
+from dcae.benchmark import Benchmark, Provenance, Record, Value
 from dcae.files import sha256
 from tests.workflow.test_commands import dcae
 from workflow import cli
+from workflow.staleness import configuration
 
 CONFIG = Path(__file__).parent / "config"
 REPOSITORY = Path(__file__).parents[2]
@@ -162,7 +163,7 @@ def test_the_code_of_the_card_gives_what_the_autoencoder_gives(monkeypatch, tmp_
 
 def test_what_was_trained_otherwise_is_not_exported(monkeypatch, tmp_path, tiny, capsys):
     benchmark = Benchmark.load(TINY)
-    now = digests.training_digest(benchmark, benchmark.final_training("dc-ae-tiny"))
+    now = configuration.training(benchmark.final_training("dc-ae-tiny"))
     write_identity(tiny[1], "0ther")
     assert export(monkeypatch, tmp_path, "dc-ae-tiny") == cli.EXIT_ERROR
     error = capsys.readouterr().err
@@ -172,7 +173,7 @@ def test_what_was_trained_otherwise_is_not_exported(monkeypatch, tmp_path, tiny,
 
 def test_the_card_tells_what_decided_the_training(monkeypatch, tmp_path, tiny):
     benchmark = Benchmark.load(TINY)
-    now = digests.training_digest(benchmark, benchmark.final_training("dc-ae-tiny"))
+    now = configuration.training(benchmark.final_training("dc-ae-tiny"))
     write_identity(tiny[1], now)
     assert export(monkeypatch, tmp_path, "dc-ae-tiny") == 0
     titles = ("phase", "digest of its configuration", "of the code", "of the data")

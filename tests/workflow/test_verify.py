@@ -119,6 +119,6 @@ def test_what_other_code_has_left_is_measured_again(replica, monkeypatch, capsys
     assert sorted(done) == ["measure", "write_reference"]
     verify(replica, monkeypatch, {"psnr": 12.0})
     assert len(done) == 2, "what is there is not measured twice"
-    monkeypatch.setattr("workflow.commands.verifying.code_digest", lambda *arguments: "of other code")
+    monkeypatch.setattr("workflow.commands.verify.sources_digest", lambda: "of other code")
     verify(replica, monkeypatch, {"psnr": 12.0})
     assert sorted(done[2:]) == ["measure", "write_reference"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dcae profile --suite``: one record for each row, measured once, with tables and a figure of what is there."""
+"""``dcae profile-suite``: one record for each row, measured once, with tables and a figure of what is there."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from evaluation.efficiency.errors import BackendError
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.worker import OwnProcess, ProcessEnded
 from workflow.cli import app
-from workflow.commands import profiling
+from workflow.commands import profile_suite as command
 
 TINY = Path(__file__).parent / "config"
 
@@ -33,13 +33,13 @@ class ThisProcess(OwnProcess):
 
 @pytest.fixture(autouse=True)
 def _tiny_config(monkeypatch):
-    monkeypatch.setattr(profiling, "Config", lambda: Config(TINY))
+    monkeypatch.setattr(command, "Config", lambda: Config(TINY))
     monkeypatch.setattr(worker, "OwnProcess", ThisProcess)
 
 
 def profile_suite(output: Path, rows: str = "*-uvit-tiny-*-dc-ae-f64c128", **changed) -> None:
-    options = {"protocol_name": None, "backend": None, "only": rows, "device": "cpu"} | changed
-    profiling.profile_suite("suite-tiny", output, **options)
+    options = {"rows": rows, "device": "cpu"} | changed
+    command.profile_suite("suite-tiny", output, **options)
 
 
 def records(folder: Path) -> dict[str, Record]:
@@ -105,7 +105,7 @@ def test_a_process_that_is_killed_costs_its_row_and_the_time_limit_costs_none(tm
 
     monkeypatch.setattr(ThisProcess, "call", killed)
     with pytest.raises(Unfinished, match="0 of 1 rows are done; the same command goes on"):
-        profile_suite(tmp_path, limits=profiling.Limits(all=0))
+        profile_suite(tmp_path, time_limit=0)
     assert records(tmp_path) == {}
     profile_suite(tmp_path)
     [record] = records(tmp_path).values()
@@ -143,7 +143,7 @@ def test_a_missing_backend_ends_the_suite(tmp_path):
 @pytest.mark.parametrize("backend", ["tensorrt", "onnxruntime"])
 def test_whole_pipelines_have_no_backend_that_would_not_be_used(tmp_path, backend):
     with pytest.raises(ConfigError, match=f"run eager or compiled: leave out --backend {backend}"):
-        profile_suite(tmp_path, protocol_name="end-to-end", backend=backend)
+        profile_suite(tmp_path, protocol="end-to-end", backend=backend)
     assert records(tmp_path) == {}
 
 
@@ -177,10 +177,11 @@ def test_rows_that_match_nothing_are_told_with_those_there_are(tmp_path):
         profile_suite(tmp_path, "table9")
 
 
-def test_a_suite_takes_no_options_of_a_cell_and_a_cell_needs_all_of_them(tmp_path):
-    run = CliRunner().invoke(app, ["profile", "--suite", "suite-tiny", "--patch-size", "1", "--device", "cpu"])
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [(["profile-suite", "suite-tiny"], "--output"), (["profile", "config/demo.yaml"], "--diffusion")],
+)
+def test_a_missing_option_is_named(arguments, missing):
+    run = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
     assert run.exit_code == 2
-    assert "--output" in run.output
-    run = CliRunner().invoke(app, ["profile", "config/demo.yaml", "--device", "cpu"])
-    assert run.exit_code == 2
-    assert "--diffusion" in run.output
+    assert missing in run.output
