@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of a whole benchmark before any job starts: every name it uses, and every shape that must fit."""
+"""Checks of a whole benchmark before any job starts: every name, and every shape that must fit."""
 
 from __future__ import annotations
 
@@ -116,10 +116,12 @@ def _check_further_protocols(source: Source, field: str, names: list[str], share
     for name in names[1:]:
         _check_protocol(source, field, name, "quality")
         main, other = (source.config.entry("protocols", each) for each in (names[0], name))
-        for what in shared:
-            ours, theirs = getattr(main, what), getattr(other, what)
+        for shared_field in shared:
+            ours, theirs = getattr(main, shared_field), getattr(other, shared_field)
             if ours != theirs:
-                message = f"{name!r} has {what} {theirs}, {main.name!r} has {ours}: one pass has one set of images"
+                message = (
+                    f"{name!r} has {shared_field} {theirs}, {main.name!r} has {ours}: one pass has one set of images"
+                )
                 raise source.error(field, message)
 
 

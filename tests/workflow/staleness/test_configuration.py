@@ -125,7 +125,7 @@ def test_further_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind
     }
     for purpose, (one, other) in found.items():
         assert [each.name for each in benchmark.further_protocols(purpose)] == ["other"] * (purpose == kind)
-        references = [
+        reference = [
             configuration.reference(configuration.reference_cell(each, purpose, "scenes", 64))
             for each in (benchmark, plain)
         ]
