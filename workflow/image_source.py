@@ -38,8 +38,7 @@ def image_source(
             was trained by another configuration than the benchmark's; or captions are missing or not wanted.
     """
     from dcae.autoencoders.loading import load
-    from dcae.data.fingerprints import captions_fingerprint
-    from dcae.data.loading import caption_rows
+    from dcae.data.loading import caption_rows, captions_fingerprint
     from dcae.diffusion.captions.dataset import CaptionDataset
     from dcae.diffusion.models.checkpoint import load_denoiser
     from dcae.diffusion.models.released import load_released

@@ -173,8 +173,7 @@ def train_denoiser(
 ) -> None:
     """Train a diffusion model on latents; the same command again goes on where the last one stopped."""
     from dcae import training
-    from dcae.data.fingerprints import captions_fingerprint, images_fingerprint
-    from dcae.data.loading import caption_rows, open_dataset
+    from dcae.data.loading import caption_rows, captions_fingerprint, images_fingerprint, open_dataset
 
     join_slurm_step()
     benchmark = Benchmark.load(benchmark_file)
