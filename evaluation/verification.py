@@ -11,8 +11,8 @@ from dcae.benchmark.entries import Protocol
 from dcae.benchmark.golden import GoldenCheck, GoldenValue
 from dcae.benchmark.record import Value
 from dcae.data.dataset import ImageDataset
-from dcae.data.errors import DatasetError
 from dcae.data.loading import open_dataset
+from dcae.data.storage.files import DatasetError
 from dcae.weights.catalogue import WeightsError, find
 
 

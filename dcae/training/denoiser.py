@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import DiffusionEntry, DiffusionRecipe, digest
-from dcae.data.order import epoch_index
+from dcae.data.mixture import epoch_index
 from dcae.diffusion.captions.dataset import CaptionDataset, Captions
 from dcae.diffusion.latents.cached import LatentDataset
 from dcae.diffusion.models.build import build_denoiser

@@ -15,15 +15,15 @@ job fails or starts again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from dcae.benchmark.entries import digest
 from dcae.benchmark.record import write_atomically
@@ -41,40 +41,40 @@ class StateLocked(RuntimeError):
     """Another process holds the state folder for longer than this one waits."""
 
 
+def _write_holder(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+
 @contextmanager
 def lock(folder: Path, wait_minutes: float = LOCK_WAIT_MINUTES):
-    """Hold the lock of a state folder; wait for a process that has it.
+    """Hold the lock of a state folder; wait while another process holds it.
 
-    A killed Snakemake leaves its jobs running, so a second process may be asked for a training that still goes on. The
-    kernel releases the lock when its holder dies, however it dies. A file system without locks is reported.
+    A killed Snakemake leaves its jobs running, so a second process may be asked for a training that still runs. The
+    kernel releases the lock when its holder dies. On a file system without locks, a message says so.
 
     Raises:
-        StateLocked: after ``wait_minutes``, naming the process that holds the lock.
+        StateLocked: after ``wait_minutes``; names the process that holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + 60 * wait_minutes
-    with (folder / "lock").open("a+") as file:
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "a process that just started"
-                if time.monotonic() > deadline:
-                    raise StateLocked(f"{folder} is in use by {holder}; wait for it or stop it") from None
-                if not waiting:
-                    report(f"{folder} is in use by {holder}; waiting up to {wait_minutes:g} minutes")
-                waiting = True
-                time.sleep(0.5)
-            except OSError as error:
-                report(f"{folder}: no lock ({error}); see to it that nothing else trains the same meanwhile")
-                break
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    file = folder / "lock"
+    held = FileLock(file, poll_interval=0.5, fallback_to_soft=False, on_acquired=_write_holder)
+    holder = ""
+    try:
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            holder = file.read_text().strip() or "a process that just started"
+            report(f"{folder} is in use by {holder}; waiting up to {wait_minutes:g} minutes")
+            held.acquire(timeout=60 * wait_minutes)
+    except Timeout:
+        raise StateLocked(f"{folder} is in use by {holder}; wait for it or stop it") from None
+    except OSError as error:
+        report(f"{folder}: no lock ({error}); make sure that nothing else trains the same meanwhile")
+    try:
         yield
+    finally:
+        held.release()
 
 
 def _replace_folder(temporary: Path, folder: Path) -> None:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from dcae.data.crop import adm_crop, to_pixels
 from dcae.data.decoding import decode
-from dcae.data.errors import DatasetError
-from dcae.data.storage.files import IMAGE_ENDINGS, Files, are_images
-from dcae.data.storage.places import open_files
+from dcae.data.storage.archives import open_files
+from dcae.data.storage.files import IMAGE_ENDINGS, DatasetError, Files, are_images
 
 TRANSPARENCY = "white"  # what transparent pixels are laid over, as in a browser
 

@@ -19,7 +19,7 @@ from dcae.autoencoders.loading import load
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import ADAPTERS, FolderEntry
 from dcae.data.loading import open_dataset
-from dcae.data.order import epoch_index
+from dcae.data.mixture import epoch_index
 from dcae.diffusion.captions.dataset import CaptionDataset
 from dcae.diffusion.captions.encode import encode_captions
 from dcae.diffusion.latents.cached import LatentDataset

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -50,6 +52,16 @@ def test_the_lock_waits_names_its_holder_and_is_free_once_the_holder_is_killed(t
         process.kill()
         process.wait()
     assert f"in use by process {process.pid}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch, capsys, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with lock(tmp_path, wait_minutes=0):
+        assert f"{tmp_path}: no lock" in capsys.readouterr().out
 
 
 def test_a_second_training_waits_for_the_first_and_finds_it_complete(toy, tmp_path, capsys):

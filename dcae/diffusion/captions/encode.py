@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcae.data.dataset import DatasetError, ImageDataset
+from dcae.data.dataset import ImageDataset
+from dcae.data.storage.files import DatasetError
 from dcae.shards import Shard, write_shards
 
 # Raise it when results change, and say below what each raise changed.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from dcae.data.dataset import DatasetError
+from dcae.data.storage.files import DatasetError
 from dcae.diffusion.captions.dataset import CaptionDataset
 from dcae.diffusion.captions.encode import encode_captions
 

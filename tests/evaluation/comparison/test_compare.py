@@ -18,8 +18,8 @@ from skimage.metrics import peak_signal_noise_ratio
 from dcae.autoencoders.contract import Autoencoder
 from dcae.autoencoders.loading import load
 from dcae.benchmark import Config
-from dcae.data.errors import DatasetError
 from dcae.data.photographs import folder as photographs
+from dcae.data.storage.files import DatasetError
 from dcae.weights.catalogue import expected_sha256, find
 from evaluation.comparison import measuring
 from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison

@@ -1,32 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files are the images of a split, in which order, and what is known about each."""
+"""The samples of a split: their files, order, labels and captions. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcae.data.errors import DatasetError
-from dcae.data.storage.files import Files, state_of
+from dcae.data.storage.files import DatasetError, Files, state_of
+
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 NONE = -1
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The images of one split, by index; the same for every layout that a data set comes in."""
+class SplitIndex:
+    """The samples of one split, by index; equal for every layout of a data set."""
 
     files: Files
-    members: np.ndarray  # int64 [N], numbers in files
-    names: pa.StringArray  # [N], official names, which are alike in every layout
+    members: np.ndarray  # int64 [N], file numbers
+    names: pa.StringArray  # [N], official names, equal in every layout
     labels: np.ndarray  # int64 [N]
     classes: list[str]
     captions: pa.StringArray | None = None  # [N]
-    caption_members: np.ndarray | None = None  # int64 [N], files that hold the captions; NONE without one
+    caption_members: np.ndarray | None = None  # int64 [N], numbers of the caption files, or NONE
 
     def __post_init__(self):
         if not len(self.members):
@@ -43,12 +46,12 @@ class Selection:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Bytes of each image's file, int64 [N]."""
+        """File sizes in bytes, int64 [N]."""
         return self.files.sizes[self.members]
 
     @property
     def text_state(self) -> str:
-        """Changes if any caption may have changed: their words, or names and sizes of the files that hold them."""
+        """Return a hash of the captions, or of the names and sizes of the caption files."""
         if self.captions is not None:
             return state_of(self.captions, pc.binary_length(self.captions).to_numpy(zero_copy_only=False))
         if self.caption_members is None:
@@ -63,10 +66,10 @@ class Selection:
         return self.files.where(int(self.members[index]))
 
     def caption(self, index: int) -> str:
-        """Empty where there is none.
+        """Return the caption, empty if the image has none.
 
         Raises:
-            DatasetError: its file is no text in UTF-8.
+            DatasetError: the caption file is not UTF-8.
         """
         if self.captions is not None:
             return self.captions[index].as_py()
@@ -76,10 +79,10 @@ class Selection:
         try:
             return self.files.read(member).decode().strip()
         except UnicodeDecodeError as error:
-            raise DatasetError(f"{self.files.where(member)}: is no text in UTF-8 ({error}); save it as such") from error
+            raise DatasetError(f"{self.files.where(member)}: is not UTF-8 ({error}); save it as UTF-8") from error
 
-    def take(self, indices: np.ndarray) -> Selection:
-        """Some of the images, in the order of ``indices``."""
+    def take(self, indices: np.ndarray) -> SplitIndex:
+        """Return some of the samples, in the order of ``indices``."""
         return replace(
             self,
             members=self.members[indices],
@@ -91,7 +94,7 @@ class Selection:
 
 
 def check_unique(names: Sequence[str], root: str) -> None:
-    """Raise ``DatasetError`` if two images have one official name."""
+    """Raise ``DatasetError`` if two images have the same official name."""
     seen: set[str] = set()
     for name in names:
         if name in seen:

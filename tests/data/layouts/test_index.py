@@ -4,14 +4,14 @@
 import pytest
 
 from dcae.benchmark.config import Config
-from dcae.data.errors import DatasetError
-from dcae.data.layouts.split_index import select
+from dcae.data.layouts.index import index_split
+from dcae.data.storage.files import DatasetError
 
 
 @pytest.mark.parametrize("name", ["scenes", "photographs"])
 def test_what_is_drawn_has_no_files(name):
     with pytest.raises(DatasetError, match=f"data set {name} is of kind {name}: it has no image files"):
-        select(Config().entry("datasets", name), "train")
+        index_split(Config().entry("datasets", name), "train")
 
 
 @pytest.mark.parametrize(
