@@ -12,6 +12,7 @@ import typer
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record, Value, digests
 from dcae.benchmark.entries import Protocol, ProtocolEntry
 from dcae.benchmark.record import Measured
+from dcae.weights.hub import released_file
 from workflow.commands import options
 from workflow.image_source import class_names, image_source
 from workflow.provenance import device_description, input_hashes, provenance
@@ -96,7 +97,7 @@ def evaluate(
     """
     started = time.monotonic()
     from dcae.autoencoders.loading import load
-    from dcae.autoencoders.memory import images_at_once
+    from dcae.autoencoders.tiling import images_at_once
     from dcae.data.loading import open_dataset
     from evaluation.efficiency.cost import count_parameters
     from evaluation.features.fingerprints import fingerprint
@@ -109,7 +110,7 @@ def evaluate(
     process, processes, device = options.share_of_work(shard)
     entry = benchmark.autoencoder(autoencoder)
     model = load(entry, weights=weights, config=benchmark.config, device=device)
-    released = getattr(model, "released_file", None)
+    released = released_file(model)
     config_digest = digests.reconstruction_digest(benchmark, cell)
     validation = open_dataset(benchmark.dataset(dataset), "validation", resolution)
     # Before the work: a file that cannot be read ends the job here, not at its end.
@@ -196,7 +197,7 @@ def generate(
     compared_with = benchmark.evaluation_dataset(cell)
     classes = class_names(benchmark, cell)
     source = image_source(benchmark, cell, denoiser, weights, captions, len(classes), device)
-    released = (getattr(model, "released_file", None) for model in (source.denoiser, source.autoencoder))
+    released = (released_file(model) for model in (source.denoiser, source.autoencoder))
     inputs = input_hashes(denoiser, weights, captions, *released, *digests.files_of(benchmark, autoencoder))
     identity = {
         "config": digests.generation_digest(benchmark, cell),

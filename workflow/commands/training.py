@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dcae.benchmark import Benchmark, ConfigError, GenerationCell, digests
-from dcae.files import sha256
 from dcae.training.distributed import join_slurm_step
+from dcae.weights.hub import weights_sha256
 from workflow.commands import options
 from workflow.identities import captions_identity, latents_identity, released_weights
 from workflow.steps import code_of, code_of_denoiser
@@ -69,7 +69,7 @@ def encode(
     torchrun --standalone --nproc-per-node 8 --no-python -- dcae encode …
     """
     from dcae.autoencoders.loading import load
-    from dcae.autoencoders.memory import images_at_once
+    from dcae.autoencoders.tiling import images_at_once
     from dcae.data.loading import open_dataset
     from dcae.diffusion.latents.encode import encode_dataset
 
@@ -77,8 +77,7 @@ def encode(
     benchmark = Benchmark.load(benchmark_file)
     model = load(benchmark.autoencoder(autoencoder), weights=weights, config=benchmark.config, device=device)
     images = open_dataset(benchmark.dataset(dataset), "train", resolution)
-    file = getattr(model, "released_file", None)
-    released = sha256(file) if file else None
+    released = weights_sha256(model)
     which = f"  process {process + 1}/{processes}" if processes > 1 else ""
     encode_dataset(
         model,
