@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dcae.autoencoders.contract import denormalise
-from dcae.autoencoders.memory import images_at_once
+from dcae.autoencoders.tiling import images_at_once
 from dcae.benchmark.entries import DiffusionEntry, NoiseSchedule
 from dcae.diffusion.captions.dataset import CaptionDataset
 from dcae.diffusion.sampling import sample

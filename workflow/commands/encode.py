@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dcae.benchmark import Benchmark, ReconstructionCell
-from dcae.files import sha256
+from dcae.weights.hub import weights_sha256
 from workflow.commands import options
 from workflow.staleness.cache_identity import latents_identity
 from workflow.staleness.steps import ENCODE
@@ -25,7 +25,7 @@ def encode(
     torchrun --standalone --nproc-per-node 8 --no-python -- dcae encode …
     """
     from dcae.autoencoders.loading import load
-    from dcae.autoencoders.memory import images_at_once
+    from dcae.autoencoders.tiling import images_at_once
     from dcae.data.loading import open_dataset
     from dcae.diffusion.latents.encode import encode_dataset
 
@@ -35,8 +35,7 @@ def encode(
     ENCODE.planned(cell, configuration)
     model = load(cell.autoencoder.entry, weights=weights, config=benchmark.config, device=device)
     images = open_dataset(cell.dataset, "train", resolution)
-    file = getattr(model, "released_file", None)
-    released = sha256(file) if file else None
+    released = weights_sha256(model)
     which = f"  process {process + 1}/{processes}" if processes > 1 else ""
     encode_dataset(
         model,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dcae.benchmark import Benchmark, ReconstructionCell, Record, ResolvedAutoencoder, Value
+from dcae.weights.hub import released_file
 from workflow.commands import options
 from workflow.provenance import described, device_description, further_measured, input_hashes, provenance
 from workflow.staleness import configuration as digests
@@ -37,7 +38,7 @@ def evaluate(
     """
     started = time.monotonic()
     from dcae.autoencoders.loading import load
-    from dcae.autoencoders.memory import images_at_once
+    from dcae.autoencoders.tiling import images_at_once
     from dcae.data.loading import open_dataset
     from evaluation.efficiency.cost import count_parameters
     from evaluation.features.fingerprints import fingerprint
@@ -50,7 +51,7 @@ def evaluate(
     process, processes, device = options.share_of_work(shard)
     entry = cell.autoencoder.entry
     model = load(entry, weights=weights, config=benchmark.config, device=device)
-    released = getattr(model, "released_file", None)
+    released = released_file(model)
     validation = open_dataset(cell.dataset, "validation", resolution)
     # Before the work: a file that cannot be read ends the job here, not at its end.
     remarks = validation.remarks(protocol.reconstruction_images)

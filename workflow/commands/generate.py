@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcae.benchmark import Benchmark, Config, ConfigError, GenerationCell, Record, ResolvedGeneration
+from dcae.weights.hub import released_file
 from workflow.commands import options
 from workflow.provenance import described, device_description, further_measured, input_hashes, provenance
 from workflow.staleness.cache_identity import captions_identity
@@ -56,7 +57,7 @@ def generate(
     protocol, *further = cell.protocols
     classes = class_names(cell)
     source = image_source(cell, benchmark.config, denoiser, weights, captions, len(classes), device)
-    released = (getattr(model, "released_file", None) for model in (source.denoiser, source.autoencoder))
+    released = (released_file(model) for model in (source.denoiser, source.autoencoder))
     inputs = input_hashes(denoiser, weights, captions, *released, *cell.autoencoder.files)
     real_images = open_dataset(cell.evaluated_on, protocol.generation_reference, resolution)
     result = evaluate_generation(

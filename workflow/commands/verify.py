@@ -11,8 +11,7 @@ import typer
 from dcae.benchmark import Config
 from dcae.benchmark.golden import GOLDEN, GoldenCheck, read_golden
 from dcae.benchmark.record import write_atomically
-from dcae.files import sha256
-from dcae.weights.hub import hub_commit
+from dcae.weights.hub import hub_commit, released_file, weights_sha256
 from workflow.commands import options
 from workflow.provenance import sources_digest
 
@@ -62,8 +61,7 @@ def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool
     if not (reference.is_file() and made_by.is_file() and made_by.read_text() == code):
         write_reference(dataset, check.images, protocol, reference, workers=options.readers(device), device=device)
         write_atomically(made_by, code)
-    released = getattr(autoencoder, "released_file", None)
-    weights = sha256(released) if released else "none"
+    released, weights = released_file(autoencoder), weights_sha256(autoencoder) or "none"
     if released:
         commit = hub_commit(released, weights) or "not known"
         print(f"{name}: {released}, sha256 {weights}, commit {commit}", flush=True)

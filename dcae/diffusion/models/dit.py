@@ -66,7 +66,7 @@ class DiT(nn.Module):
         null_label: the label that means "no class".
         tokens: number of image tokens.
         first_timestep: what the network calls the first (least noisy) step; DiT counts 0 ... 999.
-        activation_checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
+        gradient_checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
     """
 
     first_timestep = 0
@@ -86,7 +86,7 @@ class DiT(nn.Module):
         self.tokens = (latent_size // patch_size) ** 2
         self.out_channels = 2 * latent_channels
         self.null_label = classes
-        self.activation_checkpointing = False
+        self.gradient_checkpointing = False
 
         self.patch_embedding = PatchEmbed(latent_size, patch_size, latent_channels, width)
         self.register_buffer("positions", position_table(latent_size // patch_size, width), persistent=False)
@@ -122,7 +122,7 @@ class DiT(nn.Module):
         if self.label_embedding is not None:
             condition = condition + self.label_embedding(labels)
         for block in self.blocks:
-            if self.activation_checkpointing and torch.is_grad_enabled():
+            if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, condition, use_reentrant=False)
             else:
                 tokens = block(tokens, condition)

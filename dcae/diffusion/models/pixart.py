@@ -21,7 +21,7 @@ class PixArt(nn.Module):
         tokens: number of image tokens.
         caption_channels: of the captions' embeddings.
         first_timestep: what the network calls the first (least noisy) step; PixArt-α counts 0 ... 999.
-        activation_checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
+        gradient_checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
     """
 
     first_timestep = 0
@@ -59,11 +59,11 @@ class PixArt(nn.Module):
         self._initialise()
 
     @property
-    def activation_checkpointing(self) -> bool:
+    def gradient_checkpointing(self) -> bool:
         return self.transformer.gradient_checkpointing
 
-    @activation_checkpointing.setter
-    def activation_checkpointing(self, on: bool) -> None:
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, on: bool) -> None:
         if on:
             self.transformer.enable_gradient_checkpointing()
         else:

@@ -42,7 +42,7 @@ class UViT(nn.Module):
         null_label: the label that means "no class".
         tokens: number of image tokens; the sequence is longer by a label token (if there are classes) and a time token.
         first_timestep: what the network calls the first (least noisy) step; U-ViT counts 1 ... 1000.
-        activation_checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
+        gradient_checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
     """
 
     first_timestep = 1
@@ -64,7 +64,7 @@ class UViT(nn.Module):
         self.tokens = (latent_size // patch_size) ** 2
         self.out_channels = latent_channels
         self.null_label = classes
-        self.activation_checkpointing = False
+        self.gradient_checkpointing = False
 
         self.patch_embedding = PatchEmbed(latent_size, patch_size, latent_channels, width)
         self.label_embedding = LabelEmbedding(classes, width) if classes else None
@@ -89,7 +89,7 @@ class UViT(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def _run(self, block: UViTBlock, *tokens: Tensor) -> Tensor:
-        if self.activation_checkpointing and torch.is_grad_enabled():
+        if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *tokens, use_reentrant=False)
         return block(*tokens)
 

@@ -106,7 +106,7 @@ def test_large_images_are_decoded_a_few_at_a_time(source, monkeypatch):
     sizes = []
     original = Squash.decode
     monkeypatch.setattr(Squash, "decode", lambda self, latents: sizes.append(len(latents)) or original(self, latents))
-    monkeypatch.setattr("dcae.autoencoders.memory.PIXELS_AT_ONCE", 2 * whole.shape[-1] ** 2)
+    monkeypatch.setattr("dcae.autoencoders.tiling.PIXELS_AT_ONCE", 2 * whole.shape[-1] ** 2)
     parts, same_labels = source.images(range(5), 1.0)
     assert sizes == [2, 2, 1]
     assert torch.equal(whole, parts) and torch.equal(labels, same_labels)

@@ -103,7 +103,7 @@ def test_latents_of_other_images_are_refused_until_they_are_encoded_again(capsys
     picture("train/c.png", 90, "blue", "a blue square")
     assert train() == cli.EXIT_ERROR
     error = capsys.readouterr().err
-    assert "latents: these latents were made by something else: images '" in error and "make them again" in error
+    assert "latents: these latents have another identity: images '" in error and "make them again" in error
     assert not Path("denoiser").exists()
     assert encode() == 0
     assert train() == 0
@@ -133,7 +133,7 @@ def test_captions_of_other_words_are_refused(capsys):
     assert encode() == captions() == 0
     picture("train/c.png", 80, "blue", "an azure square")
     assert train("pixart", "--captions", "texts") == cli.EXIT_ERROR
-    assert "texts: these captions were made by something else: captions '" in capsys.readouterr().err
+    assert "texts: these captions have another identity: captions '" in capsys.readouterr().err
 
 
 def test_images_that_a_resolution_leaves_out_leave_the_captions_of_the_others_where_they_belong(monkeypatch):

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layers that phases 2 and 3 train."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 
-from dcae.autoencoders.layers import decoder_head, middle_layers
+from dcae.autoencoders.contract import decoder_head, middle_layers
 from dcae.autoencoders.loading import load
 from tests.autoencoders.small import dc_ae, kl
 
@@ -71,5 +73,5 @@ def test_errors():
         middle_layers(load("identity"))
     tiny = {"encoder_block_out_channels": [8] * 4, "decoder_block_out_channels": [8] * 4}
     entry = {"kind": "diffusers", "class": "AutoencoderTiny", "spatial_compression": 8, "latent_channels": 4}
-    with pytest.raises(TypeError, match="decoder_head is known of AutoencoderKL"):
+    with pytest.raises(TypeError, match="decoder_head supports AutoencoderKL"):
         decoder_head(load({**entry, "config": tiny}))

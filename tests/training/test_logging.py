@@ -16,8 +16,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dcae.data.loading import open_dataset
-from dcae.training import trackers
-from dcae.training.trackers import Curves, TrackerMissing
+from dcae.training import logging
+from dcae.training.logging import Curves, TrackerMissing
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -119,7 +119,7 @@ def test_a_missing_package_is_told_before_the_training(toy, tmp_path, monkeypatc
     def must_not_run(*_):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(trackers, "find_spec", lambda _name: None)
+    monkeypatch.setattr(logging, "find_spec", lambda _name: None)
     with pytest.raises(TrackerMissing, match=r"with wandb \(--log-with or DCAE_LOG_WITH\).*pip install wandb"):
         toy.train(tmp_path, must_not_run, log_with="wandb")
     assert list(tmp_path.iterdir()) == []
