@@ -45,8 +45,9 @@ class Catalogue(BaseModel):
     files: dict[str, WeightFile]
 
 
-def weights_dir(catalogue: Path = CATALOGUE) -> Path:
+def weights_dir(catalogue: Path | None = None) -> Path:
     """The folder of all weight files; released models lie in it under their hub ids (``owner/name``)."""
+    catalogue = catalogue or CATALOGUE
     return _folder_of(validate(TypeAdapter(Catalogue), read_yaml(catalogue), catalogue), catalogue)
 
 
@@ -54,13 +55,13 @@ def _folder_of(content: Catalogue, catalogue: Path) -> Path:
     return (Path(catalogue).parent.parent / content.weights_dir).resolve()
 
 
-def expected_sha256(name: str, catalogue: Path = CATALOGUE) -> str | None:
+def expected_sha256(name: str, catalogue: Path | None = None) -> str | None:
     """The sha256 that a weight file must have, whether it is there or not; ``None`` if the catalogue knows none.
 
     Raises:
         WeightsError: unknown name.
     """
-    return _wanted(name, catalogue)[0].sha256
+    return _wanted(name, catalogue or CATALOGUE)[0].sha256
 
 
 def _wanted(name: str, catalogue: Path) -> tuple[WeightFile, Path]:
@@ -71,13 +72,14 @@ def _wanted(name: str, catalogue: Path) -> tuple[WeightFile, Path]:
     return content.files[name], _folder_of(content, catalogue)
 
 
-def find(name: str, catalogue: Path = CATALOGUE) -> Path:
+def find(name: str, catalogue: Path | None = None) -> Path:
     """Path of a weight file whose sha256 was just verified.
 
     Raises:
         WeightsError: unknown name, missing file, or wrong content; says what the file is for, where it comes from and
             where it belongs.
     """
+    catalogue = catalogue or CATALOGUE
     wanted, folder = _wanted(name, catalogue)
     path = folder / wanted.file
     if not path.is_file():

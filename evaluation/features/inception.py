@@ -25,8 +25,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 )
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-from dcae.benchmark.entries import NetworkWeights, Protocol, digest
-from dcae.files import sha256
+from dcae.benchmark.entries import NetworkWeights, Protocol
 from dcae.initialisation import seeded_random_init
 from dcae.weights.catalogue import find
 
@@ -149,16 +148,3 @@ class InceptionFeatures(nn.Module):
             raise TypeError(f"features are taken of uint8 images, got {images.dtype}")
         resized = self.resize(images.to(next(self.network.parameters()).device))
         return self.network(resized.contiguous(memory_format=torch.channels_last))
-
-
-# --- what decides the values ----------------------------------------------------------------------------------------
-
-
-def weights_identity(weights: NetworkWeights) -> str:
-    """What a feature network's weights are: ``sha256:...`` of the file, or ``random:<seed>``."""
-    return f"random:{weights.seed}" if weights.random else f"sha256:{sha256(find(weights.weights))}"
-
-
-def features_fingerprint(weights: NetworkWeights, resize: str, crop: str) -> str:
-    """16 hex digits that change with anything that decides the features of real images."""
-    return digest(weights.network, weights_identity(weights), resize, crop)

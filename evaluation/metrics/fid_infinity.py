@@ -16,7 +16,6 @@ from evaluation.metrics.frechet import Moments, frechet_distance_of_features
 
 POINTS = 15
 SMALLEST_SHARE = 5  # the smallest subset is a fifth of all samples
-FEWEST = 5_000  # with fewer samples the smallest subsets leave too many of 2048 dimensions empty for a line
 
 
 def frechet_infinity(
