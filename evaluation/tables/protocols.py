@@ -16,7 +16,7 @@ MEASURED = {"reconstruction": "reconstructions", "generation": "samples"}
 
 
 def _by_protocol(record: Record) -> dict[str, tuple[dict[str, Value], dict[str, str], str]]:
-    """Values, exclusions and fingerprint by the name of the protocol."""
+    """Return values, exclusions and fingerprint by the name of the protocol."""
     main = record.protocol.get("name", "main")
     found = {main: (record.values, record.excluded, record.protocol_fingerprint)}
     return found | {
@@ -25,7 +25,7 @@ def _by_protocol(record: Record) -> dict[str, tuple[dict[str, Value], dict[str, 
 
 
 def _how_measured(record: Record) -> dict[str, HowMeasured]:
-    """By the name of the protocol, within which values are compared."""
+    """Return how values were measured by the name of the protocol, within which they are compared."""
     main = record.protocol.get("name", "main")
     found = {main: HowMeasured.of(record, main)}
     return found | {name: HowMeasured.of(record, name, each) for name, each in record.further.items()}
@@ -34,7 +34,7 @@ def _how_measured(record: Record) -> dict[str, HowMeasured]:
 def build_protocols(
     records: Iterable[Record], benchmark: str = "", kind: Literal["reconstruction", "generation"] = "reconstruction"
 ) -> Table:
-    """A row for each cell of a kind, a column for each metric under each protocol that gave it."""
+    """Return a row for each cell of a kind, and a column for each metric by each protocol that has it."""
     records = [record for record in records if record.kind == kind]
     found = [_by_protocol(record) for record in records]
     protocols = list(dict.fromkeys(name for each in found for name in each))
@@ -91,7 +91,7 @@ def _number(value: Value | None, metric: Metric, mark: str) -> Number:
 
 
 def _fingerprints(found: list[dict]) -> list[str]:
-    """One note for each protocol; a second fingerprint under one name is told loudly."""
+    """Return a note per protocol, in capitals if one name has several fingerprints."""
     fingerprints: dict[str, dict[str, None]] = {}
     for each in found:
         for name, (_, _, fingerprint) in each.items():
@@ -104,7 +104,7 @@ def _fingerprints(found: list[dict]) -> list[str]:
 
 
 def _exclusions(found: list[dict]) -> list[str]:
-    """What could not be had, with the number of cells."""
+    """Return a note per value that was left out, with the number of cells."""
     counts: dict[tuple[str, str, str], int] = {}
     for each in found:
         for protocol, (_, excluded, _) in each.items():
