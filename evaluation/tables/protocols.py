@@ -9,35 +9,14 @@ from typing import Literal
 from dcae.benchmark.record import Record, Value
 from evaluation.tables.comparability import HowMeasured, marks_among
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.metrics import CLIP_SCORE, FID, RECONSTRUCTION, Metric
+from evaluation.tables.metrics import OF_KIND, Metric
 from evaluation.tables.rows import display_name
 
-BESIDE_TABLE_2 = (
-    Metric("reconstruction", "kid", "KID", "lower", 4),
-    Metric("reconstruction", "precision", "Precision", "higher", 3),
-    Metric("reconstruction", "recall", "Recall", "higher", 3),
-    Metric("reconstruction", "rfid_infinity", "rFID∞", "lower", 2),
-    Metric("reconstruction", "fd_dinov2", "FD-DINOv2", "lower", 2),
-    Metric("reconstruction", "cmmd", "CMMD", "lower", 3),
-)
-BESIDE_FID = tuple(
-    Metric("generation", f"{name}_{setting}_guidance", f"{title} {short} CFG", better, decimals)
-    for name, title, better, decimals in (
-        ("kid", "KID", "lower", 4),
-        ("precision", "Precision", "higher", 3),
-        ("recall", "Recall", "higher", 3),
-        ("fid_infinity", "FID∞", "lower", 2),
-        ("fd_dinov2", "FD-DINOv2", "lower", 2),
-        ("cmmd", "CMMD", "lower", 3),
-    )
-    for setting, short in (("without", "w/o"), ("with", "w/"))
-)
-METRICS = {"reconstruction": (*RECONSTRUCTION, *BESIDE_TABLE_2), "generation": (*FID, CLIP_SCORE, *BESIDE_FID)}
 MEASURED = {"reconstruction": "reconstructions", "generation": "samples"}
 
 
 def _by_protocol(record: Record) -> dict[str, tuple[dict[str, Value], dict[str, str], str]]:
-    """Values, exclusions and fingerprint by the name of the protocol."""
+    """Return values, exclusions and fingerprint by the name of the protocol."""
     main = record.protocol.get("name", "main")
     found = {main: (record.values, record.excluded, record.protocol_fingerprint)}
     return found | {
@@ -46,7 +25,7 @@ def _by_protocol(record: Record) -> dict[str, tuple[dict[str, Value], dict[str, 
 
 
 def _how_measured(record: Record) -> dict[str, HowMeasured]:
-    """By the name of the protocol, within which values are compared."""
+    """Return how values were measured by the name of the protocol, within which they are compared."""
     main = record.protocol.get("name", "main")
     found = {main: HowMeasured.of(record, main)}
     return found | {name: HowMeasured.of(record, name, each) for name, each in record.further.items()}
@@ -55,13 +34,13 @@ def _how_measured(record: Record) -> dict[str, HowMeasured]:
 def build_protocols(
     records: Iterable[Record], benchmark: str = "", kind: Literal["reconstruction", "generation"] = "reconstruction"
 ) -> Table:
-    """A row for each cell of a kind, a column for each metric under each protocol that gave it."""
+    """Return a row for each cell of a kind, and a column for each metric by each protocol that has it."""
     records = [record for record in records if record.kind == kind]
     found = [_by_protocol(record) for record in records]
     protocols = list(dict.fromkeys(name for each in found for name in each))
     pairs = [
         (metric, protocol)
-        for metric in METRICS[kind]
+        for metric in OF_KIND[kind]
         for protocol in protocols
         if any(metric.name in each[protocol][0] for each in found if protocol in each)
     ]
@@ -112,7 +91,7 @@ def _number(value: Value | None, metric: Metric, mark: str) -> Number:
 
 
 def _fingerprints(found: list[dict]) -> list[str]:
-    """One note for each protocol; a second fingerprint under one name is told loudly."""
+    """Return a note per protocol, in capitals if one name has several fingerprints."""
     fingerprints: dict[str, dict[str, None]] = {}
     for each in found:
         for name, (_, _, fingerprint) in each.items():
@@ -125,7 +104,7 @@ def _fingerprints(found: list[dict]) -> list[str]:
 
 
 def _exclusions(found: list[dict]) -> list[str]:
-    """What could not be had, with the number of cells."""
+    """Return a note per value that was left out, with the number of cells."""
     counts: dict[tuple[str, str, str], int] = {}
     for each in found:
         for protocol, (_, excluded, _) in each.items():

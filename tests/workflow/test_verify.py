@@ -13,7 +13,7 @@ import evaluation.quality.reconstruction
 from dcae.benchmark import ConfigError
 from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.golden import read_golden
-from tests.evaluation.quality.test_one_pass import FewFeatures
+from tests.evaluation.conftest import FewFeatures
 from workflow import cli
 
 

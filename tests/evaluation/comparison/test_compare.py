@@ -20,12 +20,12 @@ from dcae.autoencoders.loading import load
 from dcae.benchmark import Config
 from dcae.data.photographs import folder as photographs
 from dcae.data.storage.files import DatasetError
-from dcae.weights.catalogue import expected_sha256, find
-from evaluation.comparison import measuring
+from evaluation.comparison import compare as comparing
 from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison
-from evaluation.comparison.measuring import Metrics
 from evaluation.comparison.pictures import find_pictures
 from evaluation.comparison.tables import difference
+from evaluation.metrics.psnr_ssim import psnr
+from evaluation.metrics.registry import FID
 from tests.autoencoders.released_families import saved
 from tests.evaluation import tiny_detectors
 
@@ -84,7 +84,7 @@ def test_values_are_those_of_the_pictures(comparison, pictures):
         torch.from_numpy(small)[None], scale_factor=8, mode="bilinear", align_corners=False
     )
     expected = peak_signal_noise_ratio(crop, pixels[0].round().to(torch.uint8).numpy())
-    # Rounding of 127.5 x + 128 and of the mean of grey levels may differ by one level in a few pixels.
+    # Rounding of 127.5 x + 128 and of the mean of 8-bit values may differ by 1 in a few pixels.
     assert found.measured["blur"].per_image["psnr"][1].item() == pytest.approx(expected, abs=0.05)
 
 
@@ -97,7 +97,7 @@ def test_worst_images_are_what_was_measured(comparison):
         for image in found.worst[name]:
             assert torch.equal(image.original, found.pictures.batch([image.index])[0])
             for other, pixels in image.reconstructions.items():
-                again = measuring.psnr(pixels[None], image.original[None]).item()
+                again = psnr(pixels[None], image.original[None]).item()
                 assert again == found.measured[other].per_image["psnr"][image.index].item()
 
 
@@ -160,23 +160,14 @@ def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, cont
         compare(pictures, others[2:], protocol(), SIDE, config, tell=lambda _: None)
 
 
-class Colours(torch.nn.Module):
-    """Instead of Inception, which takes seconds: mean colours of 16 squares."""
-
-    def forward(self, images):
-        return torch.nn.functional.avg_pool2d(images.float() / 255, SIDE // 4).flatten(1)
-
-
-def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch):
-    monkeypatch.setattr(measuring, "FEWEST_FOR_RFID", 5)
-    monkeypatch.setattr(measuring, "InceptionFeatures", lambda protocol, device: Colours())
-    metrics = Metrics(protocol(), find_pictures(pictures, SIDE))
-    assert metrics.left_out == {}
-    measured = {name: metrics.measure(load(name), None, 4) for name in ("identity", "mean-colour")}
+def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch, few_features):
+    monkeypatch.setattr(comparing, "FEWEST_FOR_RFID", 5)
+    controls = [Contender(Config().entry("autoencoders", name)) for name in ("identity", "mean-colour")]
+    measured = compare(pictures, controls, protocol(), SIDE, Config(), worst=0, tell=lambda _: None).measured
     perfect, worst = (each.values["rfid"] for each in measured.values())
     assert perfect.value == pytest.approx(0, abs=1e-3 * worst.value)
     assert worst.n == 5 and worst.standard_error > 0 and worst.random_features
-    found = difference(*measured.values(), "rfid")
+    found = difference(*measured.values(), FID.of_reconstructions())
     assert found.difference == perfect.value - worst.value and found.standard_error == pytest.approx(
         worst.standard_error
     )
@@ -217,8 +208,7 @@ def test_pictures_with_faces_are_measured_by_themselves_and_missing_detectors_ar
     """A face is what is red, to the tiny detector; that of text is missing."""
     files = {tiny_detectors.FACES: tiny_detectors.faces(), tiny_detectors.TEXT: tiny_detectors.text()}
     catalogue = tiny_detectors.catalogue(tmp_path, files, missing=[tiny_detectors.TEXT])
-    for function in (find, expected_sha256):
-        monkeypatch.setattr(function, "__defaults__", (catalogue,))
+    monkeypatch.setattr("dcae.weights.catalogue.CATALOGUE", catalogue)
     (tmp_path / "pictures").mkdir()
     for index, red in enumerate((True, False, True)):
         pixels = np.random.default_rng(index).integers(0, 80, (SIDE, SIDE, 3), np.uint8)
@@ -244,13 +234,12 @@ def test_pictures_with_faces_are_measured_by_themselves_and_missing_detectors_ar
 
 def test_too_few_pictures_with_faces_are_named(tmp_path, monkeypatch):
     catalogue = tiny_detectors.catalogue(tmp_path, {tiny_detectors.FACES: tiny_detectors.faces()})
-    for function in (find, expected_sha256):
-        monkeypatch.setattr(function, "__defaults__", (catalogue,))
+    monkeypatch.setattr("dcae.weights.catalogue.CATALOGUE", catalogue)
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (SIDE, SIDE), "red").save(tmp_path / "pictures" / "red.png")
     subsets = {"face": Config().entry("protocols", "faces-and-text").subsets["face"]}
     chosen = protocol().model_copy(update={"subsets": subsets})
     contenders = [Contender(Config().entry("autoencoders", "blur"))]
     found = compare(tmp_path / "pictures", contenders, chosen, SIDE, Config(), worst=0, tell=lambda line: None)
-    assert "Left out: pictures with face: 1 of 1 pictures show it, it needs 2" in found.warnings
+    assert "Left out: pictures with face: needs at least 2 images with face, there are 1 of 1" in found.warnings
     assert "psnr_face" not in found.measured["blur"].values

@@ -12,10 +12,9 @@ from dcae.autoencoders.loading import load
 from dcae.benchmark import Config
 from dcae.benchmark.entries import Protocol, SubsetDetector
 from dcae.data.dataset import ImageDataset
-from dcae.weights.catalogue import expected_sha256, find
 from evaluation.features.reference import ReferenceError, read_detections, write_reference
+from evaluation.quality.distances import members
 from evaluation.quality.reconstruction import evaluate_reconstruction, write_rows
-from evaluation.quality.subsets import members
 from tests.evaluation import tiny_detectors
 
 IMAGES = 6
@@ -54,8 +53,7 @@ def _files(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def weights(_files, monkeypatch):
     """The detector of faces is there, that of text is missing."""
-    for function in (find, expected_sha256):
-        monkeypatch.setattr(function, "__defaults__", (_files,))
+    monkeypatch.setattr("dcae.weights.catalogue.CATALOGUE", _files)
 
 
 def protocol(**subsets: SubsetDetector) -> Protocol:
@@ -70,8 +68,7 @@ BOTH = {"face": FACE, "text": TEXT}
 def reference(_files, tmp_path_factory):
     path = tmp_path_factory.mktemp("reference") / "features.safetensors"
     with pytest.MonkeyPatch.context() as patch:
-        for function in (find, expected_sha256):
-            patch.setattr(function, "__defaults__", (_files,))
+        patch.setattr("dcae.weights.catalogue.CATALOGUE", _files)
         write_reference(Squares(), IMAGES, protocol(**BOTH), path, batch_size=4)
     return path
 
@@ -79,8 +76,7 @@ def reference(_files, tmp_path_factory):
 @pytest.fixture(scope="module")
 def result(_files, reference):
     with pytest.MonkeyPatch.context() as patch:
-        for function in (find, expected_sha256):
-            patch.setattr(function, "__defaults__", (_files,))
+        patch.setattr("dcae.weights.catalogue.CATALOGUE", _files)
         return evaluate_reconstruction(load("blur"), Squares(), protocol(**BOTH), reference)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FID∞: the Fréchet distance that infinitely many samples would give (Chong and Forsyth 2020).
+"""FID∞: the Fréchet distance extrapolated to infinitely many samples (Chong and Forsyth 2020).
 
 FID is biased upward by about C / N, with a C that differs between models. On subsets of growing size it falls along a
 line over 1 / N, whose value at 0 is the estimate.
@@ -16,22 +16,21 @@ from evaluation.metrics.frechet import Moments, frechet_distance_of_features
 
 POINTS = 15
 SMALLEST_SHARE = 5  # the smallest subset is a fifth of all samples
-FEWEST = 5_000  # with fewer samples the smallest subsets leave too many of 2048 dimensions empty for a line
 
 
 def frechet_infinity(
     features_a: Tensor, features_b: Tensor | Moments, paired: bool = False, points: int = POINTS, seed: int = 0
 ) -> tuple[float, float]:
-    """The intercept of the regression of the Fréchet distance on 1 / N, and its standard error.
+    """Return the intercept of the regression of the Fréchet distance on 1 / N, and its standard error.
 
-    The sizes lie evenly in 1 / N between a fifth of the samples and all of them. Each subset is drawn anew, without
-    replacement, from the seed; the reference stays whole unless the sets are paired. The error is that of the line's
-    fit, which knows nothing of what all subsets have in common.
+    Sizes are evenly spaced in 1 / N from a fifth of the samples to all of them. Each subset is drawn without
+    replacement; the reference stays whole unless the sets are paired. The error is that of the line's fit, which does
+    not include errors common to all subsets.
 
     Args:
-        features_a: [N, d], what is evaluated.
+        features_a: [N, d], evaluated set.
         features_b: [M, d], the reference, or its moments.
-        paired: sample i of both sets belongs together.
+        paired: sample i of one set corresponds to sample i of the other.
         points: subsets, at least 3.
         seed: of the subsets.
     """

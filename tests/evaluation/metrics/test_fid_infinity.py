@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from evaluation.metrics.extrapolation import frechet_infinity
+from evaluation.metrics.fid_infinity import frechet_infinity
 from evaluation.metrics.frechet import Moments, frechet_distance_of_features
 
 D, SHIFT = 16, 0.05
