@@ -208,7 +208,7 @@ def test_pictures_with_faces_are_measured_by_themselves_and_missing_detectors_ar
     """A face is what is red, to the tiny detector; that of text is missing."""
     files = {tiny_detectors.FACES: tiny_detectors.faces(), tiny_detectors.TEXT: tiny_detectors.text()}
     catalogue = tiny_detectors.catalogue(tmp_path, files, missing=[tiny_detectors.TEXT])
-    monkeypatch.setattr("dcae.weights.catalogue.CATALOGUE", catalogue)
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(catalogue))
     (tmp_path / "pictures").mkdir()
     for index, red in enumerate((True, False, True)):
         pixels = np.random.default_rng(index).integers(0, 80, (SIDE, SIDE, 3), np.uint8)
@@ -234,7 +234,7 @@ def test_pictures_with_faces_are_measured_by_themselves_and_missing_detectors_ar
 
 def test_too_few_pictures_with_faces_are_named(tmp_path, monkeypatch):
     catalogue = tiny_detectors.catalogue(tmp_path, {tiny_detectors.FACES: tiny_detectors.faces()})
-    monkeypatch.setattr("dcae.weights.catalogue.CATALOGUE", catalogue)
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(catalogue))
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (SIDE, SIDE), "red").save(tmp_path / "pictures" / "red.png")
     subsets = {"face": Config().entry("protocols", "faces-and-text").subsets["face"]}
