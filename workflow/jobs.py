@@ -11,16 +11,11 @@ from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Traini
 from dcae.benchmark.config import REPOSITORY_CONFIG
 from dcae.benchmark.entries import digest
 from dcae.benchmark.used import entries_used
-from evaluation.published_reconstruction import has_published_elsewhere
+from evaluation.figures.registry import FIGURES
+from evaluation.tables.registry import tables_of
 from workflow.steps import code_of, code_of_denoiser, code_of_generation
 
-TABLES = ("table1", "table2", "table3", "table4", "table5", "ablations", "paired", "protocols", "choices")
-WITHOUT_LATEX = ("paired", "protocols", "choices", "published_elsewhere", "generation_protocols", "subsets")
 ABOUT_THE_PAPER = ("paper_name", "paper_datasets")  # of an entry: which published numbers stand beside it
-FIGURES = (
-    "figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "figure5",
-    "reconstruction_samples", "generation_samples",
-)  # fmt: skip
 
 
 def _folder_option(option: str, files: list[str]) -> str:
@@ -182,24 +177,16 @@ class Jobs:
     @property
     def table_files(self) -> list[str]:
         return [
-            self._results("tables", f"{name}.{ending}")
-            for name in (*TABLES, *self._further_tables)
-            for ending in ("csv", "md", *(() if name in WITHOUT_LATEX else ("tex",)))
+            self._results("tables", f"{name}.{form}")
+            for name, table in tables_of(self.benchmark).items()
+            for form in table.forms
+            if form != "html"
         ]
 
     @property
     def table_pages(self) -> list[str]:
-        """What the report shows of the tables."""
-        return [self._results("tables", f"{name}.html") for name in (*TABLES, *self._further_tables)]
-
-    @functools.cached_property
-    def _further_tables(self) -> list[str]:
-        """Of what others have published, of further protocols of generation, and of subsets, where there are any."""
-        return [
-            *(["published_elsewhere"] if has_published_elsewhere(self.benchmark.all_autoencoders) else []),
-            *(["generation_protocols"] if self.benchmark.further_protocols("generation") else []),
-            *(["subsets"] if self.benchmark.has_subsets else []),
-        ]
+        """The pages of tables that the report shows."""
+        return [self._results("tables", f"{name}.html") for name in tables_of(self.benchmark)]
 
     @property
     def figure_files(self) -> list[str]:

@@ -27,17 +27,14 @@ MODULES = {
     "tables": (
         *("evaluation.tables.paper", "evaluation.tables.paired", "evaluation.tables.protocols"),
         *("evaluation.tables.ablations", "evaluation.tables.choices", "evaluation.tables.literature"),
-        "evaluation.tables.subsets",
+        *("evaluation.tables.registry", "evaluation.tables.cells"),
         "workflow.commands.presenting",
     ),
     "profile": ("evaluation.efficiency.denoiser", "dcae.diffusion.models.build"),
-    "profile_autoencoder": ("evaluation.efficiency.autoencoder", "dcae.autoencoders.loading"),
-    "profile_end_to_end": (
-        "evaluation.efficiency.end_to_end",
-        "dcae.autoencoders.loading",
-        "dcae.diffusion.models.build",
+    "figures": (
+        *("evaluation.figures.registry", "evaluation.figures.figure2", "evaluation.figures.figure3"),
+        *("evaluation.figures.figure5", "evaluation.figures.samples", "workflow.commands.presenting"),
     ),
-    "figures": ("evaluation.figures.drawing", "workflow.commands.presenting"),
 }
 
 

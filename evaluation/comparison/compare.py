@@ -21,7 +21,7 @@ from evaluation.comparison.page import Page, side_by_side, to_page
 from evaluation.comparison.pictures import Pictures, find_pictures
 from evaluation.comparison.tables import main_table, paired_table, per_image_csv
 from evaluation.comparison.worst import WorstImage, ranking_metric, worst_images
-from evaluation.tables.formats import Table, write_tables
+from evaluation.tables.formats import Table, write_table
 
 TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "rfid": "rFID"}
 PAGE = "comparison.html"
@@ -216,7 +216,8 @@ def write_comparison(comparison: Comparison, output: Path, footer: Mapping[str, 
     )
     written = [output / PAGE]
     write_atomically(written[0], to_page(page))
-    written += write_tables({"reconstruction": table, "differences": paired}, output)
+    for name, each in {"reconstruction": table, "differences": paired}.items():
+        written += write_table(each, output, name, ("csv", "md"))
     written.append(output / "per_image.csv")
     write_atomically(written[-1], per_image_csv(comparison.measured, comparison.pictures.names))
     for name, images in comparison.worst.items():
@@ -241,7 +242,7 @@ def comparison_tables(comparison: Comparison) -> tuple[Table, Table]:
 
 
 def _renamed(table: Table, title: str) -> Table:
-    return Table(title, "", table.columns, table.sections, table.notes, table.forms)
+    return Table(title, "", table.columns, table.sections, table.notes)
 
 
 def _write_bytes(path: Path, data: bytes) -> None:

@@ -54,7 +54,7 @@ def main_table(measured: Mapping[str, Measured], shapes: Mapping[str, str], titl
         numbers = [_number(each.values.get(name), METRICS[name], best[name] == autoencoder) for name in names]
         numbers += [_number(each.values.get(f"{metric.name}_{subset}"), metric, False) for metric, subset in subsets]
         rows.append([autoencoder, shapes[autoencoder], *numbers, *(str(each.values[name].n) for name in counts)])
-    return Table(title, caption, columns, [Section("Reconstruction", rows)], [], forms=("csv", "md"))
+    return Table(title, caption, columns, [Section("Reconstruction", rows)], [])
 
 
 def _subsets(measured: Mapping[str, Measured]) -> list[tuple[Metric, str]]:
@@ -100,7 +100,7 @@ def paired_table(measured: Mapping[str, Measured]) -> Table:
         "of them is perfect. Each comparison stands for itself: of twenty between equals, one is expected to differ."
     )
     sections = [Section("Differences", rows)] if rows else []
-    return Table("Differences, image by image", caption, columns, sections, [], forms=("csv", "md"))
+    return Table("Differences, image by image", caption, columns, sections, [])
 
 
 def per_image_csv(measured: Mapping[str, Measured], names: list[str]) -> str:

@@ -36,7 +36,7 @@ def _find(name: str) -> tuple[str, Entry]:
 def _about_autoencoder(entry: Entry, resolution: int) -> dict[str, object]:
     """Shape, parameters and cost; the shape alone where only a ``config.json`` that is not here tells the rest."""
     from dcae.weights.catalogue import WeightsError
-    from evaluation.description import describe_autoencoder
+    from evaluation.efficiency.cost import describe_autoencoder
 
     restrictions = {"gated": "yes" if entry.gated else None, "restriction": entry.restriction}
     try:

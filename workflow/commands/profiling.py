@@ -20,12 +20,12 @@ from dcae.training.stopping import Unfinished
 from workflow.commands import options
 from workflow.image_source import class_names
 from workflow.provenance import device_description, provenance
-from workflow.steps import MODULES, code_of
+from workflow.steps import code_of
 
 if TYPE_CHECKING:
     from evaluation.efficiency.profile import Profile
     from evaluation.efficiency.suite import SuiteRow
-    from evaluation.efficiency.worker import OwnProcess
+    from evaluation.efficiency.worker import Worker
 
 SECONDS_TO_START = 120  # a process that has to load torch, and the driver
 
@@ -142,9 +142,8 @@ def profile_suite(
     """
     import torch
 
-    from evaluation.efficiency.repeating import runs_of
-    from evaluation.efficiency.suite import record_path, suite_rows
-    from evaluation.efficiency.worker import OwnProcess
+    from evaluation.efficiency.suite import record_path, runs_of, suite_rows
+    from evaluation.efficiency.worker import Worker
     from evaluation.published import read_published
     from workflow.commands.presenting import present_suite
 
@@ -156,7 +155,7 @@ def profile_suite(
     rows = suite_rows(suite, protocol, config, published, only)
     if again:  # first what was measured least often, or a time limit would leave the last rows out for ever
         rows = sorted(rows, key=lambda row: runs_of(record_path(output, row, protocol)))
-    with OwnProcess() as process:
+    with Worker() as process:
         threads = torch.get_num_threads()
         description = process.call(_describe, device, threads, seconds=SECONDS_TO_START)
         measure = _Measuring(suite, protocol, config, output, device, description, threads, limits.row, end, again)
@@ -203,11 +202,10 @@ class _Measuring:
     end: float
     again: bool
 
-    def row(self, row: SuiteRow, where: str, process: OwnProcess) -> bool:
+    def row(self, row: SuiteRow, where: str, process: Worker) -> bool:
         """Write the record of a row unless it is there; false if there is no time left for it."""
         from evaluation.efficiency.profile import Profile
-        from evaluation.efficiency.repeating import with_another_run
-        from evaluation.efficiency.suite import is_done, record_path
+        from evaluation.efficiency.suite import is_done, record_path, with_another_run
 
         started = time.monotonic()
         path = record_path(self.output, row, self.protocol)
@@ -226,7 +224,7 @@ class _Measuring:
             print(f"    {each}", flush=True)
         return True
 
-    def _measured(self, row: SuiteRow, process: OwnProcess) -> Profile | None:
+    def _measured(self, row: SuiteRow, process: Worker) -> Profile | None:
         """The profile of a row, or nothing if the time limit is over; after a failure, in a fresh process."""
         from evaluation.efficiency.profile import failure
         from evaluation.efficiency.suite import failed_row, measure_row
@@ -245,22 +243,23 @@ class _Measuring:
         return profile
 
     def _record(self, row: SuiteRow, profile: Profile, started: float) -> Record:
-        from evaluation.efficiency.suite import kinds_of
+        from evaluation.efficiency.profile import RESULTS_VERSION
+        from evaluation.efficiency.suite import described
         from evaluation.features.fingerprints import fingerprint
 
         return Record(
             kind="efficiency",
             number_class="reproduced",
-            cell=row.cell,
+            cell=described(row.cell),
             **vars(profile),
             protocol={"name": self.protocol.name, **self.protocol.decisive()},
             protocol_fingerprint=fingerprint(self.protocol),
             device=self.description,
             provenance=provenance(
                 config_digest=digest(*row.entries, self.protocol),
-                code_digest=code_digest(MODULES[row.step], kinds_of(row, self.config)),
+                code_digest=code_digest(("evaluation.efficiency.suite",)),
                 inputs={},
                 seed=0,
                 started=started,
-            ),
+            ).model_copy(update={"results_version": RESULTS_VERSION}),
         )
