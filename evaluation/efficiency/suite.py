@@ -189,7 +189,7 @@ def _phase_rows(suite: SuiteEntry, config: Config) -> Iterable[SuiteRow]:
 
 
 def described(cell: TableCell) -> dict[str, Any]:
-    """Return a cell as the record of a suite has it; a suite has no benchmark that its records could be looked up in."""
+    """Return a cell as a suite's record has it, which no benchmark describes."""
     known = {name: value for name, value in vars(cell).items() if value is not None}
     return {**known, "tables": list(cell.tables), **({"table": cell.tables[0]} if cell.tables else {})}
 

@@ -55,7 +55,7 @@ def _members(results: Sequence[Result], base: str) -> list[Result]:
     return [chosen[use] for use in USES if use in chosen]
 
 
-def _measured(members: Sequence[Record], marks: Marks) -> list[Bar]:
+def _measured(members: Sequence[Result], marks: Marks) -> list[Bar]:
     bars = []
     for result in (result for result in members if "rfid" in result.values):
         value, mark = result.values["rfid"], marks.of_record(result.record)

@@ -81,7 +81,7 @@ def figure_reconstruction_samples(results: Sequence[Result], samples: Path) -> F
     marks = marks_of_records(result.record for result in chosen)
     grids: dict[str, dict[str, tuple[np.ndarray, str]]] = {}
     for result in sorted(chosen, key=lambda result: result.cell.spatial_compression):
-        dataset, resolution, name = (record.cell[key] for key in ("dataset", "resolution", "autoencoder"))
+        dataset, resolution, name, *_ = result.cell.identity
         path = Path(samples) / "reconstruction" / f"{dataset}-{resolution}" / f"{name}.png"
         if places[dataset] == resolution and path.is_file():
             # A number that was measured otherwise than the others is left to the tables, which say how.
@@ -107,7 +107,7 @@ def figure_generation_samples(results: Sequence[Result], samples: Path) -> Figur
     order = list(dict.fromkeys(result.cell.diffusion for result in results))
     chosen = [result for result in results if result.kind == "generation"]
     for result in sorted(chosen, key=lambda r: (order.index(r.cell.diffusion), r.cell.spatial_compression)):
-        cell = record.cell
+        cell = result.cell
         place = Path(samples) / "generation" / f"{cell.dataset}-{cell.resolution}" / cell.autoencoder
         path = place / f"{cell.diffusion}-p{cell.patch_size}.png"
         if path.is_file():

@@ -65,7 +65,7 @@ def bases(results: Iterable[Result], study: str) -> list[str]:
 def one_for_each(field: str, results: Iterable[Result], preferred: Iterable[str] = ()) -> list[Result]:
     """One record for each value of a field of their cells: of the preferred autoencoders, else the first."""
     preferred = set(preferred)
-    chosen: dict[object, Record] = {}
+    chosen: dict[object, Result] = {}
     for result in sorted(results, key=lambda result: result.cell.autoencoder not in preferred):
         chosen.setdefault(getattr(result.cell, field), result)
     return list(chosen.values())

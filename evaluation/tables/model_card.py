@@ -24,7 +24,7 @@ RANDOM = " (random feature weights)"
 
 @dataclass(frozen=True)
 class TrainedPhase:
-    """One phase behind the weights, in the order of training; ``identity``: as its training wrote it, if it is there."""
+    """One phase behind the weights, in the order of training; ``identity``: as its training wrote it."""
 
     autoencoder: str
     phase: Phase
