@@ -107,7 +107,7 @@ def inference_inputs(
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryEstimator:
     """How much memory a denoiser needs at a batch size."""
 
     shape: DenoiserShape
@@ -198,7 +198,7 @@ def profile_denoiser(shape: DenoiserShape, protocol: EfficiencyProtocol, device:
     profile = Profile()
     profile.values["parameters"] = Value(value=count_parameters(model), n=1)
     profile.values["gmacs"] = Value(value=gmacs, n=1, unit="GMAC")
-    needs = Needs(shape, protocol, device)
+    needs = MemoryEstimator(shape, protocol, device)
     for work in ("training", "inference"):
         needs.protocols_batch_size(work)  # before anything is measured
     profile.begin(device, protocol)

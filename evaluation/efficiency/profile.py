@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -118,34 +119,36 @@ def read_conditions(device: torch.device) -> dict[str, float]:
 def _conditions_of_cuda(device: torch.device) -> dict[str, float]:
     import pynvml
 
+    return read_nvml(pynvml, str(torch.cuda.get_device_properties(device).uuid))
+
+
+def read_nvml(nvml: ModuleType, uuid: str) -> dict[str, float]:
+    """Read a GPU by the module ``pynvml``; what the device or its driver does not tell is left out."""
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
         return {}
     try:
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
-        read = {
-            "clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "largest_clock_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "memory_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-            "temperature_celsius": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-            "power_watts": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-            "power_limit_watts": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+        readings = {
+            "clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
+            "largest_clock_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM),
+            "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
+            "temperature_celsius": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+            "power_watts": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+            "power_limit_watts": lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
             # A mask of NVML's nvmlClocksEventReason… (4: at the power limit, 32 and 64: too hot); 0 at full clock.
-            "clock_limits": lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
+            "clock_limits": lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
         }
         found = {}
-        for name, function in read.items():
-            try:
-                found[name] = float(function())
-            except pynvml.NVMLError:  # not every device tells everything, nor every driver
-                continue
+        for name, read in readings.items():
+            with suppress(nvml.NVMLError):
+                found[name] = float(read())
         return found
-    except pynvml.NVMLError:
+    except nvml.NVMLError:
         return {}
     finally:
-        pynvml.nvmlShutdown()
+        nvml.nvmlShutdown()
 
 
 def _conditions_of_cpu() -> dict[str, float]:

@@ -10,9 +10,9 @@ from dcae.benchmark import Config, Record, Value
 from dcae.benchmark.config import ConfigError
 from dcae.training.stopping import Unfinished
 from evaluation.efficiency import denoiser, suite, training, worker
-from evaluation.efficiency.errors import BackendError
+from evaluation.efficiency.memory import BackendError
 from evaluation.efficiency.profile import Profile
-from evaluation.efficiency.worker import Worker, ProcessEnded
+from evaluation.efficiency.worker import ProcessEnded, Worker
 from workflow.cli import app
 from workflow.commands import profiling
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.efficiency.worker import Worker, ProcessEnded
+from evaluation.efficiency.worker import ProcessEnded, Worker
 
 
 def divide(a: float, b: float) -> tuple[float, int]:

@@ -19,7 +19,6 @@ from evaluation.figures.style import COLOURS, Line, draw, label_ends, new_figure
 from evaluation.published import read_published
 from tests.evaluation import synthetic
 
-
 SAMPLE_FIGURES = ("reconstruction_samples", "generation_samples")
 DRAWN_FROM_RECORDS = [name for name in FIGURES if name not in SAMPLE_FIGURES]
 

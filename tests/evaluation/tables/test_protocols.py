@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of protocols: one row for each model, one column for each metric and protocol; and for each subset of images."""
+"""Tables of protocols: one row for each model, one column for each metric and protocol or subset of images."""
 
 from __future__ import annotations
 
