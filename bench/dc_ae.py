@@ -31,9 +31,9 @@ from dcae.autoencoders.dc_ae_config import config_of
 from dcae.autoencoders.loading import load, save
 from dcae.training.distributed import keep_freed_memory
 from dcae.training.layers import freeze_all_but
-from evaluation.efficiency.autoencoder import PAPERS_PHASES
 from evaluation.efficiency.cost import bytes_kept_for_backward, count_macs
 from evaluation.efficiency.timing import DTYPES, best_time, matrix_product_rate
+from evaluation.published import read_published
 
 Implementation = Literal["own", "diffusers"]
 Work = Literal["forward", "training"]
@@ -41,7 +41,8 @@ WORKS: tuple[Work, ...] = ("forward", "training")
 
 ENTRY = "dc-ae-f32c32"
 ENTRY_OF_PHASES = "dc-ae-f64c128"
-PAPERS_RATIO = PAPERS_PHASES["all"] / PAPERS_PHASES["middle"]
+PUBLISHED = read_published()
+PAPERS_RATIO = PUBLISHED.peak_of_phase("full") / PUBLISHED.peak_of_phase("middle")
 MOST_PAIRS_OF_TURNS = 3
 SECONDS_PER_SETTING = 130  # another pair of turns begins if it is likely to end within these, or to keep a promise
 WARM_UP_CALLS: dict[Work, int] = {"forward": 1, "training": 2}  # the C library's memory grows until the third step

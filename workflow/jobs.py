@@ -8,9 +8,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from evaluation.figures.registry import figures_of
-from evaluation.tables.registry import tables_of
-
 from dcae.benchmark import (
     Benchmark,
     GenerationCell,
@@ -19,6 +16,8 @@ from dcae.benchmark import (
     ResolvedGeneration,
     Training,
 )
+from evaluation.figures.registry import FIGURES
+from evaluation.tables.registry import tables_of
 from workflow import layout
 from workflow.staleness import configuration
 from workflow.staleness.configuration import CaptionsCell, ReferenceCell
@@ -176,8 +175,8 @@ class Jobs:
     @property
     def table_files(self) -> list[str]:
         return [
-            self._file(layout.TABLE, name=table.name, form=form)
-            for table in tables_of(self.benchmark)
+            self._file(layout.TABLE, name=name, form=form)
+            for name, table in tables_of(self.benchmark).items()
             for form in table.forms
             if form != "html"
         ]
@@ -185,16 +184,16 @@ class Jobs:
     @property
     def table_pages(self) -> list[str]:
         """Return the tables that Snakemake's report shows."""
-        return [self._file(layout.TABLE, name=table.name, form="html") for table in tables_of(self.benchmark)]
+        return [self._file(layout.TABLE, name=name, form="html") for name in tables_of(self.benchmark)]
 
     @property
     def figure_files(self) -> list[str]:
-        return [self._file(layout.FIGURE, name=figure.name, form="pdf") for figure in figures_of(self.benchmark)]
+        return [self._file(layout.FIGURE, name=name, form="pdf") for name in FIGURES]
 
     @property
     def figure_pictures(self) -> list[str]:
         """Return the figures that Snakemake's report shows."""
-        return [self._file(layout.FIGURE, name=figure.name, form="png") for figure in figures_of(self.benchmark)]
+        return [self._file(layout.FIGURE, name=name, form="png") for name in FIGURES]
 
     @property
     def results(self) -> list[str]:

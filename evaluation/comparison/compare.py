@@ -26,7 +26,7 @@ from evaluation.features.reference import read_detections, write_reference
 from evaluation.metrics.registry import FID, IMAGE_METRICS, QualityMetric, SetMetric, image_metrics
 from evaluation.quality.distances import subset_members
 from evaluation.quality.reconstruction import Reconstruction, evaluate_reconstruction
-from evaluation.tables.formats import Table, write_tables
+from evaluation.tables.formats import Table, write_table
 
 # The standard error of an rFID comes from 64 groups of images: four in each. Fewer images say next to nothing.
 FEWEST_FOR_RFID = 256
@@ -275,7 +275,8 @@ def write_comparison(comparison: Comparison, output: Path, footer: Mapping[str, 
     )
     written = [output / PAGE]
     write_atomically(written[0], to_page(page))
-    written += write_tables({"reconstruction": table, "differences": paired}, output)
+    for name, each in {"reconstruction": table, "differences": paired}.items():
+        written += write_table(each, output, name, ("csv", "md"))
     written.append(output / "per_image.csv")
     write_atomically(written[-1], per_image_csv(comparison.measured, comparison.pictures.names, comparison.metrics))
     for name, images in comparison.worst.items():

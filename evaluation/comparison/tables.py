@@ -64,7 +64,7 @@ def main_table(
         numbers = [_number(each.values.get(metric.name), metric, best[metric.name] == autoencoder) for metric in shown]
         numbers += [_number(each.values.get(f"{metric.name}_{subset}"), metric, False) for metric, subset in subsets]
         rows.append([autoencoder, shapes[autoencoder], *numbers, *(str(each.values[name].n) for name in counts)])
-    return Table(title, caption, columns, [Section("Reconstruction", rows)], [], forms=("csv", "md"))
+    return Table(title, caption, columns, [Section("Reconstruction", rows)], [])
 
 
 def _subsets(measured: Measured, shown: list[Metric]) -> list[tuple[Metric, str]]:
@@ -111,7 +111,7 @@ def paired_table(measured: Measured, metrics: Sequence[QualityMetric] = METRICS)
         "differ."
     )
     sections = [Section("Differences", rows)] if rows else []
-    return Table("Differences, image by image", caption, columns, sections, [], forms=("csv", "md"))
+    return Table("Differences, image by image", caption, columns, sections, [])
 
 
 def per_image_csv(measured: Measured, names: list[str], metrics: Sequence[QualityMetric] = METRICS) -> str:

@@ -21,25 +21,24 @@ from dcae.benchmark.entries import AutoencoderFields, EfficiencyProtocol
 from dcae.benchmark.record import Value
 from dcae.training.layers import freeze_all_but
 from dcae.weights.catalogue import WeightsError
-from evaluation.description import describe_autoencoder
 from evaluation.efficiency.backends import ready
 from evaluation.efficiency.batch_sizes import training_memory
+from evaluation.efficiency.cost import describe_autoencoder
 from evaluation.efficiency.memory import (
     NotEnoughMemory,
     Peaks,
-    in_place_of,
+    catch_out_of_memory,
+    fake_tensors,
+    materialise,
     memory_values,
-    or_not_enough_memory,
     peak_of,
-    require,
+    require_memory,
     training_peaks,
-    without_values,
 )
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
 from evaluation.efficiency.training import Training, autocast
 
-PAPERS_PHASES = {"all": 153.98, "middle": 67.81}  # GB of full training and of phase 2 at 1024 px (section 3.2)
 CODERS = ("encode", "decode")
 VALUES = tuple(
     f"{method}_{name}"
@@ -167,17 +166,17 @@ def _profile_coder(
         if counted:
             shapes = for_inference(entry, protocol, "meta", config)
             model = Tiled(shapes, protocol.tiling) if tiled else shapes
-        with without_values(device):
-            model = in_place_of(model, device) if counted else model
+        with fake_tensors(device):
+            model = materialise(model, device) if counted else model
             values = random_input(method, entry, resolution, size, **like)
 
             def make() -> Callable[[], Tensor]:
                 return torch.no_grad()(lambda: getattr(model, method)(values))
 
             with torch.compiler.set_stance("force_eager"):  # whatever was compiled for speed before
-                peak = or_not_enough_memory(partial(peak_of, make, device), device)
+                peak = catch_out_of_memory(partial(peak_of, make, device), device)
             count = bytes_of(model) + values.nbytes + peak
-        require(count, device)
+        require_memory(count, device)
         return memory_values(f"{method}_peak_memory", count)
 
     def memory() -> dict[str, Value]:
@@ -252,8 +251,8 @@ def profile_phases(
         counted = device.type == "cpu"
         autoencoder = load(entry, config=config, device="meta" if counted else device)
         freeze_all_but(autoencoder, trains)
-        with without_values(device):
-            autoencoder = in_place_of(autoencoder, device) if counted else autoencoder
+        with fake_tensors(device):
+            autoencoder = materialise(autoencoder, device) if counted else autoencoder
             images = random_input("encode", entry, resolution, batch_size, device=device)
             found = training_peaks(lambda: PhaseTraining(autoencoder, [images], protocol, compiled=False), device)
             fixed = bytes_of(autoencoder) + images.nbytes

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from dcae.benchmark.entries.protocols import Backend
-from evaluation.efficiency.cuda_graph import as_cuda_graph
-from evaluation.efficiency.errors import UnequalOutputs
-from evaluation.efficiency.memory import release
+from evaluation.efficiency.memory import UnequalOutputs, release
 from evaluation.efficiency.onnx_runtime import run_by_onnxruntime
 from evaluation.efficiency.tensor_rt import run_by_tensorrt
+from evaluation.efficiency.timing import as_cuda_graph
 
 # Of outputs, relative to their norm: equal but for the order of float32 sums, and for the digits of fp16 and bf16.
 LARGEST_DIFFERENCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}

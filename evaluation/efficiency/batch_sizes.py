@@ -14,8 +14,8 @@ from evaluation.efficiency.memory import (
     NotEnoughMemory,
     Peaks,
     Result,
+    catch_out_of_memory,
     free_memory,
-    or_not_enough_memory,
     total_memory,
 )
 
@@ -62,7 +62,7 @@ def largest_batch_size(need: Callable[[int], int], device: torch.device, at_most
     size = 1
     while size <= at_most:
         try:
-            count = or_not_enough_memory(partial(need, size), device)
+            count = catch_out_of_memory(partial(need, size), device)
         except NotEnoughMemory:
             break
         if count > available:
@@ -78,7 +78,7 @@ def largest_batch_size(need: Callable[[int], int], device: torch.device, at_most
     while guess > large[0]:
         guess = guess - guess % 8 if guess >= 8 else guess
         try:
-            if or_not_enough_memory(partial(need, guess), device) <= available:
+            if catch_out_of_memory(partial(need, guess), device) <= available:
                 return max(guess, large[0])
         except NotEnoughMemory:
             pass
@@ -97,7 +97,7 @@ def run_at_largest(run: Callable[[int], Result], largest: int, device: torch.dev
     *larger, smallest = dict.fromkeys(max(1, int(largest * share)) for share in SHARES_TO_RUN)
     for size in larger:
         try:
-            return size, or_not_enough_memory(partial(run, size), device)
+            return size, catch_out_of_memory(partial(run, size), device)
         except NotEnoughMemory:
             continue
     return smallest, run(smallest)
@@ -116,7 +116,7 @@ def training_memory(peaks: Callable[[int], Peaks], batch_size: int, device: torc
     size = batch_size
     while len(fitting) < 2 and size >= 1:
         try:
-            fitting[size] = or_not_enough_memory(partial(peaks, size), device)
+            fitting[size] = catch_out_of_memory(partial(peaks, size), device)
         except NotEnoughMemory:
             pass
         else:

@@ -25,12 +25,12 @@ from evaluation.efficiency.cost import count_macs, count_parameters
 from evaluation.efficiency.memory import (
     Peaks,
     Result,
-    in_place_of,
+    fake_tensors,
+    materialise,
     memory_values,
     peak_of,
-    require,
+    require_memory,
     training_peaks,
-    without_values,
 )
 from evaluation.efficiency.profile import Profile
 from evaluation.efficiency.timing import DTYPES, milliseconds, throughput, time_of
@@ -107,7 +107,7 @@ def inference_inputs(
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryEstimator:
     """How much memory a denoiser needs at a batch size."""
 
     shape: DenoiserShape
@@ -121,7 +121,7 @@ class Needs:
         def make() -> Training:
             return Training(build(), self.shape.inputs(batch_size, self.device), self.protocol, compiled=False)
 
-        with without_values(self.device):
+        with fake_tensors(self.device):
             return training_peaks(make, self.device)
 
     def inference(self, batch_size: int) -> int:
@@ -134,7 +134,7 @@ class Needs:
             inputs = self.shape.inputs(batch_size, self.device, dtype)
             return torch.no_grad()(lambda: module(*inputs))
 
-        with without_values(self.device):
+        with fake_tensors(self.device):
             return peak_of(make, self.device)
 
     def _builder(self, dtype: torch.dtype) -> Callable[[], nn.Module]:
@@ -142,7 +142,7 @@ class Needs:
         if self.device.type != "cpu":
             return lambda: self.shape.build(self.device, self.protocol).to(dtype)
         shapes = self.shape.build(torch.device("meta"), self.protocol).to(dtype)
-        return lambda: in_place_of(shapes, self.device)
+        return lambda: materialise(shapes, self.device)
 
     def protocols_batch_size(self, work: str) -> int | Literal["largest"]:
         """What the protocol says. Raises ``ValueError`` if its table has none for this model."""
@@ -198,7 +198,7 @@ def profile_denoiser(shape: DenoiserShape, protocol: EfficiencyProtocol, device:
     profile = Profile()
     profile.values["parameters"] = Value(value=count_parameters(model), n=1)
     profile.values["gmacs"] = Value(value=gmacs, n=1, unit="GMAC")
-    needs = Needs(shape, protocol, device)
+    needs = MemoryEstimator(shape, protocol, device)
     for work in ("training", "inference"):
         needs.protocols_batch_size(work)  # before anything is measured
     profile.begin(device, protocol)
@@ -206,7 +206,7 @@ def profile_denoiser(shape: DenoiserShape, protocol: EfficiencyProtocol, device:
 
     def train(size: int) -> Value:
         if size > protocol.memory_batch_size and "peak_memory_gb" in profile.values:
-            require(1e9 * profile.values["peak_memory_gb"].value * size / protocol.memory_batch_size, device)
+            require_memory(1e9 * profile.values["peak_memory_gb"].value * size / protocol.memory_batch_size, device)
         compiled = protocol.training_backend == "compile"
         step = Training(shape.build(device, protocol), shape.inputs(size, device), protocol, compiled)
         duration = time_of(step, device, protocol, profile.observer("training", device))

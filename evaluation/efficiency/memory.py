@@ -38,7 +38,15 @@ Result = TypeVar("Result")
 
 
 class NotEnoughMemory(RuntimeError):
-    """Something needs more memory than there is; says how much there is."""
+    """Something needs more memory than there is; the message says how much there is."""
+
+
+class BackendError(RuntimeError):
+    """A backend is not installed or does not support the precision; affects every row. The message says what to do."""
+
+
+class UnequalOutputs(RuntimeError):
+    """An optimised model computes other outputs than the eager one, so its speed does not count."""
 
 
 def total_memory(device: torch.device) -> int:
@@ -65,7 +73,7 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def or_not_enough_memory(call: Callable[[], Result], device: torch.device) -> Result:
+def catch_out_of_memory(call: Callable[[], Result], device: torch.device) -> Result:
     """The result of a call.
 
     Raises:
@@ -74,13 +82,13 @@ def or_not_enough_memory(call: Callable[[], Result], device: torch.device) -> Re
     try:
         return call()
     except Exception as error:  # ONNX Runtime's are no RuntimeError
-        if not says_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     release(device)  # only here: until the handler ends, the error keeps the call's tensors alive
     raise NotEnoughMemory(f"needs more than {total_memory(device) / GIB:.1f} GiB")
 
 
-def says_out_of_memory(error: BaseException | None) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """True if an error, or one that it came from, is the end of memory.
 
     A CUDA graph whose capture memory cuts short may end with an error of its own that hides the first.
@@ -92,7 +100,7 @@ def says_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def require(needed: float, device: torch.device) -> None:
+def require_memory(needed: float, device: torch.device) -> None:
     """Raise ``NotEnoughMemory`` if less is free on a CPU, where the system would end the process without an error."""
     if device.type == "cpu" and needed > free_memory(device):
         raise NotEnoughMemory(
@@ -156,12 +164,12 @@ class AllocatedOnCuda:
         return torch.cuda.max_memory_allocated(self._device) - self._before
 
 
-def without_values(device: torch.device) -> AbstractContextManager:
+def fake_tensors(device: torch.device) -> AbstractContextManager:
     """A context in which tensors on a CPU are shapes alone; elsewhere it does nothing."""
     return FakeTensorMode() if device.type == "cpu" else nullcontext()
 
 
-def in_place_of(shapes: nn.Module, device: torch.device) -> nn.Module:
+def materialise(shapes: nn.Module, device: torch.device) -> nn.Module:
     """A module on the meta device, given memory in the context at hand; values are whatever they are."""
     for module in shapes.modules():
         for name, each in module.named_parameters(recurse=False):

@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from dcae.benchmark.entries import EfficiencyProtocol
 from dcae.benchmark.record import Value
-from evaluation.efficiency.conditions import read_conditions
-from evaluation.efficiency.errors import BackendError, UnequalOutputs
-from evaluation.efficiency.memory import NotEnoughMemory, or_not_enough_memory, release
+from evaluation.efficiency.memory import BackendError, NotEnoughMemory, UnequalOutputs, catch_out_of_memory, release
 from evaluation.efficiency.timing import disagreements, matrix_product_rate
 
 # Raise it when results change, and say below what each raise changed.
@@ -66,7 +68,7 @@ class Profile:
             BackendError: a backend is not installed, or has not got the precision: so for every row.
         """
         try:
-            self.values |= or_not_enough_memory(measure, device)
+            self.values |= catch_out_of_memory(measure, device)
             return
         except BackendError:
             raise
@@ -104,3 +106,65 @@ class Profile:
         self.conditions["after"] = read_conditions(device)
         self.remarks += disagreements(self.values)
         return self
+
+
+# --- conditions of a measurement ---
+
+
+def read_conditions(device: torch.device) -> dict[str, float]:
+    """Clocks in MHz, temperature in degrees Celsius, power in watts; of a CPU its clock and the load of the machine."""
+    return _conditions_of_cuda(device) if device.type == "cuda" else _conditions_of_cpu()
+
+
+def _conditions_of_cuda(device: torch.device) -> dict[str, float]:
+    import pynvml
+
+    return read_nvml(pynvml, str(torch.cuda.get_device_properties(device).uuid))
+
+
+def read_nvml(nvml: ModuleType, uuid: str) -> dict[str, float]:
+    """Read a GPU by the module ``pynvml``; what the device or its driver does not tell is left out."""
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return {}
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+        readings = {
+            "clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
+            "largest_clock_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM),
+            "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
+            "temperature_celsius": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+            "power_watts": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+            "power_limit_watts": lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+            # A mask of NVML's nvmlClocksEventReason… (4: at the power limit, 32 and 64: too hot); 0 at full clock.
+            "clock_limits": lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
+        }
+        found = {}
+        for name, read in readings.items():
+            with suppress(nvml.NVMLError):
+                found[name] = float(read())
+        return found
+    except nvml.NVMLError:
+        return {}
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _conditions_of_cpu() -> dict[str, float]:
+    found = {"load": round(os.getloadavg()[0], 2)}
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    if clocks:
+        found["clock_mhz"] = round(mean(clocks), 1)
+    zones = [path for path in Path("/sys/class/thermal").glob("thermal_zone*/temp") if path.is_file()]
+    temperatures = []
+    for path in zones:
+        try:
+            temperatures.append(int(path.read_text()) / 1000)
+        except (OSError, ValueError):
+            continue
+    if temperatures:
+        found["temperature_celsius"] = max(temperatures)
+    return found

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of a suite, from its entry and the paper's tables; measured one by one, each once."""
+"""The rows of a suite, from its entry and the paper's tables, and their measurement one by one."""
 
 from __future__ import annotations
 
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from evaluation.efficiency import autoencoder, denoiser, end_to_end
 from evaluation.efficiency.autoencoder import profile_autoencoder, profile_phases, shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape, profile_denoiser
 from evaluation.efficiency.end_to_end import profile_end_to_end
-from evaluation.efficiency.errors import BackendError
+from evaluation.efficiency.memory import BackendError
 from evaluation.efficiency.profile import Profile, failure
+from evaluation.efficiency.timing import disagreements
 from evaluation.published import Published, PublishedValue, read_published
+from evaluation.tables.rows import TableCell
 
 Measure = Callable[[EfficiencyProtocol, str], Profile]
 TRAINED_LONGER = "†"  # rows of Table 3 that differ from the one above in training alone
@@ -30,15 +32,14 @@ TRAINED_LONGER = "†"  # rows of Table 3 that differ from the one above in trai
 
 @dataclass(frozen=True)
 class SuiteRow:
-    """One row: its name, which is that of its record's file, what a record says of it, and how it is measured.
+    """One row: its name (that of its record's file), its cell, and how it is measured.
 
-    ``step``: whose code decides it; ``values``: names of those that are excluded if it fails as a whole; ``entries``:
-    that decide it, with what else does, for a digest.
+    ``values``: names of the values that are excluded if it fails as a whole; ``entries``: entries and sizes that decide
+    the result, for a digest.
     """
 
     name: str
-    step: str
-    cell: dict[str, Any]
+    cell: TableCell
     values: tuple[str, ...]
     measure: Measure = field(repr=False)
     entries: tuple[Any, ...] = field(repr=False)
@@ -108,31 +109,27 @@ def _table_row(suite: SuiteEntry, value: PublishedValue, protocol: EfficiencyPro
         value.patch_size,
         suite.classes.get(value.dataset, 0),
     )
-    cell = {
-        "table": int(value.table),
-        "dataset": value.dataset,
-        "resolution": value.resolution,
-        "autoencoder": names["autoencoders"],
-        "diffusion": names["diffusion"],
-        "patch_size": value.patch_size,
-        "tokens": shape.side**2,
-        "autoencoder_paper_name": value.autoencoder,
-        "diffusion_paper_name": value.diffusion,
-        "dataset_paper_name": value.dataset,
-        "published_dataset": value.dataset,
-        "published_resolution": value.resolution,
-        "spatial_compression": autoencoder.spatial_compression,
-        "latent_channels": autoencoder.latent_channels,
-        "group": "autoencoders",
-        "tables": [int(value.table)],
-        "measures": protocol.measures,
-    }
+    cell = TableCell(
+        dataset=value.dataset,
+        resolution=value.resolution,
+        autoencoder=names["autoencoders"],
+        diffusion=names["diffusion"],
+        patch_size=value.patch_size,
+        tokens=shape.side**2,
+        autoencoder_paper_name=value.autoencoder,
+        diffusion_paper_name=value.diffusion,
+        dataset_paper_name=value.dataset,
+        published_dataset=value.dataset,
+        published_resolution=value.resolution,
+        spatial_compression=autoencoder.spatial_compression,
+        latent_channels=autoencoder.latent_channels,
+        tables=(int(value.table),),
+        measures=protocol.measures,
+    )
     name = f"table{value.table}-{value.resolution}px-{names['diffusion']}-p{value.patch_size}-{names['autoencoders']}"
     shapes = [vars(shape) | {"entry": diffusion.decisive()}]
     if protocol.measures == "denoiser":
-        return SuiteRow(
-            name, "profile", cell, denoiser.VALUES, lambda by, device: profile_denoiser(shape, by, device), (shapes,)
-        )
+        return SuiteRow(name, cell, denoiser.VALUES, lambda by, device: profile_denoiser(shape, by, device), (shapes,))
     recipe = config.entry("recipes", diffusion.recipe)
     text_encoder = suite.text_encoders.get(names["diffusion"], diffusion.text_encoder)
 
@@ -141,25 +138,13 @@ def _table_row(suite: SuiteEntry, value: PublishedValue, protocol: EfficiencyPro
 
     encoder = text_encoder.model_dump(mode="json") if text_encoder else {}
     entries = (shapes, autoencoder, recipe, encoder)
-    return SuiteRow(name, "profile_end_to_end", cell, end_to_end.VALUES, measure, entries)
+    return SuiteRow(name, cell, end_to_end.VALUES, measure, entries)
 
 
 _ONE_OF = {"diffusion": "diffusion", "autoencoders": "autoencoder"}
 
 
 # --- rows of autoencoders ---
-
-
-def _autoencoder_cell(name: str, entry: AutoencoderFields, resolution: int, measures: str) -> dict[str, Any]:
-    return {
-        "autoencoder": name,
-        "resolution": resolution,
-        "autoencoder_paper_name": entry.paper_name,
-        "spatial_compression": entry.spatial_compression,
-        "latent_channels": entry.latent_channels,
-        "tables": [],
-        "measures": measures,
-    }
 
 
 def _rows_of(
@@ -173,14 +158,23 @@ def _rows_of(
     for name, resolutions in named.items():
         entry = _autoencoder(suite, name, config)
         for resolution in resolutions:
-            cell = _autoencoder_cell(name, entry, resolution, measures)
+            cell = TableCell(
+                dataset=None,
+                resolution=resolution,
+                autoencoder=name,
+                autoencoder_paper_name=entry.paper_name,
+                spatial_compression=entry.spatial_compression,
+                latent_channels=entry.latent_channels,
+                tables=(),
+                measures=measures,
+            )
 
             def of_row(by: EfficiencyProtocol, device: str, entry=entry, resolution=resolution) -> Profile:
                 return measure(entry, resolution, by, device, config)
 
             below = [config.entry("autoencoders", entry.autoencoder)] if entry.kind == "space-to-channel" else []
             row = f"{measures}-{resolution}px-{name}"
-            yield SuiteRow(row, "profile_autoencoder", cell, values, of_row, (entry, *below, resolution))
+            yield SuiteRow(row, cell, values, of_row, (entry, *below, resolution))
 
 
 def _autoencoder_rows(suite: SuiteEntry, config: Config) -> Iterable[SuiteRow]:
@@ -189,6 +183,21 @@ def _autoencoder_rows(suite: SuiteEntry, config: Config) -> Iterable[SuiteRow]:
 
 def _phase_rows(suite: SuiteEntry, config: Config) -> Iterable[SuiteRow]:
     return _rows_of(suite, config, suite.phases, "phases", profile_phases, autoencoder.VALUES_OF_PHASES)
+
+
+# --- cells in records ---
+
+
+def described(cell: TableCell) -> dict[str, Any]:
+    """Return a cell as a suite's record has it, which no benchmark describes."""
+    known = {name: value for name, value in vars(cell).items() if value is not None}
+    return {**known, "tables": list(cell.tables), **({"table": cell.tables[0]} if cell.tables else {})}
+
+
+def read_cell(record: Record) -> TableCell:
+    """Return the cell that a record of a suite describes."""
+    given = {each.name: record.cell[each.name] for each in fields(TableCell) if each.name in record.cell}
+    return TableCell(**{"dataset": None, **given, "tables": tuple(record.cell["tables"])})
 
 
 # --- measuring ---
@@ -226,19 +235,6 @@ def failed_row(row: SuiteRow, why: str) -> Profile:
     return Profile(excluded=dict.fromkeys(row.values, why))
 
 
-def kinds_of(row: SuiteRow, config: Config) -> frozenset[str]:
-    """Kinds of the entries that a row is measured with, whose code decides it."""
-    kinds = set()
-    if "diffusion" in row.cell:
-        kinds.add(config.entry("diffusion", row.cell["diffusion"]).kind)
-    name = row.cell["autoencoder"]
-    while name:
-        entry = config.entry("autoencoders", name)
-        kinds.add(entry.kind)
-        name = entry.autoencoder if entry.kind == "space-to-channel" else None
-    return frozenset(kinds)
-
-
 def is_done(path: Path, like: Record) -> bool:
     """True if a row's record is there already: of the same configuration, code, protocol and device.
 
@@ -264,3 +260,33 @@ def is_done(path: Path, like: Record) -> bool:
 def record_path(folder: Path, row: SuiteRow, protocol: EfficiencyProtocol) -> Path:
     """Where the record of a row is."""
     return Path(folder) / "records" / protocol.name / f"{row.name}.json"
+
+
+# --- another run of a row ---
+
+
+def runs_of(path: Path) -> int:
+    """How many runs a row's record holds; 0 where there is none."""
+    return Record.read(path).conditions.get("runs", 1) if path.is_file() else 0
+
+
+def with_another_run(record: Record, profile: Profile) -> Record:
+    """The record of a row with the repeats of a further run, and with remarks on all of its repeats.
+
+    Values stay those of the first run.
+    """
+    values = {
+        name: value.model_copy(update={"repeats": [*value.repeats, *profile.values[name].repeats]})
+        if name in profile.values
+        else value
+        for name, value in record.values.items()
+    }
+    old = set(disagreements(record.values))
+    runs = record.conditions.get("runs", 1) + 1
+    return record.model_copy(
+        update={
+            "values": values,
+            "conditions": {**record.conditions, "runs": runs},
+            "remarks": [*(each for each in record.remarks if each not in old), *disagreements(values)],
+        }
+    )

@@ -17,10 +17,9 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from evaluation.efficiency.cuda_graph import as_cuda_graph
-from evaluation.efficiency.errors import BackendError
-from evaluation.efficiency.export import export_onnx
-from evaluation.efficiency.memory import release
+from evaluation.efficiency.memory import BackendError, release
+from evaluation.efficiency.onnx_runtime import export_onnx
+from evaluation.efficiency.timing import as_cuda_graph
 
 OLDEST = 10  # older ones have no whole numbers of 64 bits as inputs, and read no operators as new as those exported
 

@@ -10,14 +10,18 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from dcae.benchmark.entries import EfficiencyProtocol
 from dcae.benchmark.record import Value
+from evaluation.efficiency.memory import release
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 STABLE = 0.02  # what two parts of a warm-up may differ by
 DISAGREEMENT = 0.05  # what repeats may differ by
 MOST_STEPS = 1000  # of a repeat, as in the authors' trtexec --iterations=1000
+
+GRAPH_WARM_UPS = 3  # on a stream of its own before the capture, as in PyTorch's notes on CUDA graphs
 
 Step = Callable[[], object]
 Observe = Callable[[], object]
@@ -131,6 +135,33 @@ def disagreements(values: dict[str, Value]) -> list[str]:
         for name, value in values.items()
         if value.spread > DISAGREEMENT
     ]
+
+
+# --- one launch for all kernels of a call ---
+
+
+def as_cuda_graph(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """What replays a call: the same kernels on the same addresses, whose output is the same tensor each time.
+
+    Args:
+        call: without anything that waits for the device; its inputs may be changed in place between replays.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(GRAPH_WARM_UPS):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    release(torch.device("cuda"))  # the graph has memory of its own, and cannot take what the warm-up has left
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = call()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return output
+
+    return replay
 
 
 # --- what the device could do ---

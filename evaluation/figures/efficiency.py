@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many times as fast as on SD-VAE-f8 a diffusion model is: measured here over the paper's."""
+"""Speeds of diffusion models as ratios to SD-VAE-f8: measured here over the paper's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from dcae.benchmark.record import Record
 from evaluation.figures.style import (
     COLOURS,
     GREY,
@@ -23,42 +23,58 @@ from evaluation.figures.style import (
     styled,
 )
 from evaluation.published import Published
-from evaluation.tables.efficiency import mixed_protocols
-from evaluation.tables.efficiency_ratios import paper_ratio, ratio_to_base
-from evaluation.tables.rows import device_name
+from evaluation.tables.comparability import marks_of_records
+from evaluation.tables.efficiency import INFERENCE_SPEED, TRAINING_SPEED, is_base, paper_speed, rows_of
+from evaluation.tables.numbers import ratio_to_base
+from evaluation.tables.rows import Result, Row
 
-PANELS = {"training_images_per_second": "Training", "inference_images_per_second": "Inference"}
+PANELS = {"Training": TRAINING_SPEED, "Inference": INFERENCE_SPEED}
 CAPTION = (
     "Speed of diffusion models on each autoencoder's latents, as a ratio to the SD-VAE-f8 row with the most tokens: "
     "measured here over the paper's. On the line the paper's ratios reproduce."
 )
 
 
+@dataclass(frozen=True)
+class Pair:
+    """The ratio of a row in the paper and here, and the marks of its measurement."""
+
+    model: str
+    paper: float | None
+    here: float | None
+    mark: str
+
+
 @styled
-def figure_ratios(records: Sequence[Record], published: Published) -> Figure:
-    """A panel for training and one for inference, a colour for each diffusion model."""
+def figure_ratios(rows: Sequence[Row], published: Published) -> Figure:
+    """Draw a panel for training and one for inference, a colour for each diffusion model."""
     figure, [axes] = new_figure(1, len(PANELS), 2.7)
-    compared = [record for record in records if any(ratio_to_base(record, name, records) for name in PANELS)]
-    models = list(dict.fromkeys(record.cell["diffusion_paper_name"] for record in compared))
+    bases = [row for row in rows if is_base(row)]
+    marks = marks_of_records(row.records["efficiency"] for row in rows)
+    compared = [row for row in rows if any(ratio_to_base(row, metric, bases) for metric in PANELS.values())]
+    models = list(dict.fromkeys(row.cell.diffusion_paper_name for row in compared))
     colours = dict(zip(models, list(COLOURS.values()), strict=False))
-    for axis, (name, title) in zip(axes, PANELS.items(), strict=True):
+    for axis, (title, metric) in zip(axes, PANELS.items(), strict=True):
         pairs = [
-            (record.cell["diffusion_paper_name"], paper_ratio(record, name, records, published),
-             ratio_to_base(record, name, records))
-            for record in records
-        ]  # fmt: skip
-        known = [(model, paper, here) for model, paper, here in pairs if paper and here]
+            Pair(
+                row.cell.diffusion_paper_name,
+                paper_speed(row, metric, bases, published).ratio,
+                ratio_to_base(row, metric, bases),
+                marks.of_record(row.records["efficiency"]),
+            )
+            for row in rows
+        ]
+        known = [pair for pair in pairs if pair.paper and pair.here]
         axis.set_title(title)
         if not known:
             say_not_run(axis)
             continue
-        lines = [
-            Line(
-                model, colours[model], [(paper, here, None) for of, paper, here in known if of == model], dashes="none"
-            )
-            for model in models
-        ]
-        ends = [value for _, *both in known for value in both]
+        lines = []
+        for model in models:
+            members = [pair for pair in known if pair.model == model]
+            points = [(pair.paper, pair.here, None) for pair in members]
+            lines.append(Line(model, colours[model], points, dashes="none", marks=[pair.mark for pair in members]))
+        ends = [ratio for pair in known for ratio in (pair.paper, pair.here)]
         low, high = min(ends) / 1.3, max(ends) * 1.3
         axis.plot([low, high], [low, high], color=GREY, linewidth=0.8)
         draw(axis, lines)
@@ -68,19 +84,18 @@ def figure_ratios(records: Sequence[Record], published: Published) -> Figure:
         axis.set_xlabel("ratio to SD-VAE-f8, paper")
     axes[0].set_ylabel("measured here")
     name_colours(figure, colours)
-    protocol = records[0].protocol["name"]
-    footnote(figure, f"Here: {device_name(records[0])}, protocol {protocol}. Paper: H100.", *mixed_protocols(records))
+    protocol = rows[0].records["efficiency"].protocol["name"]
+    footnote(figure, f"Here: {rows[0].device}, protocol {protocol}. Paper: H100.", *marks.notes)
     return figure
 
 
-def draw_suite_figures(records: Sequence[Record], published: Published, folder: Path) -> list[Path]:
-    """The figure of each protocol of denoisers that there are records of, as PNG and PDF. Returns the paths."""
-    by_protocol: dict[str, list[Record]] = {}
-    for record in records:
-        if record.cell["measures"] == "denoiser":
-            by_protocol.setdefault(record.protocol["name"], []).append(record)
+def draw_suite_figures(results: Iterable[Result], published: Published, folder: Path) -> list[Path]:
+    """Write the figure of each protocol of denoisers as PNG and PDF. Returns the paths."""
+    by_protocol: dict[str, list[Row]] = {}
+    for row in rows_of(results):
+        if row.cell.measures == "denoiser":
+            by_protocol.setdefault(row.records["efficiency"].protocol["name"], []).append(row)
     written = []
     for protocol, group in by_protocol.items():
-        figure = figure_ratios(group, published)
-        written += save_figure(figure, folder, f"ratios-{protocol}", CAPTION)
+        written += save_figure(figure_ratios(group, published), folder, f"ratios-{protocol}", CAPTION)
     return written

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dcae.benchmark.record import Record, Value
+from dcae.benchmark.record import Value
 from evaluation.figures.series import (
     FAMILY_COLOURS,
     SPACE_TO_CHANNEL,
@@ -40,7 +40,7 @@ from evaluation.figures.style import (
 )
 from evaluation.published import Published, PublishedValue
 from evaluation.tables.comparability import Marks, marks_of_records
-from evaluation.tables.rows import identity
+from evaluation.tables.rows import Result
 
 LETTERS_ACROSS = 80  # of a title's size, over the width of a figure
 
@@ -71,9 +71,9 @@ def _rfid_panel(axis: Axes, lines: Sequence[Line], title: str, y_title: str) -> 
 
 
 @styled
-def figure_2a(records: Sequence[Record], published: Published) -> Figure:
+def figure_2a(results: Sequence[Result], published: Published) -> Figure:
     """Reconstruction rFID over spatial compression, by family of autoencoders; the paper's numbers beside."""
-    places = {dataset: found[0] for dataset, found in resolutions(records).items()}
+    places = {dataset: found[0] for dataset, found in resolutions(results).items()}
     panels = 1 + max(1, len(places))
     columns = min(3, panels)
     figure, grid = new_figure(-(-panels // columns), columns, 2.3 * -(-panels // columns))
@@ -81,13 +81,13 @@ def figure_2a(records: Sequence[Record], published: Published) -> Figure:
     _rfid_panel(axes[0], _published_families(published), "paper: ImageNet 256 px", "rFID ↓")
     shown = {
         place: [
-            record
-            for record in reconstructions(records, *place)
-            if has_row(record) and family(record) != SPACE_TO_CHANNEL
+            result
+            for result in reconstructions(results, *place)
+            if has_row(result) and family(result) != SPACE_TO_CHANNEL
         ]
         for place in places.items()
     }
-    marks = marks_of_records(record for here in shown.values() for record in here)
+    marks = marks_of_records(result.record for here in shown.values() for result in here)
     for axis, ((dataset, resolution), here) in zip(axes[1:], shown.items(), strict=False):
         lines = [
             line_over("spatial_compression", [r for r in here if family(r) == name], "rfid", marks, name, colour)
@@ -122,8 +122,8 @@ class Generated:
         return f"f{self.spatial_compression} p{self.patch_size}"
 
 
-def _marks(records: Sequence[Record]) -> Marks:
-    return marks_of_records(record for record in records if record.kind in ("generation", "efficiency"))
+def _marks(results: Sequence[Result]) -> Marks:
+    return marks_of_records(result.record for result in results if result.kind in ("generation", "efficiency"))
 
 
 def _notes(marks: Marks, shown: Sequence[Generated]) -> list[str]:
@@ -132,14 +132,14 @@ def _notes(marks: Marks, shown: Sequence[Generated]) -> list[str]:
     return [note for note in marks.notes if note.split(":")[0] in letters]
 
 
-def _measured(records: Sequence[Record], marks: Marks) -> list[Generated]:
+def _measured(results: Sequence[Result], marks: Marks) -> list[Generated]:
     name = "inference_images_per_second"  # missing where a model did not fit, or its optimised form was refused
-    speeds = {identity(each.cell): each for each in records if each.kind == "efficiency" and name in each.values}
+    speeds = {each.cell.identity: each.record for each in results if each.kind == "efficiency" and name in each.values}
 
-    def speed(of: Record) -> tuple[float | None, str]:
+    def speed(of: Result) -> tuple[float | None, str]:
         """Images per second, and the marks of quality and speed."""
-        profiled = speeds.get(identity(of.cell))
-        letters = [marks.of_record(record) for record in (of, profiled) if record]
+        profiled = speeds.get(of.cell.identity)
+        letters = [marks.of_record(record) for record in (of.record, profiled) if record]
         value = profiled.values[name].value if profiled else None
         return value, ",".join(filter(None, letters))
 
@@ -148,18 +148,18 @@ def _measured(records: Sequence[Record], marks: Marks) -> list[Generated]:
 
     return [
         Generated(
-            record.cell["diffusion"],
-            family(record),
-            compression(record),
-            record.cell["patch_size"],
-            record.cell["tokens"],
-            fid(record.values["fid_without_guidance"]),
+            result.cell.diffusion,
+            family(result),
+            compression(result),
+            result.cell.patch_size,
+            result.cell.tokens,
+            fid(result.values["fid_without_guidance"]),
             # At guidance scale 1 there is nothing to guide, and only the first is measured.
-            fid(record.values.get("fid_with_guidance", record.values["fid_without_guidance"])),
-            *speed(record),
+            fid(result.values.get("fid_with_guidance", result.values["fid_without_guidance"])),
+            *speed(result),
         )
-        for record in records
-        if record.kind == "generation"
+        for result in results
+        if result.kind == "generation"
     ]
 
 
@@ -232,27 +232,27 @@ def _equal_tokens_panel(axis: Axes, points: Sequence[Generated]) -> None:
 
 
 @styled
-def figure_2b(records: Sequence[Record], published: Published) -> Figure:
+def figure_2b(results: Sequence[Result], published: Published) -> Figure:
     """FID at equal tokens: patch size of the diffusion model against spatial compression of the autoencoder."""
     paper = _published(published, 1, lambda row: True)
     # Table 1 has no DC-AE on DiT-XL; the same cell stands in Table 3.
     paper += _published(published, 3, lambda row: (row.diffusion, row.autoencoder) == ("DiT-XL", "DC-AE-f32"))
-    marks = _marks(records)
-    here = _with_several_patch_sizes(_measured(records, marks))
+    marks = _marks(results)
+    here = _with_several_patch_sizes(_measured(results, marks))
     figure, panels = _panels(paper, here, lambda each: f"{each.diffusion}, {each.tokens} tokens", 4.0)
     for axis, points in panels:
         _equal_tokens_panel(axis, points)
-    _name_y(figure, records, bool(here), "FID ↓")
+    _name_y(figure, results, bool(here), "FID ↓")
     footnote(figure, "Filled, solid: without guidance. Hollow, dashed: with guidance.", *_notes(marks, here))
     return figure
 
 
-def _name_y(figure: Figure, records: Sequence[Record], measured: bool, title: str) -> None:
+def _name_y(figure: Figure, results: Sequence[Result], measured: bool, title: str) -> None:
     """The y axis of the first panel of each row."""
     columns = len(figure.axes) // 2
     figure.axes[0].set_ylabel(title)
     if measured:
-        generated = [record for record in records if record.kind == "generation"]
+        generated = [result for result in results if result.kind == "generation"]
         figure.axes[columns].set_ylabel(axis_title(title, generated, "fid_with_guidance"))
 
 
@@ -276,16 +276,16 @@ def _speed_panel(axis: Axes, points: Sequence[Generated]) -> None:
 
 
 @styled
-def figure_2c(records: Sequence[Record], published: Published) -> Figure:
+def figure_2c(results: Sequence[Result], published: Published) -> Figure:
     """FID with guidance over the denoiser's throughput, a panel per diffusion model; the paper's numbers above."""
     paper = _published(published, 3, lambda row: row.autoencoder in ("SD-VAE-f8", "DC-AE-f32", "DC-AE-f64"))
-    marks = _marks(records)
-    here = [each for each in _measured(records, marks) if each.speed is not None]
+    marks = _marks(results)
+    here = [each for each in _measured(results, marks) if each.speed is not None]
     figure, panels = _panels(paper, here, lambda each: each.diffusion, 4.0)
     for axis, points in panels:
         _speed_panel(axis, points)
         axis.set_xlabel("images/s →")
-    _name_y(figure, records, bool(here), "FID w/ CFG ↓")
+    _name_y(figure, results, bool(here), "FID w/ CFG ↓")
     told = "images/s: inference of the denoiser alone, one step (paper: H100). Grey line: f8 p2 to DC-AE."
     footnote(figure, told, *_notes(marks, here))
     return figure

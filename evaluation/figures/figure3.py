@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figure 3 of the paper: what residual shortcuts (a) and the high-resolution phase (b) bring.
+"""Figure 3 of the paper: the gain by residual shortcuts (a) and by the high-resolution phase (b).
 
-Besides what ``evaluation.tables.rows`` lists, it reads facts from a record's ``cell``: ``autoencoder_kind`` (of the
-entry), ``residual_shortcuts`` (true or false for DC-AE, else none), ``high_resolution_phase`` (true if a phase of its
-recipe trains the middle layers) and ``built_on`` (the autoencoder that a space-to-channel operation follows). Variants
-of studies of something else are in neither panel.
+Variants of other studies are in neither panel.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dcae.benchmark.record import Record
 from evaluation.figures.series import (
     SPACE_TO_CHANNEL,
     axis_title,
@@ -44,6 +40,7 @@ from evaluation.figures.style import (
 )
 from evaluation.published import Published
 from evaluation.tables.comparability import Marks, marks_of_records
+from evaluation.tables.rows import Result
 
 METRICS = {"rfid": "rFID ↓", "psnr": "PSNR (dB) ↑"}
 
@@ -69,46 +66,46 @@ def _finish(row: list[Axes], panels: list[list[Line]], positions: Sequence[int],
 # --- Figure 3a ---
 
 
-def _shortcut_lines(records: Sequence[Record], metric: str, marks: Marks) -> list[Line]:
-    here = [record for record in records if of_study(record, "shortcuts")]
-    without = [record for record in here if record.cell.get("residual_shortcuts") is False]
+def _shortcut_lines(results: Sequence[Result], metric: str, marks: Marks) -> list[Line]:
+    here = [result for result in results if of_study(result, "shortcuts")]
+    without = [result for result in here if result.cell.residual_shortcuts is False]
     without = one_for_each("spatial_compression", without)
     studied = bases(without, "shortcuts")
-    whole = [record for record in here if not is_ablation(record)]
+    whole = [result for result in here if not is_ablation(result)]
     if studied:  # what else the benchmark has may differ in more than its shortcuts
-        whole = [record for record in whole if record.cell["autoencoder"] in studied]
-    dc_ae = one_for_each("spatial_compression", [record for record in whole if family(record) == "DC-AE"])
-    sd_vae = one_for_each("spatial_compression", [record for record in whole if family(record) == "SD-VAE"])
+        whole = [result for result in whole if result.cell.autoencoder in studied]
+    dc_ae = one_for_each("spatial_compression", [result for result in whole if family(result) == "DC-AE"])
+    sd_vae = one_for_each("spatial_compression", [result for result in whole if family(result) == "SD-VAE"])
     series = [
         (dc_ae, "DC-AE", COLOURS["blue"]),
         (without, "DC-AE without shortcuts", COLOURS["orange"], "s", "--"),
         (sd_vae, "SD-VAE, stages stacked" if len(sd_vae) > 1 else "SD-VAE", COLOURS["vermillion"], "v"),
     ]
     for start, rearranged in _space_to_channel(here).items():
-        below = [record for record in here if record.cell["autoencoder"] == start]
+        below = [result for result in here if result.cell.autoencoder == start]
         name = f"f{compression(below[0])} and space-to-channel" if below else f"{start} and space-to-channel"
         series.append(([*below, *rearranged], name, COLOURS["green"], "D", ":"))
     return [line_over("spatial_compression", members, metric, marks, *look) for members, *look in series]
 
 
-def _space_to_channel(records: Sequence[Record]) -> dict[str, list[Record]]:
+def _space_to_channel(results: Sequence[Result]) -> dict[str, list[Result]]:
     """Records of space-to-channel autoencoders, by the autoencoder that the operation follows."""
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        if family(record) == SPACE_TO_CHANNEL:
-            found.setdefault(record.cell["built_on"], []).append(record)
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        if family(result) == SPACE_TO_CHANNEL:
+            found.setdefault(result.cell.built_on, []).append(result)
     return found
 
 
 @styled
-def figure_3a(records: Sequence[Record], published: Published) -> Figure:
+def figure_3a(results: Sequence[Result], published: Published) -> Figure:
     """rFID and PSNR over spatial compression, with and without residual shortcuts, and by space-to-channel."""
-    places = {dataset: found[0] for dataset, found in resolutions(records).items()}
+    places = {dataset: found[0] for dataset, found in resolutions(results).items()}
     figure, axes = _rows(len(places))
-    marks = marks_of_records(record for place in places.items() for record in reconstructions(records, *place))
+    marks = marks_of_records(result.record for place in places.items() for result in reconstructions(results, *place))
     for row, (dataset, resolution) in zip(axes, places.items(), strict=False):
-        here = reconstructions(records, dataset, resolution)
-        factors = sorted({compression(record) for record in here}) or [1]
+        here = reconstructions(results, dataset, resolution)
+        factors = sorted({compression(result) for result in here}) or [1]
         panels = [_shortcut_lines(here, metric, marks) for metric in METRICS]
         for axis, (metric, title) in zip(row, METRICS.items(), strict=True):
             axis.set(title=f"{dataset} {resolution} px", ylabel=axis_title(title, here, metric))
@@ -125,39 +122,39 @@ def figure_3a(records: Sequence[Record], published: Published) -> Figure:
 # --- Figure 3b ---
 
 
-def _shape(record: Record) -> tuple[int, int]:
-    return compression(record), record.cell["latent_channels"]
+def _shape(result: Result) -> tuple[int, int]:
+    return compression(result), result.cell.latent_channels
 
 
-def _resolution_lines(records: Sequence[Record], metric: str, marks: Marks) -> list[Line]:
-    here = [record for record in records if of_study(record, "high-resolution")]
-    dc_ae = [record for record in here if family(record) == "DC-AE" and record.cell.get("residual_shortcuts")]
-    without = [r for r in dc_ae if is_ablation(r) and r.cell.get("high_resolution_phase") is False]
+def _resolution_lines(results: Sequence[Result], metric: str, marks: Marks) -> list[Line]:
+    here = [result for result in results if of_study(result, "high-resolution")]
+    dc_ae = [result for result in here if family(result) == "DC-AE" and result.cell.residual_shortcuts]
+    without = [r for r in dc_ae if is_ablation(r) and r.cell.high_resolution_phase is False]
     lines = []
     for shape, marker in zip(sorted(set(map(_shape, without))), itertools.cycle("os^D")):
-        ablated = one_for_each("resolution", [record for record in without if _shape(record) == shape])
-        whole = [record for record in dc_ae if not is_ablation(record) and _shape(record) == shape]
+        ablated = one_for_each("resolution", [result for result in without if _shape(result) == shape])
+        whole = [result for result in dc_ae if not is_ablation(result) and _shape(result) == shape]
         adapted = one_for_each("resolution", whole, bases(ablated, "high-resolution"))
         size = f"DC-AE f{shape[0]}"
         lines += [
             line_over("resolution", adapted, metric, marks, f"{size} with high-res. phase", COLOURS["blue"], marker),
             line_over("resolution", ablated, metric, marks, f"{size} without", COLOURS["orange"], marker, "--"),
         ]
-    f8 = [record for record in here if family(record) == "SD-VAE" and compression(record) == 8]
-    f8 = one_for_each("resolution", [record for record in f8 if not is_ablation(record)])
+    f8 = [result for result in here if family(result) == "SD-VAE" and compression(result) == 8]
+    f8 = one_for_each("resolution", [result for result in f8 if not is_ablation(result)])
     return [*lines, line_over("resolution", f8, metric, marks, "SD-VAE f8", COLOURS["vermillion"], "v")]
 
 
 @styled
-def figure_3b(records: Sequence[Record], published: Published) -> Figure:
+def figure_3b(results: Sequence[Result], published: Published) -> Figure:
     """rFID and PSNR at low and high resolution, with and without the high-resolution phase."""
-    places = {dataset: found for dataset, found in resolutions(records).items() if len(found) > 1}
+    places = {dataset: found for dataset, found in resolutions(results).items() if len(found) > 1}
     figure, axes = _rows(len(places))
     shown = {
-        dataset: [record for resolution in found for record in reconstructions(records, dataset, resolution)]
+        dataset: [result for resolution in found for result in reconstructions(results, dataset, resolution)]
         for dataset, found in places.items()
     }
-    marks = marks_of_records(record for here in shown.values() for record in here)
+    marks = marks_of_records(result.record for here in shown.values() for result in here)
     for row, (dataset, found) in zip(axes, places.items(), strict=False):
         here = shown[dataset]
         panels = [_resolution_lines(here, metric, marks) for metric in METRICS]

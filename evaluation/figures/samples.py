@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from dcae.benchmark.record import Record, Value
+from dcae.benchmark.record import Value
 from evaluation.figures.series import has_row
 from evaluation.figures.style import GREY, WIDTH, say_not_run, styled
 from evaluation.quality.image_grid import read_grid
 from evaluation.tables.comparability import marks_of_records
+from evaluation.tables.rows import Result
 
 LABEL_WIDTH = 1.15
 TILES = 6
@@ -67,20 +68,24 @@ def _measured(name: str, value: Value | None, decimals: int) -> str:
 
 
 @styled
-def figure_reconstruction_samples(records: Sequence[Record], samples: Path) -> Figure:
+def figure_reconstruction_samples(results: Sequence[Result], samples: Path) -> Figure:
     """Validation images and their reconstructions, at each data set's highest resolution, f ascending."""
-    chosen = [r for r in records if r.kind == "reconstruction" and r.number_class != "control" and has_row(r)]
-    places = {record.cell["dataset"]: 0 for record in chosen}
-    for record in chosen:
-        places[record.cell["dataset"]] = max(places[record.cell["dataset"]], record.cell["resolution"])
-    marks = marks_of_records(chosen)
+    chosen = [
+        result
+        for result in results
+        if result.kind == "reconstruction" and result.record.number_class != "control" and has_row(result)
+    ]
+    places = {result.cell.dataset: 0 for result in chosen}
+    for result in chosen:
+        places[result.cell.dataset] = max(places[result.cell.dataset], result.cell.resolution)
+    marks = marks_of_records(result.record for result in chosen)
     grids: dict[str, dict[str, tuple[np.ndarray, str]]] = {}
-    for record in sorted(chosen, key=lambda record: record.cell["spatial_compression"]):
-        dataset, resolution, name = (record.cell[key] for key in ("dataset", "resolution", "autoencoder"))
+    for result in sorted(chosen, key=lambda result: result.cell.spatial_compression):
+        dataset, resolution, name, *_ = result.cell.identity
         path = Path(samples) / "reconstruction" / f"{dataset}-{resolution}" / f"{name}.png"
         if places[dataset] == resolution and path.is_file():
             # A number that was measured otherwise than the others is left to the tables, which say how.
-            psnr = " –" if marks.of_record(record) else _measured("", record.values.get("psnr"), 1)
+            psnr = " –" if marks.of_record(result.record) else _measured("", result.values.get("psnr"), 1)
             grids.setdefault(name, {})[dataset] = read_grid(path, resolution), psnr
     shown = [dataset for dataset in places if any(dataset in found for found in grids.values())]
     if not shown:
@@ -96,16 +101,16 @@ def figure_reconstruction_samples(records: Sequence[Record], samples: Path) -> F
 
 
 @styled
-def figure_generation_samples(records: Sequence[Record], samples: Path) -> Figure:
+def figure_generation_samples(results: Sequence[Result], samples: Path) -> Figure:
     """Samples without and with guidance; each row one diffusion model on the latents of one autoencoder."""
     strips = []
-    order = list(dict.fromkeys(record.cell.get("diffusion") for record in records))
-    chosen = [record for record in records if record.kind == "generation"]
-    for record in sorted(chosen, key=lambda r: (order.index(r.cell["diffusion"]), r.cell["spatial_compression"])):
-        cell = record.cell
-        place = Path(samples) / "generation" / f"{cell['dataset']}-{cell['resolution']}" / cell["autoencoder"]
-        path = place / f"{cell['diffusion']}-p{cell['patch_size']}.png"
+    order = list(dict.fromkeys(result.cell.diffusion for result in results))
+    chosen = [result for result in results if result.kind == "generation"]
+    for result in sorted(chosen, key=lambda r: (order.index(r.cell.diffusion), r.cell.spatial_compression)):
+        cell = result.cell
+        place = Path(samples) / "generation" / f"{cell.dataset}-{cell.resolution}" / cell.autoencoder
+        path = place / f"{cell.diffusion}-p{cell.patch_size}.png"
         if path.is_file():
-            blocks = [row[: TILES // 2] for row in read_grid(path, cell["resolution"])[:2]]
-            strips.append(Strip(f"{cell['autoencoder']} p{cell['patch_size']}", cell["diffusion"], blocks))
+            blocks = [row[: TILES // 2] for row in read_grid(path, cell.resolution)[:2]]
+            strips.append(Strip(f"{cell.autoencoder} p{cell.patch_size}", cell.diffusion, blocks))
     return _tile(strips, ["without guidance", "with guidance"]) if strips else _nothing()

@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from dcae.benchmark.record import Record
 from evaluation.figures.style import COLOURS, Line
 from evaluation.published import Published
 from evaluation.tables.comparability import Marks
+from evaluation.tables.rows import Result
 
 SPACE_TO_CHANNEL = "space-to-channel"
 FAMILY_COLOURS = {
@@ -26,11 +26,11 @@ def stem(name: str) -> str:
     return {known.lower(): known for known in FAMILY_COLOURS}.get(start.lower(), start)
 
 
-def family(record: Record) -> str:
+def family(result: Result) -> str:
     """Name of the series that an autoencoder belongs to."""
-    if record.cell.get("autoencoder_kind") == SPACE_TO_CHANNEL:
+    if result.cell.autoencoder_kind == SPACE_TO_CHANNEL:
         return SPACE_TO_CHANNEL
-    return stem(record.cell.get("autoencoder_paper_name") or record.cell["autoencoder"])
+    return stem(result.cell.autoencoder_paper_name or result.cell.autoencoder)
 
 
 def family_colours(names: Iterable[str]) -> dict[str, str]:
@@ -41,65 +41,65 @@ def family_colours(names: Iterable[str]) -> dict[str, str]:
     return {name: (FAMILY_COLOURS | free)[name] for name in names}
 
 
-def is_ablation(record: Record) -> bool:
+def is_ablation(result: Result) -> bool:
     """True for an autoencoder that lacks something on purpose."""
-    return record.cell.get("group") == "ablations"
+    return result.cell.group == "ablations"
 
 
-def has_row(record: Record) -> bool:
+def has_row(result: Result) -> bool:
     """True for an autoencoder that the benchmark compares with all others, false for one of studies alone."""
-    return record.cell.get("group") not in ("ablations", "bases")
+    return result.cell.group not in ("ablations", "bases")
 
 
-def of_study(record: Record, study: str) -> bool:
+def of_study(result: Result, study: str) -> bool:
     """False for a variant of another study, which may lack several things: it belongs to no series of this one."""
-    return record.cell.get("study") in (None, study)
+    return result.cell.study in (None, study)
 
 
-def bases(records: Iterable[Record], study: str) -> list[str]:
+def bases(results: Iterable[Result], study: str) -> list[str]:
     """The autoencoders that the variants of a study are compared with."""
-    named = (record.cell["base"] for record in records if record.cell.get("study") == study)
+    named = (result.cell.base for result in results if result.cell.study == study)
     return list(dict.fromkeys(named))
 
 
-def one_for_each(field: str, records: Iterable[Record], preferred: Iterable[str] = ()) -> list[Record]:
+def one_for_each(field: str, results: Iterable[Result], preferred: Iterable[str] = ()) -> list[Result]:
     """One record for each value of a field of their cells: of the preferred autoencoders, else the first."""
     preferred = set(preferred)
-    chosen: dict[object, Record] = {}
-    for record in sorted(records, key=lambda record: record.cell["autoencoder"] not in preferred):
-        chosen.setdefault(record.cell[field], record)
+    chosen: dict[object, Result] = {}
+    for result in sorted(results, key=lambda result: result.cell.autoencoder not in preferred):
+        chosen.setdefault(getattr(result.cell, field), result)
     return list(chosen.values())
 
 
-def compression(record: Record) -> int:
+def compression(result: Result) -> int:
     """The spatial compression f of the record's autoencoder."""
-    return record.cell["spatial_compression"]
+    return result.cell.spatial_compression
 
 
-def resolutions(records: Iterable[Record]) -> dict[str, list[int]]:
+def resolutions(results: Iterable[Result]) -> dict[str, list[int]]:
     """The resolutions that each data set was reconstructed at, ascending."""
     found: dict[str, set[int]] = {}
-    for record in records:
-        if record.kind == "reconstruction":
-            found.setdefault(record.cell["dataset"], set()).add(record.cell["resolution"])
+    for result in results:
+        if result.kind == "reconstruction":
+            found.setdefault(result.cell.dataset, set()).add(result.cell.resolution)
     return {dataset: sorted(values) for dataset, values in found.items()}
 
 
-def reconstructions(records: Iterable[Record], dataset: str, resolution: int) -> list[Record]:
+def reconstructions(results: Iterable[Result], dataset: str, resolution: int) -> list[Result]:
     """The reconstruction records of one data set and resolution, without the controls."""
     place = dataset, resolution
     return [
-        record
-        for record in records
-        if record.kind == "reconstruction"
-        and record.number_class != "control"
-        and (record.cell["dataset"], record.cell["resolution"]) == place
+        result
+        for result in results
+        if result.kind == "reconstruction"
+        and result.record.number_class != "control"
+        and (result.cell.dataset, result.cell.resolution) == place
     ]
 
 
 def line_over(
     field: str,
-    records: Iterable[Record],
+    results: Iterable[Result],
     metric: str,
     marks: Marks,
     name: str,
@@ -108,15 +108,17 @@ def line_over(
     dashes: str = "-",
 ) -> Line:
     """A metric over a number in the records' cells, ascending; marked where it was measured otherwise."""
-    ordered = sorted((record for record in records if metric in record.values), key=lambda record: record.cell[field])
-    values = [(record.cell[field], record.values[metric]) for record in ordered]
+    ordered = sorted(
+        (result for result in results if metric in result.values), key=lambda result: getattr(result.cell, field)
+    )
+    values = [(getattr(result.cell, field), result.values[metric]) for result in ordered]
     points = [(x, value.value, value.standard_error) for x, value in values]
-    return Line(name, colour, points, marker, dashes, marks=[marks.of_record(record) for record in ordered])
+    return Line(name, colour, points, marker, dashes, marks=[marks.of_record(result.record) for result in ordered])
 
 
-def axis_title(title: str, records: Sequence[Record], metric: str) -> str:
+def axis_title(title: str, results: Sequence[Result], metric: str) -> str:
     """A metric's name for an axis; names random features if any value comes from them."""
-    random = any(record.values[metric].random_features for record in records if metric in record.values)
+    random = any(result.values[metric].random_features for result in results if metric in result.values)
     return f"{title}\n[random features]" if random else title
 
 

@@ -1,27 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of ablations: by study, an autoencoder and what it becomes if one thing of it differs.
-
-What it reads from a record's ``cell`` is listed in ``evaluation.tables.rows``, ``evaluation.figures.figure3`` and
-``evaluation.figures.figure5``.
-"""
+"""The table of ablations: by study, an autoencoder and its variants, each of which differs from it in one thing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from dcae.benchmark.record import Record
-from evaluation.figures.figure5 import USES
-from evaluation.published import Published, PublishedValue, read_published
+from evaluation.published import GAN_VARIANTS, Published, PublishedValue, read_published
 from evaluation.tables.comparability import Marks, alike, marks_of_records
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import RECONSTRUCTION
 from evaluation.tables.notes import about_random_features, stand_ins
-from evaluation.tables.numbers import NOTHING, marked_numbers
-from evaluation.tables.paired import ALIKE, compare_records
-from evaluation.tables.rows import Row, identity
+from evaluation.tables.numbers import NOTHING, kinds_of_features, marked_numbers, measured_column, paper_column
+from evaluation.tables.paired import ALIKE, compare_results
+from evaluation.tables.rows import Result, Row, TableCell
 
 KIND = "reconstruction"
 BASE = "base"
@@ -53,31 +46,27 @@ class Member:
 
     @property
     def base_name(self) -> str:
-        return self.row.cell["autoencoder"] if self.is_base else self.row.cell["base"]
+        return self.row.cell.autoencoder if self.is_base else self.row.cell.base
 
     @property
     def differs(self) -> str:
-        return BASE if self.is_base else self.row.cell["differs"]
+        return BASE if self.is_base else self.row.cell.differs
 
 
-def _members(records: Iterable[Record], planned: Iterable[dict[str, Any]]) -> list[Member]:
+def _members(results: Iterable[Result], planned: Iterable[TableCell]) -> list[Member]:
     """Study by study, place by place: each base, then its variants, in the order of the benchmark."""
-    rows: dict[tuple, Row] = {}
-    for cell in planned:
-        if "diffusion" not in cell:
-            rows[identity(cell)] = Row(cell, {})
+    rows = {cell.identity: Row(cell, {}) for cell in planned if cell.diffusion is None}
     measured = set()
-    for record in (record for record in records if record.kind == KIND):
-        key = identity(record.cell)
-        if key in measured:
-            raise ValueError(f"two {KIND} records of one cell: {key}; keep one of them")
-        measured.add(key)
-        rows[key] = Row(record.cell, {KIND: record})
-    by_place = {(row.cell["dataset"], row.cell["resolution"], row.cell["autoencoder"]): row for row in rows.values()}
+    for cell, record in ((each.cell, each.record) for each in results if each.kind == KIND):
+        if cell.identity in measured:
+            raise ValueError(f"two {KIND} records of one cell: {cell.identity}; keep one of them")
+        measured.add(cell.identity)
+        rows[cell.identity] = Row(cell, {KIND: record})
+    by_place = {(row.cell.dataset, row.cell.resolution, row.cell.autoencoder): row for row in rows.values()}
     groups: dict[tuple, list[Row]] = {}
     for (dataset, resolution, _), row in by_place.items():
-        if row.cell.get("study"):
-            groups.setdefault((row.cell["study"], dataset, resolution, row.cell["base"]), []).append(row)
+        if row.cell.study:
+            groups.setdefault((row.cell.study, dataset, resolution, row.cell.base), []).append(row)
     studies = list(dict.fromkeys(study for study, *_ in groups))
     members = []
     for (study, *place), variants in sorted(groups.items(), key=lambda group: studies.index(group[0][0])):
@@ -92,24 +81,23 @@ def _members(records: Iterable[Record], planned: Iterable[dict[str, Any]]) -> li
 def _published(member: Member, published: Published) -> PublishedValue | None:
     """rFID that the paper states for such a variant: in the figure of its study, or else Table 2's for the model."""
     cell = member.row.cell
-    size = cell["spatial_compression"], cell["latent_channels"]
-    place = {"dataset": cell.get("published_dataset"), "resolution": cell.get("published_resolution")}
+    size = cell.spatial_compression, cell.latent_channels
+    place = {"dataset": cell.published_dataset, "resolution": cell.published_resolution}
+    how = {True: "with", False: "without"}
     if member.study == "gan":
-        name = USES[cell["gan"]][2] if cell.get("gan") in USES and size == (32, 32) else None
+        name = GAN_VARIANTS.get(cell.gan) if size == (32, 32) else None
         return published.find("figure 5", "rfid", autoencoder=name, **place)
     if member.study == "shortcuts":
-        how = {True: "with", False: "without"}.get(cell.get("residual_shortcuts"))
-        name = f"f64 {how} residual shortcuts" if size == (64, 128) else None
+        name = f"f64 {how.get(cell.residual_shortcuts)} residual shortcuts" if size == (64, 128) else None
         return published.find("figure 3a", "rfid", autoencoder=name, **place)
     if member.study == "high-resolution":
-        how = {True: "with", False: "without"}.get(cell.get("high_resolution_phase"))
-        name = f"f64 {how} high-resolution phase" if size == (64, 128) else None
-        return published.find("figure 3b", "rfid", autoencoder=name, dataset=None, resolution=place["resolution"])
+        name = f"f64 {how.get(cell.high_resolution_phase)} high-resolution phase" if size == (64, 128) else None
+        return published.find("figure 3b", "rfid", autoencoder=name, **place | {"dataset": None})
     return member.row.published(published, 2, "rfid")
 
 
 def _sources(values: Iterable[PublishedValue | None]) -> list[str]:
-    """Where the paper's numbers come from, and what is known to be odd about them."""
+    """Notes on the sources of the paper's numbers and their known oddities."""
     found: dict[str, list[str]] = {}
     for value in values:
         if value:
@@ -130,10 +118,11 @@ def _difference(member: Member, random: bool) -> tuple[Number, str]:
     if member.is_base or not member.base or KIND not in member.row.records or KIND not in member.base.records:
         return NOTHING, "–"
     ours, theirs = (row.value(KIND, "rfid") for row in (member.row, member.base))
-    records = [row.records[KIND] for row in (member.row, member.base)]
-    if not ours or not theirs or {ours.random_features, theirs.random_features} != {random} or not alike(*records):
+    results = [Result(row.cell, row.records[KIND]) for row in (member.row, member.base)]
+    comparable = alike(*(result.record for result in results))
+    if not ours or not theirs or {ours.random_features, theirs.random_features} != {random} or not comparable:
         return NOTHING, "–"
-    paired = compare_records(*records, RFID, {})
+    paired = compare_results(*results, RFID, {})
     if paired:
         number = Number(paired.difference, 2, standard_error=paired.standard_error, n=paired.n, signed=True)
         return number, VERDICTS[paired.verdict]
@@ -143,7 +132,7 @@ def _difference(member: Member, random: bool) -> tuple[Number, str]:
 
 
 def _places(members: list[Member]) -> list[tuple[str, int]]:
-    return list(dict.fromkeys((member.row.cell["dataset"], member.row.cell["resolution"]) for member in members))
+    return list(dict.fromkeys((member.row.cell.dataset, member.row.cell.resolution) for member in members))
 
 
 def _data(members: list[Member]) -> list[str]:
@@ -158,9 +147,9 @@ def _label_columns(members: list[Member]) -> list[tuple[Column, list[str | Numbe
     counts = [member.row.value(KIND, "parameters") for member in members]
     return [
         (Column("Study", "Study", printed=False), [member.study for member in members]),
-        (Column("Dataset", "Dataset", label=True, printed=varies), [cell["dataset"] for cell in cells]),
-        (Column("Resolution", "Resolution", printed=varies), [str(cell["resolution"]) for cell in cells]),
-        (Column("Autoencoder", "Autoencoder", label=True), [cell["autoencoder"] for cell in cells]),
+        (Column("Dataset", "Dataset", label=True, printed=varies), [cell.dataset for cell in cells]),
+        (Column("Resolution", "Resolution", printed=varies), [str(cell.resolution) for cell in cells]),
+        (Column("Autoencoder", "Autoencoder", label=True), [cell.autoencoder for cell in cells]),
         (Column("Base", "Base", printed=False), [member.base_name for member in members]),
         (Column("What differs", "What differs", label=True, width=40), [member.differs for member in members]),
         (Column("Params (M)", "Params (M)"), [Number(n.value * 1e-6) if n else NOTHING for n in counts]),
@@ -174,11 +163,9 @@ def _metric_columns(
     rows = [member.row for member in members]
     columns = []
     for metric in RECONSTRUCTION:
-        values = [row.value(KIND, metric.name) for row in rows]
-        for random in sorted({value.random_features for value in values if value}) or [False]:
+        for random in kinds_of_features(metric, rows):
             suffix = " [random features]" if random else ""
-            column = Column(metric.title + suffix, metric.title + metric.arrow + suffix, measured=True)
-            columns.append((column, marked_numbers(metric, random, rows, marks)))
+            columns.append((measured_column(metric, random), marked_numbers(metric, random, rows, marks)))
             if metric.name == "rfid":
                 column = Column(f"rFID, difference to base{suffix}", f"difference to base{suffix}", measured=True)
                 found = [_difference(member, random) for member in members]
@@ -187,26 +174,26 @@ def _metric_columns(
                 columns.append((column, [verdict for _, verdict in found]))
         if metric.name == "rfid":
             numbers = [Number(paper.value, paper.decimals, printed=True) if paper else NOTHING for paper in papers]
-            columns.append((Column("rFID, paper", "paper"), numbers))
+            columns.append((paper_column(metric), numbers))
     return columns
 
 
 def build_ablations(
-    records: Iterable[Record],
+    results: Iterable[Result],
     benchmark: str = "",
     published: Published | None = None,
-    planned: Iterable[dict[str, Any]] = (),
+    planned: Iterable[TableCell] = (),
 ) -> Table:
-    """The table of ablations, a section for each study.
+    """Build the table of ablations, a section for each study.
 
     Args:
-        records, benchmark, published, planned: as of ``evaluation.tables.paper.build_tables``.
+        results, benchmark, published, planned: as of ``evaluation.tables.paper.build_table``.
 
     Raises:
         ValueError: if two records were made of one cell.
     """
     published = published if published is not None else read_published()
-    members = _members(records, planned)
+    members = _members(results, planned)
     rows = [member.row for member in members]
     papers = [_published(member, published) for member in members]
     marks = marks_of_records(row.records[KIND] for row in rows if KIND in row.records)

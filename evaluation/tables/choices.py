@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of choices: every value that no source gives and this project chose, with the reason."""
+"""The table of choices: every value that no source gives, chosen by this project, with the reason."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from dcae.benchmark.benchmark import Benchmark
 from evaluation.tables.formats import Column, Section, Table
 
 KINDS = {
@@ -35,14 +36,19 @@ class Choice:
     reason: str
 
 
+def choices_of(benchmark: Benchmark) -> list[Choice]:
+    """Return the choices of every entry that a benchmark uses."""
+    return [Choice(kind, entry.name, *chosen) for kind, entry in benchmark.entries_used() for chosen in entry.chosen()]
+
+
 def value_text(value: Any) -> str:
-    """A field's value as an entry would have it on one line."""
+    """Return a field's value as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)
     return text.removesuffix("...\n").strip()
 
 
 def build_choices(choices: Iterable[Choice], benchmark: str = "") -> Table:
-    """A section for each kind of entries, a row for each choice; entries that share one stand in one row."""
+    """Build a section for each kind of entries and a row for each choice; entries that share a choice share its row."""
     rows: dict[tuple[str, str, str, str], dict[str, None]] = {}
     for choice in choices:
         whole = choice.field == WHOLE_ENTRY
@@ -65,4 +71,4 @@ def build_choices(choices: Iterable[Choice], benchmark: str = "") -> Table:
     )
     found = [Section(heading, entries) for heading, entries in sections.items() if entries]
     notes = [] if found else ["No entry marks a value as chosen."]
-    return Table("Choices", above, columns, found, notes, forms=("csv", "md", "html"))
+    return Table("Choices", above, columns, found, notes)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Marks beside values that were not measured as the others of their table or figure, so that nobody compares them.
+"""Marks for values that were not measured as the others of their table or figure, so that nobody compares them.
 
-Alike are values of one protocol, by its fingerprint, and at one place (data set and resolution) of the same images, by
-the data set's fingerprint and their number: rFID of 2,000 images is not that of 50,000.
+Values are comparable if they share the protocol, by its fingerprint, and at one place (data set and resolution) the
+images, by the data set's fingerprint and their number: rFID of 2,000 images is not that of 50,000.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Aspect = tuple[Hashable, Hashable]  # among which values it is compared, and wha
 
 @dataclass(frozen=True)
 class HowMeasured:
-    """By which protocol values were measured, and on which images.
+    """The protocol and the images that values were measured with.
 
-    ``group``: within which values are compared, such as the kind of record; ``place``: data set and resolution.
+    ``group``: values are compared within it, such as the kind of record; ``place``: data set and resolution.
     """
 
     group: str
-    place: tuple[str, int]
+    place: tuple[str | None, int]
     protocol_fingerprint: str
     dataset_fingerprint: str | None
     images: int
@@ -33,13 +33,13 @@ class HowMeasured:
 
     @classmethod
     def of(cls, record: Record, group: str | None = None, measured: Record | Measured | None = None) -> HowMeasured:
-        """Of a record, or of what a further protocol ``measured`` in the same pass."""
+        """Describe a record's own protocol, or another one that ``measured`` in the same pass."""
         measured = measured or record
-        # Of values that are not of all images, such as those with faces, there are fewer.
+        # Values on subsets, such as images with faces, have fewer.
         images = max((value.n for value in measured.values.values()), default=0)
         return cls(
             group or record.kind,
-            (record.cell["dataset"], record.cell["resolution"]),
+            (record.cell.get("dataset"), record.cell["resolution"]),
             measured.protocol_fingerprint,
             record.dataset_fingerprint,
             images if record.kind != "efficiency" else 0,
@@ -57,30 +57,30 @@ def _on(how: HowMeasured) -> Aspect:
 
 @dataclass(frozen=True)
 class Marks:
-    """A letter for each protocol and for each set of images that is not the most frequent one; notes on what differs.
+    """A letter for each protocol and each set of images other than the most frequent one; notes on the differences.
 
-    Empty where all was measured alike.
+    Empty where everything was measured alike.
     """
 
     letters: dict[Aspect, str]
     notes: list[str]
 
     def of(self, how: HowMeasured) -> str:
-        """The letters beside values that were measured so, separated by commas."""
+        """Return the letters for values that were measured like this, separated by commas."""
         return ",".join(self.letters[key] for key in (_by(how), _on(how)) if key in self.letters)
 
     def of_record(self, record: Record) -> str:
-        """The letters beside the values of a record's own protocol."""
+        """Return the letters for the values of a record's own protocol."""
         return self.of(HowMeasured.of(record))
 
 
 def alike(a: Record, b: Record) -> bool:
-    """Whether the values of two records may be compared."""
+    """Return whether the values of two records may be compared."""
     return HowMeasured.of(a) == HowMeasured.of(b)
 
 
 def marks_among(measured: Iterable[HowMeasured]) -> Marks:
-    """The marks of a table or figure that shows all these."""
+    """Return the marks of a table or figure that shows all of these."""
     measured = list(measured)
     letters: dict[Aspect, str] = {}
     notes = []
@@ -99,12 +99,12 @@ def marks_among(measured: Iterable[HowMeasured]) -> Marks:
 
 
 def marks_of_records(records: Iterable[Record]) -> Marks:
-    """The marks of a table or figure that shows what the records' own protocols gave."""
+    """Return the marks of a table or figure that shows the values of the records' own protocols."""
     return marks_among(map(HowMeasured.of, records))
 
 
 def flat(protocol: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested protocol as one level, with names like ``inception.weights``."""
+    """Flatten a nested protocol to names like ``inception.weights``."""
     flattened: dict[str, Any] = {}
     for key, value in protocol.items():
         flattened |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

@@ -1,45 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of a suite's records: the paper's speeds beside those measured here, from end to end, and of autoencoders."""
+"""Tables of a suite: the paper's speeds beside those measured here, end to end, and of autoencoders."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from dcae.benchmark.record import Record
-from evaluation.efficiency.autoencoder import PAPERS_PHASES
+from dcae.benchmark.record import Value
+from evaluation.efficiency.profile import FAILED
+from evaluation.efficiency.timing import DISAGREEMENT
 from evaluation.published import Published
-from evaluation.tables.efficiency_columns import Quantity, label, notes_of, quantity_columns
-from evaluation.tables.efficiency_ratios import paper_ratio
+from evaluation.tables.comparability import Marks, marks_of_records
 from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.metrics import Metric
 from evaluation.tables.notes import PAPER_SPEED
-from evaluation.tables.rows import device_name, display_name
-
-REMARKS_TO_SHOW = re.compile("tiles|text encoder|no numbers")  # others stand as marks beside the values
-SIZE = (Quantity("parameters", "Params (M)", 2, 1e-6), Quantity("gmacs", "GMACs", 2))
-DENOISER = (
-    *SIZE,
-    Quantity("training_images_per_second", "Training (images/s) ↑", 1, ratio=True, paper=True),
-    Quantity("inference_images_per_second", "Inference (images/s) ↑", 1, ratio=True, paper=True),
-    Quantity("latency_ms", "Latency (ms) ↓", 1, paper=True),
-    Quantity("peak_memory_gib", "Memory (GiB) ↓", 1, paper=True),
-    Quantity("training_utilisation", "Training, share of a matrix product (%)", 0, 100),
-    Quantity("inference_utilisation", "Inference, share of a matrix product (%)", 0, 100),
+from evaluation.tables.numbers import (
+    NOTHING,
+    SD_VAE_F8,
+    base_of,
+    measured_column,
+    number,
+    paper_column,
+    paper_number,
+    ratio_to_base,
 )
+from evaluation.tables.rows import Result, Row, TableCell, device_name, display_name
+
+REMARKS_TO_SHOW = re.compile("tiles|text encoder|no numbers")  # others are marks at the values
+UNSTEADY, EXTRAPOLATED, REFUSED, BROKEN = "u", "x", "r", "e"
+NOTES = {
+    UNSTEADY: f"{UNSTEADY}: repeats of this value differ by more than {DISAGREEMENT:.0%}, the device was not quiet.",
+    EXTRAPOLATED: f"{EXTRAPOLATED}: extrapolated linearly from smaller batches; the record says from which.",
+    REFUSED: f"{REFUSED}: not counted, since the optimised model's outputs are not those of the eager one.",
+    BROKEN: f"{BROKEN}: could not be measured; the record says which error.",
+}
+
+
+def _metric(
+    name: str, title: str, decimals: int, scale: float = 1.0, ratio: bool = False, published: bool = False
+) -> Metric:
+    """A value of a suite; its title ends with the arrow of the direction that is better."""
+    better = {"↑": "higher", "↓": "lower"}.get(title[-1])
+    title = title.removesuffix(" ↑").removesuffix(" ↓")
+    return Metric("efficiency", name, title, better, decimals, scale, published=published, ratio=ratio)
+
+
+DENOISER = (
+    _metric("parameters", "Params (M)", 2, 1e-6),
+    _metric("gmacs", "GMACs", 2),
+    _metric("training_images_per_second", "Training (images/s) ↑", 1, ratio=True, published=True),
+    _metric("inference_images_per_second", "Inference (images/s) ↑", 1, ratio=True, published=True),
+    _metric("latency_ms", "Latency (ms) ↓", 1, published=True),
+    _metric("peak_memory_gib", "Memory (GiB) ↓", 1, published=True),
+    _metric("training_utilisation", "Training, share of a matrix product (%)", 0, 100),
+    _metric("inference_utilisation", "Inference, share of a matrix product (%)", 0, 100),
+)
+TRAINING_SPEED, INFERENCE_SPEED = DENOISER[2:4]
 END_TO_END = (
-    Quantity("parameters", "Params (M)", 2, 1e-6),
-    Quantity("gmacs_per_generated_image", "GMACs per image", 0),
-    Quantity("passes_per_image", "Denoiser passes per image", 0),
-    Quantity("generated_images_per_second", "Generated images/s ↑", 2, ratio=True),
-    Quantity("generation_latency_ms", "Latency of an image (ms) ↓", 0),
-    Quantity("decoding_share", "Decoding (% of the time)", 0, 100),
-    Quantity("training_with_encoding_images_per_second", "Training with encoding (images/s) ↑", 1, ratio=True),
-    Quantity("encoding_share", "Encoding (% of the time)", 0, 100),
+    _metric("parameters", "Params (M)", 2, 1e-6),
+    _metric("gmacs_per_generated_image", "GMACs per image", 0),
+    _metric("passes_per_image", "Denoiser passes per image", 0),
+    _metric("generated_images_per_second", "Generated images/s ↑", 2, ratio=True),
+    _metric("generation_latency_ms", "Latency of an image (ms) ↓", 0),
+    _metric("decoding_share", "Decoding (% of the time)", 0, 100),
+    _metric("training_with_encoding_images_per_second", "Training with encoding (images/s) ↑", 1, ratio=True),
+    _metric("encoding_share", "Encoding (% of the time)", 0, 100),
 )
 AUTOENCODER = (
-    Quantity("parameters", "Params (M)", 1, 1e-6),
+    _metric("parameters", "Params (M)", 1, 1e-6),
     *(
-        Quantity(f"{how}_{name}", f"{how.capitalize()}: {title}", decimals)
+        _metric(f"{how}_{name}", f"{how.capitalize()}: {title}", decimals)
         for how in ("encode", "decode")
         for name, title, decimals in (
             ("gmacs", "GMACs", 1),
@@ -50,142 +80,199 @@ AUTOENCODER = (
     ),
 )
 PHASES = (
-    Quantity("full_training_peak_gb", "All layers (GB)", 2),
-    Quantity("middle_training_peak_gb", "Middle layers, phase 2 (GB)", 2),
-    Quantity("full_to_middle", "Ratio", 2),
+    _metric("full_training_peak_gb", "All layers (GB)", 2),
+    _metric("middle_training_peak_gb", "Middle layers, phase 2 (GB)", 2),
+    _metric("full_to_middle", "Ratio", 2),
 )
 
 
-def _table(
-    title: str,
-    caption: str,
-    records: Sequence[Record],
-    columns: list[tuple[Column, list]],
-    heading: Callable[[Record], str],
-    notes: Iterable[str] = (),
-) -> Table:
-    sections: dict[str, list] = {}
-    for index, record in enumerate(records):
-        sections.setdefault(heading(record), []).append([entries[index] for _, entries in columns])
-    remarks = [
-        f"{each.cell['autoencoder']} at {each.cell['resolution']} px: {remark}."
-        for each in records
-        for remark in each.remarks
-        if REMARKS_TO_SHOW.search(remark)
+def is_base(row: Row) -> bool:
+    """Return whether the speeds of other rows may be divided by those of this one."""
+    return row.cell.autoencoder_paper_name == SD_VAE_F8
+
+
+def rows_of(results: Iterable[Result]) -> list[Row]:
+    """Rows in the order of the results of a suite, one each."""
+    return [Row(result.cell, {result.kind: result.record}) for result in results]
+
+
+# --- columns ---
+
+
+def _number(row: Row, metric: Metric, bases: Sequence[Row], marks: Marks) -> Number:
+    record = row.records["efficiency"]
+    value: Value | None = record.values.get(metric.name)
+    if value is None:
+        why = record.excluded.get(metric.name)
+        if why is None:
+            return NOTHING
+        if why.startswith(FAILED):
+            return Number(None, missing=f"failed ({BROKEN})")
+        return Number(None, missing=why) if "GiB" in why else Number(None, missing=f"refused ({REFUSED})")
+    letters = [UNSTEADY] * (value.spread > DISAGREEMENT) + [EXTRAPOLATED] * value.extrapolated
+    ratio = ratio_to_base(row, metric, bases) if metric.ratio else None
+    return number(value, metric, ratio, ",".join(filter(None, [*letters, marks.of_record(record)])))
+
+
+def paper_speed(row: Row, metric: Metric, bases: Sequence[Row], published: Published) -> Number:
+    """The paper's number for a row, with its ratio to the row that the measured one is divided by."""
+    base = base_of(row, bases)
+    return paper_number(row, metric, published, row.cell.tables[0], base.cell.patch_size if base else None)
+
+
+def _metric_columns(
+    rows: Sequence[Row], metrics: Iterable[Metric], published: Published, marks: Marks
+) -> list[tuple[Column, list]]:
+    """The measured numbers of every row, and the paper's beside those that it prints."""
+    bases = [row for row in rows if is_base(row)]
+    columns = []
+    for metric in metrics:
+        ratio = f"ratio to {SD_VAE_F8}" if metric.ratio else None
+        columns.append((measured_column(metric, ratio=ratio), [_number(row, metric, bases, marks) for row in rows]))
+        if metric.published:
+            numbers = [paper_speed(row, metric, bases, published) for row in rows]
+            columns.append((paper_column(metric, ratio), numbers))
+    return columns
+
+
+def _label(name: str, of: Callable[[TableCell], object], rows: Sequence[Row], text: bool = False) -> tuple:
+    return Column(name, name, label=text), [str(of(row.cell)) for row in rows]
+
+
+def _labels_of_models(rows: Sequence[Row]) -> list[tuple[Column, list]]:
+    return [
+        _label("Diffusion model", lambda cell: display_name(cell, "diffusion"), rows, text=True),
+        _label("Autoencoder", lambda cell: display_name(cell, "autoencoder"), rows, text=True),
+        _label("p", lambda cell: cell.patch_size, rows),
+        _label("Tokens", lambda cell: cell.tokens, rows),
     ]
-    return Table(
-        title,
-        caption,
-        [column for column, _ in columns],
-        [Section(name, rows) for name, rows in sections.items()],
-        [*mixed_protocols(records), *notes_of(columns), *remarks, *notes],
-    )
 
 
-def mixed_protocols(records: Sequence[Record]) -> list[str]:
-    """A warning, if records of a protocol's name were measured before and after it was changed."""
-    by_fingerprint: dict[str, list[str]] = {}
-    for each in records:
-        row = f"{each.cell.get('diffusion') or ''} {each.cell['autoencoder']} at {each.cell['resolution']} px".strip()
-        by_fingerprint.setdefault(each.protocol_fingerprint, []).append(row)
-    others = sorted(by_fingerprint.values(), key=len, reverse=True)[1:]
-    rows = list(dict.fromkeys(row for group in others for row in group))
-    return [f"NOT COMPARABLE, MEASURED BY ANOTHER PROTOCOL OF THIS NAME: {'; '.join(rows)}."] if rows else []
+def _labels_of_autoencoders(rows: Sequence[Row]) -> list[tuple[Column, list]]:
+    return [
+        _label("Autoencoder", lambda cell: display_name(cell, "autoencoder"), rows, text=True),
+        _label("f", lambda cell: cell.spatial_compression, rows),
+        _label("c", lambda cell: cell.latent_channels, rows),
+    ]
 
 
-def _measured_on(records: Sequence[Record]) -> str:
-    """Device, protocol and how it was measured, of records that share these."""
-    record = records[0]
+# --- captions and notes ---
+
+
+def _legend(columns: Iterable[tuple[Column, list]]) -> list[str]:
+    """Explanations of the marks in some columns."""
+    numbers = [each for _, entries in columns for each in entries if isinstance(each, Number)]
+    marks = {mark for each in numbers for mark in each.mark}
+    missing = {each.missing[-2] for each in numbers if each.missing.endswith(")")}
+    return [note for mark, note in NOTES.items() if mark in marks | missing]
+
+
+def _measured_on(rows: Sequence[Row]) -> str:
+    """Device, protocol and backends of rows that share these."""
+    record = rows[0].records["efficiency"]
     protocol = record.protocol
     parts = [device_name(record), f"protocol {protocol['name']}", protocol["precision"]]
     parts += [f"{work}: {protocol[f'{work}_backend']}" for work in ("training", "inference")]
     return f"Measured on {', '.join(parts)}. Medians ± one standard error."
 
 
-def _sizes(records: Sequence[Record]) -> list[str]:
-    """Batch sizes row by row."""
+def _batch_sizes(rows: Sequence[Row]) -> list[str]:
     found = []
-    for each in records:
-        sizes = {name.removesuffix("_batch_size"): size for name, size in each.conditions.items() if "batch" in name}
+    for row in rows:
+        conditions = row.records["efficiency"].conditions
+        sizes = {name.removesuffix("_batch_size"): size for name, size in conditions.items() if "batch" in name}
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        found.append(f"{each.cell['diffusion']}, {each.cell['tokens']} tokens: {listed}")
+        found.append(f"{row.cell.diffusion}, {row.cell.tokens} tokens: {listed}")
     return [f"Batch sizes: {'; '.join(dict.fromkeys(found))}."]
+
+
+def _table(
+    title: str,
+    caption: str,
+    rows: Sequence[Row],
+    columns: list[tuple[Column, list]],
+    marks: Marks,
+    heading: Callable[[TableCell], str],
+    notes: Iterable[str] = (),
+) -> Table:
+    sections: dict[str, list] = {}
+    for index, row in enumerate(rows):
+        sections.setdefault(heading(row.cell), []).append([entries[index] for _, entries in columns])
+    remarks = [
+        f"{row.cell.autoencoder} at {row.cell.resolution} px: {remark}."
+        for row in rows
+        for remark in row.records["efficiency"].remarks
+        if REMARKS_TO_SHOW.search(remark)
+    ]
+    return Table(
+        title,
+        caption,
+        [column for column, _ in columns],
+        [Section(name, entries) for name, entries in sections.items()],
+        [*marks.notes, *_legend(columns), *remarks, *notes],
+    )
 
 
 # --- the tables ---
 
 
-def _rows_of_models(records: Sequence[Record]) -> list[tuple[Column, list]]:
-    return [
-        label("Diffusion model", lambda each: display_name(each.cell, "diffusion"), records, text=True),
-        label("Autoencoder", lambda each: display_name(each.cell, "autoencoder"), records, text=True),
-        label("p", lambda each: each.cell["patch_size"], records),
-        label("Tokens", lambda each: each.cell["tokens"], records),
-    ]
+def _heading(cell: TableCell) -> str:
+    return f"Table {cell.tables[0]}: {cell.dataset} at {cell.resolution} px"
 
 
-def _heading(record: Record) -> str:
-    cell = record.cell
-    return f"Table {cell['table']}: {cell['dataset']} at {cell['resolution']} px"
+def _resolution(cell: TableCell) -> str:
+    return f"{cell.resolution} px"
 
 
-def _build_denoiser(records: Sequence[Record], published: Published) -> Table:
+def _build_denoiser(rows: Sequence[Row], published: Published, marks: Marks) -> Table:
     caption = (
-        f"Speed, memory and size of the denoisers of Tables 3, 4 and 5. {_measured_on(records)} In brackets: ratio to "
+        f"Speed, memory and size of the denoisers of Tables 3, 4 and 5. {_measured_on(rows)} In brackets: ratio to "
         "the SD-VAE-f8 row with the most tokens, which is what has to reproduce; columns paper: as printed there."
     )
-    columns = _rows_of_models(records) + quantity_columns(records, DENOISER, published)
-    return _table("Efficiency", caption, records, columns, _heading, [*_sizes(records), PAPER_SPEED])
+    columns = _labels_of_models(rows) + _metric_columns(rows, DENOISER, published, marks)
+    return _table("Efficiency", caption, rows, columns, marks, _heading, [*_batch_sizes(rows), PAPER_SPEED])
 
 
-def _build_end_to_end(records: Sequence[Record], published: Published) -> Table:
-    columns = _rows_of_models(records) + quantity_columns(records, END_TO_END, None)
-    name = "inference_images_per_second"
-    shares = [Number(paper_ratio(each, name, records, published), 1, missing="–") for each in records]
+def _build_end_to_end(rows: Sequence[Row], published: Published, marks: Marks) -> Table:
+    columns = _labels_of_models(rows) + _metric_columns(rows, END_TO_END, published, marks)
+    bases = [row for row in rows if is_base(row)]
+    ratios = [paper_speed(row, INFERENCE_SPEED, bases, published).ratio for row in rows]
+    shares = [Number(ratio, 1, missing="–") for ratio in ratios]
     columns.append((Column("Ratio of denoisers, paper", "Ratio of denoisers alone, paper"), shares))
     caption = (
         "From class or text to image with all sampling steps, guidance and decoder; and training with the encoder. "
-        f"{_measured_on(records)} In brackets: ratio to the SD-VAE-f8 row with the most tokens."
+        f"{_measured_on(rows)} In brackets: ratio to the SD-VAE-f8 row with the most tokens."
     )
-    return _table("End to end", caption, records, columns, _heading, _sizes(records))
+    return _table("End to end", caption, rows, columns, marks, _heading, _batch_sizes(rows))
 
 
-def _rows_of_autoencoders(records: Sequence[Record]) -> list[tuple[Column, list]]:
-    return [
-        label("Autoencoder", lambda each: display_name(each.cell, "autoencoder"), records, text=True),
-        label("f", lambda each: each.cell["spatial_compression"], records),
-        label("c", lambda each: each.cell["latent_channels"], records),
-    ]
-
-
-def _build_autoencoders(records: Sequence[Record], published: Published) -> Table:
-    caption = f"Autoencoders: speed, latency of one image, memory and size. {_measured_on(records)}"
+def _build_autoencoders(rows: Sequence[Row], published: Published, marks: Marks) -> Table:
+    caption = f"Autoencoders: speed, latency of one image, memory and size. {_measured_on(rows)}"
     sizes = "Images in a batch: " + ", ".join(
         dict.fromkeys(
-            f"{each.conditions.get('encode_batch_size', '–')} of {each.cell['resolution']} px" for each in records
+            f"{row.records['efficiency'].conditions.get('encode_batch_size', '–')} of {row.cell.resolution} px"
+            for row in rows
         )
     )
-    columns = _rows_of_autoencoders(records) + quantity_columns(records, AUTOENCODER, None)
-    return _table(
-        "Autoencoders", caption, records, columns, lambda each: f"{each.cell['resolution']} px", [sizes + "."]
-    )
+    columns = _labels_of_autoencoders(rows) + _metric_columns(rows, AUTOENCODER, published, marks)
+    return _table("Autoencoders", caption, rows, columns, marks, _resolution, [sizes + "."])
 
 
-def _build_phases(records: Sequence[Record], published: Published) -> Table:
-    full, middle = PAPERS_PHASES["all"], PAPERS_PHASES["middle"]
-    columns = _rows_of_autoencoders(records) + quantity_columns(records, PHASES, None)
-    for title, number in (("All layers, paper", full), ("Middle, paper", middle), ("Ratio, paper", full / middle)):
-        columns.append((Column(title, title), [Number(number, 2, printed=True)] * len(records)))
-    sizes = sorted({each.protocol["phase_batch_size"] for each in records})
+def _build_phases(rows: Sequence[Row], published: Published, marks: Marks) -> Table:
+    full, middle = (published.peak_of_phase(trains) for trains in ("full", "middle"))
+    columns = _labels_of_autoencoders(rows) + _metric_columns(rows, PHASES, published, marks)
+    for title, value in (("All layers, paper", full), ("Middle, paper", middle), ("Ratio, paper", full / middle)):
+        columns.append((Column(title, title), [Number(value, 2, printed=True)] * len(rows)))
+    sizes = sorted({row.records["efficiency"].protocol["phase_batch_size"] for row in rows})
     caption = (
-        f"Peak memory of training an autoencoder, all layers and those of phase 2. {_measured_on(records)} Batch size "
+        f"Peak memory of training an autoencoder, all layers and those of phase 2. {_measured_on(rows)} Batch size "
         f"{', '.join(map(str, sizes))}, reconstruction loss alone. Paper: section 3.2, at 1024 px; which DC-AE, batch "
         "size and losses it does not say. Its GB may be GiB, as in its Tables 3 to 5; the ratio is the same."
     )
-    return _table("Memory of phases", caption, records, columns, lambda each: f"{each.cell['resolution']} px")
+    return _table("Memory of phases", caption, rows, columns, marks, _resolution)
 
 
-BUILDERS: dict[str, Callable[[Sequence[Record], Published], Table]] = {
+BUILDERS: dict[str, Callable[[Sequence[Row], Published, Marks], Table]] = {
     "denoiser": _build_denoiser,
     "end-to-end": _build_end_to_end,
     "autoencoder": _build_autoencoders,
@@ -193,17 +280,21 @@ BUILDERS: dict[str, Callable[[Sequence[Record], Published], Table]] = {
 }
 
 
-def build_suite_tables(records: Iterable[Record], published: Published) -> dict[str, Table]:
-    """A table for each protocol and what it measures, by its name; rows in the order of the records.
+def build_suite_tables(results: Iterable[Result], published: Published) -> dict[str, Table]:
+    """Build a table for each protocol and kind of measurement, by its name; rows in the order of the results.
 
     Raises:
         ValueError: records of several devices.
     """
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record.protocol["name"], record.cell["measures"]), []).append(record)
-    devices = sorted({device_name(record) for group in groups.values() for record in group})
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows_of(results):
+        groups.setdefault((row.records["efficiency"].protocol["name"], row.cell.measures), []).append(row)
+    devices = sorted({row.device for group in groups.values() for row in group})
     if len(devices) > 1:
         raise ValueError(f"records of several devices: {', '.join(devices)}; make tables of each by itself")
-    names = {(protocol, measures): f"{protocol}-{measures}" for protocol, measures in groups}
-    return {names[key]: BUILDERS[key[1]](group, published) for key, group in groups.items()}
+    return {
+        f"{protocol}-{measures}": BUILDERS[measures](
+            rows, published, marks_of_records(row.records["efficiency"] for row in rows)
+        )
+        for (protocol, measures), rows in groups.items()
+    }

@@ -11,7 +11,7 @@ import html
 import math
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,14 +69,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its title and a caption above it, and notes below it; ``forms``: what it is written as."""
+    """A table with its title and a caption above it, and notes below it."""
 
     title: str
     caption: str
     columns: list[Column]
     sections: list[Section]
     notes: list[str]
-    forms: tuple[str, ...] = ("csv", "md", "html", "tex")
 
 
 # --- numbers as text ---
@@ -290,12 +289,10 @@ def to_latex(table: Table) -> str:
 FORMATS: dict[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "html": to_html, "tex": to_latex}
 
 
-def write_tables(tables: dict[str, Table], folder: Path) -> list[Path]:
-    """Write each table in its forms, atomically; unchanged files keep their time. Returns the paths."""
+def write_table(table: Table, folder: Path, name: str, forms: Iterable[str] = tuple(FORMATS)) -> list[Path]:
+    """Write a table in some forms, atomically; unchanged files keep their time. Returns the paths."""
     written = []
-    for name, table in tables.items():
-        for ending in table.forms:
-            path = Path(folder) / f"{name}.{ending}"
-            write_atomically(path, FORMATS[ending](table))
-            written.append(path)
+    for ending in forms:
+        written.append(Path(folder) / f"{name}.{ending}")
+        write_atomically(written[-1], FORMATS[ending](table))
     return written

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of what others have published about the reconstruction of released autoencoders, by data set."""
+"""The table of published reconstruction numbers of released autoencoders, by data set and source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from evaluation.published_reconstruction import METRICS, PublishedReconstruction, read_published_reconstruction
+from evaluation.published import (
+    RECONSTRUCTION_METRICS,
+    PublishedReconstruction,
+    read_published_reconstruction,
+)
 from evaluation.tables.formats import Column, Number, Section, Table
 
 TITLES = {
@@ -21,7 +25,7 @@ CAPTION = (
 def build_published_elsewhere(
     autoencoders: Iterable[str], rows: Iterable[PublishedReconstruction] | None = None
 ) -> Table:
-    """A section for each data set and resolution; entries of the benchmark first, then what has no entry in it.
+    """Build a section for each data set and resolution; entries of the benchmark first, then autoencoders without one.
 
     Args:
         autoencoders: names of the benchmark's entries, in its order.
@@ -35,7 +39,7 @@ def build_published_elsewhere(
     columns = [
         Column("Entry", "Entry", label=True),
         Column("Printed name", "Printed name", label=True),
-        *(Column(name, TITLES[name]) for name in METRICS),
+        *(Column(name, TITLES[name]) for name in RECONSTRUCTION_METRICS),
         Column("N", "N"),
         Column("Protocol", "Protocol", label=True, width=36),
         Column("Source", "Source", label=True, width=36),
@@ -50,11 +54,11 @@ def build_published_elsewhere(
         for heading, inside in sections.items()
     ]
     notes = ["Entry: the one of this benchmark with the same weights; – where there is none, or the source is unclear."]
-    return Table("Published elsewhere", CAPTION, columns, found, notes, forms=("csv", "md", "html"))
+    return Table("Published elsewhere", CAPTION, columns, found, notes)
 
 
 def _entries(row: PublishedReconstruction, names: list[str]) -> list[str | Number]:
-    numbers = [_number(row.values.get(name)) for name in METRICS]
+    numbers = [_number(row.values.get(name)) for name in RECONSTRUCTION_METRICS]
     entry = row.autoencoder if row.autoencoder in names else "–"
     images = "–" if row.images is None else str(row.images)
     return [entry, row.printed_name, *numbers, images, row.protocol, row.source, row.note or "–"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model card of a trained autoencoder: what it is, how it is loaded, how it was trained, and what it scores."""
+"""The model card of a trained autoencoder: description, use, training, data, metrics and provenance."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 from tabulate import tabulate
 
 from dcae.benchmark.entries import AutoencoderFields, AutoencoderRecipe, Entry, Phase
-from dcae.benchmark.record import Record, Value
 from evaluation.published import Published, read_published
 from evaluation.tables.comparability import flat
 from evaluation.tables.formats import Number, format_number
 from evaluation.tables.metrics import METRICS, Metric
-from evaluation.tables.numbers import paper_value
-from evaluation.tables.rows import Row, is_stand_in
+from evaluation.tables.numbers import number, paper_value
+from evaluation.tables.rows import Result, Row, TableCell
 
 SHOWN = ("reconstruction", "generation")  # kinds of records that depend on the weights
 RANDOM = " (random feature weights)"
@@ -25,7 +24,7 @@ RANDOM = " (random feature weights)"
 
 @dataclass(frozen=True)
 class TrainedPhase:
-    """One phase behind the weights, in the order of training; ``identity`` is what its training noted of itself."""
+    """One phase behind the weights, in the order of training; ``identity``: as its training wrote it."""
 
     autoencoder: str
     phase: Phase
@@ -35,7 +34,7 @@ class TrainedPhase:
 
 @dataclass(frozen=True)
 class TrainedAutoencoder:
-    """What a card tells. ``latents`` names the attribute of what ``encode`` returns in diffusers."""
+    """The content of a card. ``latents``: attribute of the output of diffusers' ``encode``."""
 
     entry: AutoencoderFields
     class_name: str
@@ -49,11 +48,11 @@ class TrainedAutoencoder:
     files: dict[str, str]
     benchmark: str
     version: str
-    records: list[Record]
+    results: list[Result]
 
 
 def card_text(model: TrainedAutoencoder, published: Published | None = None) -> str:
-    """The card as Markdown with the metadata of the Hugging Face hub; the same for the same model, to the byte.
+    """Return the card as Markdown with the metadata of the Hugging Face hub; deterministic to the byte.
 
     Args:
         published: the paper's numbers; by default those of ``config/published``.
@@ -190,9 +189,9 @@ def _metrics(model: TrainedAutoencoder, published: Published | None) -> str:
     rows = [
         row
         for kind in SHOWN
-        for record in model.records
-        if record.kind == kind
-        for row in _metric_rows(record, published)
+        for result in model.results
+        if result.kind == kind
+        for row in _metric_rows(result, published)
     ]
     if not rows:
         return "## Metrics\n\nNone were measured with these weights."
@@ -208,33 +207,28 @@ def _metrics(model: TrainedAutoencoder, published: Published | None) -> str:
     return "\n\n".join(["## Metrics", table, *notes])
 
 
-def _metric_rows(record: Record, published: Published) -> Iterable[list[str]]:
-    cell = record.cell
+def _metric_rows(result: Result, published: Published) -> Iterable[list[str]]:
+    cell, record = result.cell, result.record
     by_name = {metric.name: (table, metric) for table, metrics in METRICS.items() for metric in metrics}
-    diffusion = f"{cell['diffusion']} p{cell['patch_size']}" if cell.get("diffusion") else "–"
+    diffusion = f"{cell.diffusion} p{cell.patch_size}" if cell.diffusion else "–"
     protocol = f"{record.protocol.get('name', 'unnamed')} {record.protocol_fingerprint[:8]}"
     for name, value in record.values.items():
         table, metric = by_name.get(name, (0, Metric(record.kind, name, name, None, 3)))
-        number = Number(value.value * metric.scale, metric.decimals, standard_error=_scaled_error(value, metric))
         yield [
-            str(cell["dataset"]),
-            str(cell["resolution"]),
+            str(cell.dataset),
+            str(cell.resolution),
             diffusion,
             metric.title + metric.arrow + (RANDOM if value.random_features else ""),
-            format_number(number),
+            format_number(number(value, metric)),
             f"{value.n:,}",
             protocol,
             "–" if value.random_features else _paper(cell, metric, table, published),
         ]
 
 
-def _scaled_error(value: Value, metric: Metric) -> float | None:
-    return None if value.standard_error is None else value.standard_error * metric.scale
-
-
-def _paper(cell: dict[str, Any], metric: Metric, table: int, published: Published) -> str:
+def _paper(cell: TableCell, metric: Metric, table: int, published: Published) -> str:
     """The paper's number for the same data, resolution and architecture."""
-    found = paper_value(Row(cell, {}), metric, published, table) if table and not is_stand_in(cell) else None
+    found = paper_value(Row(cell, {}), metric, published, table) if table and not cell.is_stand_in else None
     return "–" if found is None else format_number(Number(found.value, found.decimals, printed=True))
 
 

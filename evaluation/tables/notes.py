@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands above and below a table: what its numbers mean, and what must be known before they are compared."""
+"""Captions and notes of Tables 1 to 5: what their numbers mean, and what to know before comparing them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from evaluation.published import Published
 from evaluation.tables.comparability import flat
 from evaluation.tables.metrics import METRICS, Metric
-from evaluation.tables.numbers import paper_value
-from evaluation.tables.rows import Row, display_name, is_stand_in
+from evaluation.tables.numbers import kinds_of_features, paper_value
+from evaluation.tables.rows import Row
 
 TITLES = {
     1: "Patch size of the diffusion model versus spatial compression of the autoencoder",
@@ -26,11 +26,11 @@ PAPER_SPEED = (
 
 
 def caption(table: int, rows: list[Row], benchmark: str) -> str:
-    """What the table shows and how to read it."""
+    """The caption of a table: its subject, and how to read it."""
     parts = [f"{TITLES[table]}{f', benchmark {benchmark}' if benchmark else ''}."]
-    places = list(dict.fromkeys((display_name(row.cell, "dataset"), row.cell["resolution"]) for row in rows))
+    places = list(dict.fromkeys(row.cell.place for row in rows))
     if table != 2 and len(places) == 1:
-        parts.append(f"Data: {places[0][0]} at {places[0][1]} px.")
+        parts.append(f"Data: {places[0]}.")
     parts.append('Measured values ± one standard error; columns "paper": as printed there.')
     if any(metric.ratio for metric in METRICS[table]):
         parts.append("In brackets: ratio to the row f8 p2 of the same diffusion model.")
@@ -46,8 +46,8 @@ def caption(table: int, rows: list[Row], benchmark: str) -> str:
 
 
 def about_random_features(metrics: Iterable[Metric], rows: list[Row]) -> list[str]:
-    """What values of random features are good for, if there are any."""
-    random = [metric.title for metric in metrics if _has_random_features(metric, rows)]
+    """The use of values from random features, if there are any."""
+    random = [metric.title for metric in metrics if True in kinds_of_features(metric, rows)]
     if not random:
         return []
     return [
@@ -56,13 +56,8 @@ def about_random_features(metrics: Iterable[Metric], rows: list[Row]) -> list[st
     ]
 
 
-def _has_random_features(metric: Metric, rows: list[Row]) -> bool:
-    values = (row.value(metric.kind, metric.name) for row in rows)
-    return any(value.random_features for value in values if value)
-
-
 def notes(table: int, rows: list[Row], published: Published) -> list[str]:
-    """Everything below a table, but for its controls and protocols."""
+    """The notes below a table, except for those on its controls and protocols."""
     return [
         *stand_ins(rows),
         *_printed_elsewhere(table, rows, published),
@@ -75,13 +70,13 @@ def notes(table: int, rows: list[Row], published: Published) -> list[str]:
 
 
 def stand_ins(rows: list[Row]) -> list[str]:
-    """For each measured place, whose numbers the paper's columns hold, if they are of other data or resolution."""
+    """For each measured place, the data and resolution of the paper's numbers beside it, if they differ."""
     found = []
     for cell in (row.cell for row in rows if row.records):
-        if is_stand_in(cell) and cell.get("published_dataset"):
+        if cell.is_stand_in and cell.published_dataset:
             found.append(
-                f"Beside {cell['dataset']} at {cell['resolution']} px stand the paper's numbers for "
-                f"{cell['published_dataset']} at {cell['published_resolution']} px: other data and resolution, so they "
+                f"Beside {cell.dataset} at {cell.resolution} px stand the paper's numbers for "
+                f"{cell.published_dataset} at {cell.published_resolution} px: other data and resolution, so they "
                 "show the paper's trend and are no target."
             )
     return list(dict.fromkeys(found))
@@ -105,30 +100,29 @@ def _image_counts(table: int, rows: list[Row]) -> list[str]:
 
 
 def _left_out(table: int, rows: list[Row]) -> list[str]:
-    """Why values are missing where a record says so, with the rows that it is true of."""
+    """The reasons that records give for missing values, with their rows."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for metric in METRICS[table]:
             why = row.records[metric.kind].excluded.get(metric.name) if metric.kind in row.records else None
             if why:
-                name = " ".join(filter(None, (row.cell.get("diffusion"), row.cell.get("autoencoder"))))
+                name = " ".join(filter(None, (row.cell.diffusion, row.cell.autoencoder)))
                 reasons.setdefault((metric.title, why), []).append(name)
     return [f"{title} left out of {', '.join(names)}: {why}." for (title, why), names in reasons.items()]
 
 
 def _remarks_on_data(table: int, rows: list[Row]) -> list[str]:
-    """What the records of quality say of the images that they were measured on, once for each place."""
+    """The remarks of quality records on their images, once for each place."""
     kinds = {metric.kind for metric in METRICS[table]} - {"efficiency"}
     remarks: dict[str, None] = {}
     for row in rows:
         for record in (row.records[kind] for kind in kinds if kind in row.records):
-            place = f"{display_name(row.cell, 'dataset')} at {row.cell['resolution']} px"
-            remarks |= dict.fromkeys(f"{place}: {remark}." for remark in record.remarks)
+            remarks |= dict.fromkeys(f"{row.cell.place}: {remark}." for remark in record.remarks)
     return list(remarks)
 
 
 def _speed(rows: list[Row]) -> list[str]:
-    """On what and how speed was measured, here and in the paper."""
+    """Device and protocol of speeds, here and in the paper."""
     found = []
     for row in (row for row in rows if "efficiency" in row.records):
         protocol = flat(row.records["efficiency"].protocol)
@@ -140,7 +134,7 @@ def _speed(rows: list[Row]) -> list[str]:
 
 
 def _remarks_on_paper(table: int, rows: list[Row], published: Published) -> list[str]:
-    """What is known to be odd about the published numbers shown, each remark once."""
+    """Known oddities of the published numbers shown, each remark once."""
     remarks: dict[str, dict[str, None]] = {}
     for row in rows:
         for metric in METRICS[table]:

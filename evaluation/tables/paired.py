@@ -6,32 +6,31 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
-from dcae.benchmark.record import Record
 from evaluation.metrics.paired import Comparison, PerImage, compare
 from evaluation.tables.comparability import Marks, alike, marks_of_records
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import RECONSTRUCTION, Metric
-from evaluation.tables.rows import display_name, identity
+from evaluation.tables.rows import Result
 
-PerImageOfCells = Mapping[tuple, PerImage]  # identity of a cell: its rows
+PerImageOfCells = Mapping[tuple, PerImage]  # ``TableCell.identity``: values of every image
 ALIKE = "="
 SIGNS = {"better": "A", "worse": "B", "not distinguishable": ALIKE}
 
 
-def compare_records(a: Record, b: Record, metric: Metric, per_image: PerImageOfCells) -> Comparison | None:
-    """One metric of two cells on the same images; ``None`` if it cannot be compared in pairs.
+def compare_results(a: Result, b: Result, metric: Metric, per_image: PerImageOfCells) -> Comparison | None:
+    """Compare one metric of two cells on the same images; ``None`` if it cannot be compared in pairs.
 
     Numbers of different protocols, or of other images, are never compared.
     """
-    values = [record.values.get(metric.name) for record in (a, b)]
-    if None in values or not alike(a, b) or values[0].n != values[1].n:
+    values = [result.values.get(metric.name) for result in (a, b)]
+    if None in values or not alike(a.record, b.record) or values[0].n != values[1].n:
         return None
-    rows = [per_image.get(identity(record.cell)) for record in (a, b)]
+    rows = [per_image.get(result.cell.identity) for result in (a, b)]
     return compare(metric.name, *values, *rows, metric.better)
 
 
 def difference_entries(found: Comparison | None, metric: Metric) -> list[str | Number]:
-    """What stands in the columns of ``difference_columns``."""
+    """The entries for the columns of ``difference_columns``."""
     if found is None:
         return [Number(None, missing="–"), Number(None, missing="–"), Number(None, missing="–"), "–"]
     difference = Number(found.difference, metric.decimals, standard_error=found.standard_error, n=found.n, signed=True)
@@ -50,20 +49,19 @@ def difference_columns(metric: Metric, random: bool) -> list[Column]:
     ]
 
 
-def build_paired(records: Iterable[Record], per_image: PerImageOfCells, benchmark: str = "") -> Table:
-    """Every two autoencoders of a data set and resolution, controls left out.
+def build_paired(results: Iterable[Result], per_image: PerImageOfCells, benchmark: str = "") -> Table:
+    """Compare every two autoencoders of a data set and resolution, controls left out.
 
     Args:
-        records: of any kind, in the order of the benchmark.
+        results: of any kind, in the order of the benchmark.
         per_image: the values of every image by ``identity`` of their cell; rFID needs none.
         benchmark: its name, for the caption.
     """
-    places: dict[tuple, list[Record]] = {}
-    for record in records:
-        if record.kind == "reconstruction" and record.number_class != "control":
-            place = display_name(record.cell, "dataset"), record.cell["resolution"]
-            places.setdefault(place, []).append(record)
-    measured = [record for found in places.values() for record in found]
+    places: dict[str, list[Result]] = {}
+    for result in results:
+        if result.kind == "reconstruction" and result.record.number_class != "control":
+            places.setdefault(result.cell.place, []).append(result)
+    measured = [result.record for found in places.values() for result in found]
     random = {
         metric.name: any(metric.name in r.values and r.values[metric.name].random_features for r in measured)
         for metric in RECONSTRUCTION
@@ -72,7 +70,7 @@ def build_paired(records: Iterable[Record], per_image: PerImageOfCells, benchmar
     columns += [column for metric in RECONSTRUCTION for column in difference_columns(metric, random[metric.name])]
     marks = marks_of_records(measured)
     sections = []
-    for (dataset, resolution), found in places.items():
+    for place, found in places.items():
         rows = [
             [
                 _marked(a, marks),
@@ -80,13 +78,13 @@ def build_paired(records: Iterable[Record], per_image: PerImageOfCells, benchmar
                 *(
                     entry
                     for metric in RECONSTRUCTION
-                    for entry in difference_entries(compare_records(a, b, metric, per_image), metric)
+                    for entry in difference_entries(compare_results(a, b, metric, per_image), metric)
                 ),
             ]
             for a, b in itertools.combinations(found, 2)
         ]
         if rows:
-            sections.append(Section(f"{dataset} at {resolution} px", rows))
+            sections.append(Section(place, rows))
     above = (
         f"{f'Benchmark {benchmark}: d' if benchmark else 'D'}ifferences between two autoencoders on the same images ± "
         "one standard error, and which of the two is better: A, B, or = where the 95 % interval of the difference "
@@ -96,10 +94,10 @@ def build_paired(records: Iterable[Record], per_image: PerImageOfCells, benchmar
     if any(random.values()):
         above += " rFID and LPIPS marked [random features] in the CSV come from networks with seeded random weights."
     notes = [] if sections else ["No two autoencoders were measured on the same images."]
-    return Table("Paired comparisons", above, columns, sections, [*marks.notes, *notes], forms=("csv", "md", "html"))
+    return Table("Paired comparisons", above, columns, sections, [*marks.notes, *notes])
 
 
-def _marked(record: Record, marks: Marks) -> str:
-    """The autoencoder's name, and in brackets what tells that it was measured otherwise than the rest."""
-    mark = marks.of_record(record)
-    return record.cell["autoencoder"] + (f" [{mark}]" if mark else "")
+def _marked(result: Result, marks: Marks) -> str:
+    """The autoencoder's name, and in brackets the marks of a measurement that differs from the others."""
+    mark = marks.of_record(result.record)
+    return result.cell.autoencoder + (f" [{mark}]" if mark else "")

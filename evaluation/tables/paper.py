@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables 1 to 5 of the paper, rebuilt from records: a pure function of the records and the published numbers.
+"""Tables 1 to 5 of the paper, rebuilt from records and the published numbers.
 
-Beside each measured column stands the published one. Published, re-evaluated and reproduced numbers are never mixed:
+Each measured column has the published one to its right. Published, re-evaluated and reproduced numbers are never mixed:
 the first have columns of their own, the others headings of their own. Numbers from random feature networks have
 columns of their own too, and say so in the name.
 """
@@ -10,47 +10,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import MappingProxyType
-from typing import Any
 
-from dcae.benchmark.record import Record
 from evaluation.published import Published, read_published
 from evaluation.tables.comparability import Marks, marks_of_records
 from evaluation.tables.controls import check_controls, verdict
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import METRICS, Metric
 from evaluation.tables.notes import caption, notes
-from evaluation.tables.numbers import measured_numbers, paper_number
+from evaluation.tables.numbers import kinds_of_features, measured_column, measured_numbers, paper_column, paper_number
 from evaluation.tables.paired import PerImageOfCells
-from evaluation.tables.rows import NOT_RUN, Row, collect_rows, display_name, latent_shape
+from evaluation.tables.rows import NOT_RUN, Result, Row, TableCell, collect_rows, display_name
 
 RATIO = "ratio to f8 p2"
 NO_ROWS: PerImageOfCells = MappingProxyType({})
 
 
 def _name_columns(rows: list[Row], kind: str, printed: bool = True) -> list[tuple[Column, list[str]]]:
-    """An entry's name: in print with the paper's name in brackets, in CSV beside it."""
+    """An entry's name: in print with the paper's name in brackets, in CSV in two columns."""
     title = {"dataset": "Dataset", "diffusion": "Diffusion model", "autoencoder": "Autoencoder"}[kind]
     in_print = Column(title, title, label=True, printed=printed, in_csv=False)
     own, paper = Column(title, title, printed=False), Column(f"{title} in the paper", title, printed=False)
     return [
         (in_print, [display_name(row.cell, kind) for row in rows]),
-        (own, [row.cell.get(kind) or "–" for row in rows]),
-        (paper, [row.cell.get(f"{kind}_paper_name") or "–" for row in rows]),
+        (own, [getattr(row.cell, kind) or "–" for row in rows]),
+        (paper, [getattr(row.cell, f"{kind}_paper_name") or "–" for row in rows]),
     ]
 
 
 def _label_columns(table: int, rows: list[Row]) -> list[tuple[Column, list[str]]]:
-    """What names a row. Data and resolution are printed where they vary; CSV always has them."""
+    """The columns that name a row. Data and resolution are printed where they vary; CSV always has them."""
     cells = [row.cell for row in rows]
-    varies = table == 2 or len({(cell["dataset"], cell["resolution"]) for cell in cells}) > 1
+    varies = table == 2 or len({(cell.dataset, cell.resolution) for cell in cells}) > 1
     columns = _name_columns(rows, "dataset", printed=varies)
-    columns.append((Column("Resolution", "Resolution", printed=varies), [str(cell["resolution"]) for cell in cells]))
+    columns.append((Column("Resolution", "Resolution", printed=varies), [str(cell.resolution) for cell in cells]))
     if table == 2:
-        columns.append((Column("Latent shape", "Latent shape"), [latent_shape(cell) for cell in cells]))
+        columns.append((Column("Latent shape", "Latent shape"), [cell.latent_shape for cell in cells]))
         return columns + _name_columns(rows, "autoencoder")
     columns += _name_columns(rows, "diffusion") + _name_columns(rows, "autoencoder")
-    columns.append((Column("p", "p"), [str(row.patch_size) for row in rows]))
-    return [*columns, (Column("Tokens", "Tokens"), [str(cell["tokens"]) for cell in cells])]
+    columns.append((Column("p", "p"), [str(cell.patch_size) for cell in cells]))
+    return [*columns, (Column("Tokens", "Tokens"), [str(cell.tokens) for cell in cells])]
 
 
 def _origin_columns(rows: list[Row]) -> list[tuple[Column, list[str]]]:
@@ -76,33 +74,41 @@ def _metric_columns(
     per_image: PerImageOfCells,
 ) -> list[tuple[Column, list[Number]]]:
     """The measured columns (one for each kind of features that occurs), then the paper's."""
-    values = [row.value(metric.kind, metric.name) for row in rows]
     ratio = RATIO if metric.ratio else None
     columns = []
-    for random in sorted({value.random_features for value in values if value}) or [False]:
-        suffix = " [random features]" if random else ""
-        title = metric.title + metric.arrow + suffix
+    for random in kinds_of_features(metric, rows):
         numbers = measured_numbers(table, metric, random, rows, marks, per_image)
-        columns.append((Column(metric.title + suffix, title, measured=True, ratio=ratio), numbers))
+        columns.append((measured_column(metric, random, ratio), numbers))
     if metric.published:
-        numbers = [paper_number(row, metric, published, table) for row in rows]
-        columns.append((Column(f"{metric.title}, paper", "paper", ratio=ratio), numbers))
+        columns.append((paper_column(metric, ratio), [paper_number(row, metric, published, table) for row in rows]))
     return columns
 
 
 def build_table(
     number: int,
-    records: Iterable[Record],
+    results: Iterable[Result],
     benchmark: str = "",
     published: Published | None = None,
-    planned: Iterable[dict[str, Any]] = (),
+    planned: Iterable[TableCell] = (),
     per_image: PerImageOfCells = NO_ROWS,
 ) -> Table:
-    """One of Tables 1 to 5; arguments and errors as of ``build_tables``."""
-    records = list(records)
+    """Build one of Tables 1 to 5 from whatever results there are.
+
+    Args:
+        number: of the table.
+        results: of any kind, in the order of the benchmark.
+        benchmark: its name, for the captions.
+        published: the paper's numbers; by default those of ``config/published``.
+        planned: cells of the benchmark; without a record they read "not run".
+        per_image: values of every image by ``identity`` of their cell; where they are there, they decide what is bold.
+
+    Raises:
+        ValueError: if two records were made of one cell.
+    """
+    results = list(results)
     published = published if published is not None else read_published()
     kinds = tuple(dict.fromkeys(metric.kind for metric in METRICS[number]))
-    rows = collect_rows(records, published, number, kinds, planned)
+    rows = collect_rows(results, published, number, kinds, planned)
     marks = marks_of_records(row.records[kind] for row in rows for kind in kinds if kind in row.records)
     columns: list[tuple[Column, list]] = _label_columns(number, rows)
     for metric in METRICS[number]:
@@ -114,7 +120,7 @@ def build_table(
     above = [caption(number, rows, benchmark)]
     below = [*marks.notes, *notes(number, rows, published)]
     if number == 2 and any("reconstruction" in row.records for row in rows):
-        checks = check_controls(records)
+        checks = check_controls(result.record for result in results)
         fine = checks and all(check.holds for check in checks)
         (below if fine else above).insert(0, verdict(checks))
     return Table(
@@ -124,32 +130,3 @@ def build_table(
         [Section(heading, entries) for heading, entries in sections.items()],
         below,
     )
-
-
-def build_tables(
-    records: Iterable[Record],
-    benchmark: str = "",
-    published: Published | None = None,
-    planned: Iterable[dict[str, Any]] = (),
-    per_image: PerImageOfCells = NO_ROWS,
-) -> dict[str, Table]:
-    """Tables 1 to 5 from whatever records there are.
-
-    Args:
-        records: of any kind, in the order of the benchmark; their ``cell`` says what ``evaluation.tables.rows`` needs.
-        benchmark: its name, for the captions.
-        published: the paper's numbers; by default those of ``config/published``.
-        planned: cells of the benchmark in the form of a record's ``cell``; without a record they read "not run".
-        per_image: values of every image by ``identity`` of their cell; where they are there, bold is decided by them.
-
-    Returns:
-        ``{"table1": ..., …, "table5": ...}``
-
-    Raises:
-        ValueError: if two records were made of one cell.
-    """
-    records, planned = list(records), list(planned)
-    published = published if published is not None else read_published()
-    return {
-        f"table{number}": build_table(number, records, benchmark, published, planned, per_image) for number in METRICS
-    }

@@ -1,69 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of protocols: the same reconstructions, or samples, under every protocol of a pass, a column for each."""
+"""Tables of every protocol of a pass: the same reconstructions or samples by each of them, and by subsets of images."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from dcae.benchmark.record import Record, Value
+from dcae.benchmark.record import Measured, Record, Value
 from evaluation.tables.comparability import HowMeasured, marks_among
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.metrics import OF_KIND, Metric
-from evaluation.tables.rows import display_name
+from evaluation.tables.metrics import OF_KIND, RECONSTRUCTION, Metric
+from evaluation.tables.numbers import NOTHING, number
+from evaluation.tables.rows import Result, TableCell, display_name
 
-MEASURED = {"reconstruction": "reconstructions", "generation": "samples"}
-
-
-def _by_protocol(record: Record) -> dict[str, tuple[dict[str, Value], dict[str, str], str]]:
-    """Return values, exclusions and fingerprint by the name of the protocol."""
-    main = record.protocol.get("name", "main")
-    found = {main: (record.values, record.excluded, record.protocol_fingerprint)}
-    return found | {
-        name: (each.values, each.excluded, each.protocol_fingerprint) for name, each in record.further.items()
-    }
+OF_SUBSETS = tuple(metric for metric in RECONSTRUCTION if metric.name != "rfid")
+IMAGES = {"reconstruction": "reconstructions", "generation": "samples"}
 
 
-def _how_measured(record: Record) -> dict[str, HowMeasured]:
-    """Return how values were measured by the name of the protocol, within which they are compared."""
-    main = record.protocol.get("name", "main")
-    found = {main: HowMeasured.of(record, main)}
-    return found | {name: HowMeasured.of(record, name, each) for name, each in record.further.items()}
+def _by_protocol(record: Record) -> dict[str, Measured]:
+    """The results of each protocol by its name, the main one first."""
+    main = Measured(
+        protocol=record.protocol,
+        protocol_fingerprint=record.protocol_fingerprint,
+        values=record.values,
+        excluded=record.excluded,
+    )
+    return {record.protocol.get("name", "main"): main, **record.further}
+
+
+def _number(value: Value | None, metric: Metric, mark: str) -> Number:
+    return number(value, metric, mark=mark) if value else NOTHING
+
+
+def _random(values: Iterable[Value | None]) -> str:
+    return " [random features]" if any(value and value.random_features for value in values) else ""
+
+
+# --- the table of protocols ---
 
 
 def build_protocols(
-    records: Iterable[Record], benchmark: str = "", kind: Literal["reconstruction", "generation"] = "reconstruction"
+    results: Iterable[Result], benchmark: str = "", kind: Literal["reconstruction", "generation"] = "reconstruction"
 ) -> Table:
-    """Return a row for each cell of a kind, and a column for each metric by each protocol that has it."""
-    records = [record for record in records if record.kind == kind]
-    found = [_by_protocol(record) for record in records]
+    """Build a row for each cell of a kind, and a column for each metric under each protocol that has it."""
+    rows = [(each.cell, each.record, _by_protocol(each.record)) for each in results if each.kind == kind]
+    found = [by_protocol for *_, by_protocol in rows]
     protocols = list(dict.fromkeys(name for each in found for name in each))
     pairs = [
         (metric, protocol)
         for metric in OF_KIND[kind]
         for protocol in protocols
-        if any(metric.name in each[protocol][0] for each in found if protocol in each)
+        if any(metric.name in each[protocol].values for each in found if protocol in each)
     ]
     labels = ["Autoencoder", *(["Diffusion model"] if kind == "generation" else [])]
     columns = [Column(label, label, label=True) for label in labels]
     for metric, protocol in pairs:
-        values = [each[protocol][0].get(metric.name) for each in found if protocol in each]
-        random = " [random features]" if any(value and value.random_features for value in values) else ""
+        random = _random(each[protocol].values.get(metric.name) for each in found if protocol in each)
         columns.append(
             Column(f"{metric.title}, {protocol}{random}", f"{metric.title}{metric.arrow} {protocol}{random}", True)
         )
-    marks = marks_among(how for record in records for how in _how_measured(record).values())
+    how = [{name: HowMeasured.of(record, name, each) for name, each in of.items()} for _, record, of in rows]
+    marks = marks_among(each for by_name in how for each in by_name.values())
     sections: dict[str, list[list[str | Number]]] = {}
-    for record, each in zip(records, found, strict=True):
-        place = f"{display_name(record.cell, 'dataset')} at {record.cell['resolution']} px"
-        letters = {name: marks.of(how) for name, how in _how_measured(record).items()}
-        entries = [
-            _number(each.get(protocol, ({},))[0].get(metric.name), metric, letters.get(protocol, ""))
+    for (cell, _, by_protocol), by_name in zip(rows, how, strict=True):
+        numbers = [
+            _number(by_protocol[protocol].values.get(metric.name), metric, marks.of(by_name[protocol]))
+            if protocol in by_protocol
+            else NOTHING
             for metric, protocol in pairs
         ]
-        sections.setdefault(place, []).append([*_labels(record), *entries])
+        sections.setdefault(cell.place, []).append([*_labels(cell), *numbers])
     above = (
-        f"{f'Benchmark {benchmark}: t' if benchmark else 'T'}he same {MEASURED[kind]}, measured in one pass under "
+        f"{f'Benchmark {benchmark}: t' if benchmark else 'T'}he same {IMAGES[kind]}, measured in one pass under "
         "every protocol; values ± one standard error. Numbers of different protocols are not comparable with each "
         "other."
     )
@@ -71,31 +80,22 @@ def build_protocols(
         "Protocols" if kind == "reconstruction" else "Protocols of generation",
         above,
         columns,
-        [Section(place, rows) for place, rows in sections.items()],
-        [*marks.notes, *_fingerprints(found), *_exclusions(found)],
-        forms=("csv", "md", "html"),
+        [Section(place, entries) for place, entries in sections.items()],
+        [*marks.notes, *_fingerprints(found), *_left_out(found)],
     )
 
 
-def _labels(record: Record) -> list[str]:
-    autoencoder = display_name(record.cell, "autoencoder")
-    if record.kind == "reconstruction":
-        return [autoencoder]
-    return [autoencoder, f"{display_name(record.cell, 'diffusion')} p{record.cell['patch_size']}"]
+def _labels(cell: TableCell) -> list[str]:
+    diffusion = [f"{display_name(cell, 'diffusion')} p{cell.patch_size}"] if cell.diffusion else []
+    return [display_name(cell, "autoencoder"), *diffusion]
 
 
-def _number(value: Value | None, metric: Metric, mark: str) -> Number:
-    if value is None:
-        return Number(None, missing="–")
-    return Number(value.value, metric.decimals, standard_error=value.standard_error, n=value.n, mark=mark)
-
-
-def _fingerprints(found: list[dict]) -> list[str]:
-    """Return a note per protocol, in capitals if one name has several fingerprints."""
+def _fingerprints(found: list[dict[str, Measured]]) -> list[str]:
+    """One note for each protocol; a second fingerprint under one name is told loudly."""
     fingerprints: dict[str, dict[str, None]] = {}
     for each in found:
-        for name, (_, _, fingerprint) in each.items():
-            fingerprints.setdefault(name, {})[fingerprint] = None
+        for name, measured in each.items():
+            fingerprints.setdefault(name, {})[measured.protocol_fingerprint] = None
     return [
         f"{name}: fingerprint {', '.join(prints)}."
         + (" THE CELLS WERE MEASURED BY DIFFERENT PROTOCOLS OF THIS NAME: measure them again." * (len(prints) > 1))
@@ -103,11 +103,65 @@ def _fingerprints(found: list[dict]) -> list[str]:
     ]
 
 
-def _exclusions(found: list[dict]) -> list[str]:
-    """Return a note per value that was left out, with the number of cells."""
-    counts: dict[tuple[str, str, str], int] = {}
-    for each in found:
-        for protocol, (_, excluded, _) in each.items():
-            for name, reason in excluded.items():
-                counts[protocol, name, reason] = counts.get((protocol, name, reason), 0) + 1
+def _left_out(found: list[dict[str, Measured]]) -> list[str]:
+    """Values that could not be had, with the reason and the number of cells."""
+    counts = Counter(
+        (protocol, name, reason)
+        for each in found
+        for protocol, measured in each.items()
+        for name, reason in measured.excluded.items()
+    )
     return [f"Left out in {n} cells: {name} of {protocol}: {reason}." for (protocol, name, reason), n in counts.items()]
+
+
+# --- the table of subsets ---
+
+
+def _of_subset(metric: Metric, subset: str | None) -> str:
+    return f"{metric.name}_{subset}" if subset else metric.name
+
+
+def build_subsets(results: Iterable[Result], benchmark: str = "") -> Table:
+    """Build a row for each reconstruction and protocol with subsets, and a column for each metric on each subset."""
+    rows = [
+        (each.cell, name, measured, HowMeasured.of(each.record, name, measured))
+        for each in results
+        if each.kind == "reconstruction"
+        for name, measured in _by_protocol(each.record).items()
+        if measured.protocol.get("subsets")
+    ]
+    found = [measured for _, _, measured, _ in rows]
+    subsets = [None, *dict.fromkeys(name for each in found for name in each.protocol["subsets"])]
+    shown = [(metric, subset) for metric in OF_SUBSETS for subset in subsets]
+    columns = [Column("Autoencoder", "Autoencoder", label=True), Column("Protocol", "Protocol", label=True)]
+    for metric, subset in shown:
+        random, of = _random(each.values.get(metric.name) for each in found), subset or "all"
+        columns.append(Column(f"{metric.title}, {of}{random}", f"{metric.title}{metric.arrow} {of}{random}", True))
+    columns += [Column(f"N, {subset or 'all'}", f"N {subset or 'all'}", in_csv=False) for subset in subsets]
+    marks = marks_among(how for *_, how in rows)
+    sections: dict[str, list[list[str | Number]]] = {}
+    for cell, name, measured, how in rows:
+        mark = marks.of(how)
+        numbers = [_number(measured.values.get(_of_subset(metric, of)), metric, mark) for metric, of in shown]
+        values = (measured.values.get(_of_subset(OF_SUBSETS[0], subset)) for subset in subsets)
+        counts = [str(value.n) if value else "–" for value in values]
+        sections.setdefault(cell.place, []).append([display_name(cell, "autoencoder"), name, *numbers, *counts])
+    caption = (
+        f"Subsets of images{f', benchmark {benchmark}' if benchmark else ''}: means over all images, and over those in "
+        "which a detector finds a face, or text, in the original; values ± one standard error. Columns of one metric "
+        "are of different images: compare the rows of a column."
+    )
+    reasons = (
+        (subset, each.excluded.get(_of_subset(OF_SUBSETS[0], subset))) for each in found for subset in subsets if subset
+    )
+    left_out = Counter((subset, reason) for subset, reason in reasons if reason)
+    return Table(
+        "Subsets",
+        caption,
+        columns,
+        [Section(place, entries) for place, entries in sections.items()],
+        [
+            *marks.notes,
+            *(f"Left out in {n} cells: images with {subset}: {reason}." for (subset, reason), n in left_out.items()),
+        ],
+    )

@@ -1,19 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From records to table rows: which records belong to one row, under which heading it stands, and how it is named.
-
-A record's ``cell`` says what was measured (``dataset``, ``resolution``, ``autoencoder``, and ``diffusion``,
-``patch_size`` where there is a diffusion model) and what tables need to know about it: ``autoencoder_paper_name``,
-``diffusion_paper_name``, ``dataset_paper_name``, ``spatial_compression``, ``latent_channels``, ``tokens``,
-``published_dataset``, ``published_resolution``, ``group`` (autoencoders, controls, or of studies alone: ablations and
-bases) and ``tables`` (numbers of the tables that the cell belongs to; without them Table 2). An ablation has ``study``,
-``base`` (the autoencoder that it is compared with) and ``differs`` (in what).
-"""
+"""Cells as tables and figures show them, and the rows of a table: what they hold, their headings and their order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from dcae.benchmark.record import Record, Value
 from evaluation.published import Published, PublishedValue
@@ -25,14 +17,118 @@ NOT_RUN = "Not run"
 CONTROLS = "Controls: their scores are known"
 HEADINGS = (REPRODUCED, RE_EVALUATED, ABLATIONS, NOT_RUN, CONTROLS)
 
-IDENTITY = ("dataset", "resolution", "autoencoder", "diffusion", "patch_size")
+
+@dataclass(frozen=True)
+class TableCell:
+    """A cell as tables and figures show it: what was measured, and how it is named, grouped and compared.
+
+    ``evaluation.tables.cells`` makes the cells of a benchmark, ``evaluation.efficiency.suite`` those of a suite, and
+    ``published_cell`` those of rows that only the paper has.
+    """
+
+    # What was measured; a published row has no entries.
+    dataset: str | None
+    resolution: int  # pixels per side
+    autoencoder: str | None = None
+    diffusion: str | None = None
+    patch_size: int | None = None
+    # Names in the paper, and the place of the published numbers that it is compared with.
+    dataset_paper_name: str | None = None
+    autoencoder_paper_name: str | None = None
+    diffusion_paper_name: str | None = None
+    published_dataset: str | None = None
+    published_resolution: int | None = None
+    # Sizes.
+    spatial_compression: int | None = None
+    latent_channels: int | None = None
+    tokens: int | None = None
+    printed_latent_shape: str | None = None  # of a published row
+    # Where it is shown. ``ablations`` and ``bases`` are in studies alone.
+    tables: tuple[int, ...] = (2,)
+    group: Literal["autoencoders", "controls", "ablations", "bases"] = "autoencoders"
+    measures: Literal["denoiser", "end-to-end", "autoencoder", "phases"] | None = None  # of a suite
+    # An ablation: its study, the autoencoder that it is compared with, and the difference from that.
+    study: str | None = None
+    base: str | None = None
+    differs: str | None = None
+    # The autoencoder, as Figures 3 and 5 compare it; ``None`` where a question does not apply.
+    autoencoder_kind: str | None = None
+    residual_shortcuts: bool | None = None  # of a DC-AE
+    high_resolution_phase: bool | None = None  # whether a phase of its recipe trains the middle layers
+    gan: str | None = None  # which parameters see a GAN loss: all, decoder-head or none
+    built_on: str | None = None  # the autoencoder below a space-to-channel one
+
+    @property
+    def identity(self) -> tuple:
+        """What was measured, without names and groups."""
+        return self.dataset, self.resolution, self.autoencoder, self.diffusion, self.patch_size
+
+    @property
+    def place(self) -> str:
+        """Data set and resolution, for headings and notes."""
+        return f"{display_name(self, 'dataset')} at {self.resolution} px"
+
+    @property
+    def is_stand_in(self) -> bool:
+        """True if data or resolution differ from those of the published numbers beside it."""
+        measured = self.dataset_paper_name, self.resolution
+        return measured != (self.published_dataset, self.published_resolution)
+
+    @property
+    def latent_shape(self) -> str:
+        """Height x width x channels of the latents, as in Table 2 of the paper."""
+        if self.printed_latent_shape:
+            return self.printed_latent_shape
+        side = self.resolution // self.spatial_compression
+        return f"{side}x{side}x{self.latent_channels}"
+
+
+def published_cell(value: PublishedValue) -> TableCell:
+    """The cell of a published row."""
+    return TableCell(
+        dataset=value.dataset,
+        resolution=value.resolution,
+        patch_size=value.patch_size,
+        tokens=value.tokens,
+        printed_latent_shape=value.latent_shape,
+        dataset_paper_name=value.dataset,
+        published_dataset=value.dataset,
+        published_resolution=value.resolution,
+        diffusion_paper_name=value.diffusion,
+        autoencoder_paper_name=value.autoencoder,
+        spatial_compression=value.spatial_compression,
+    )
+
+
+def display_name(cell: TableCell, kind: Literal["autoencoder", "diffusion", "dataset"]) -> str:
+    """An entry's name, with its name in the paper in brackets."""
+    name, paper_name = getattr(cell, kind), getattr(cell, f"{kind}_paper_name")
+    if name is None or paper_name is None or name == paper_name:
+        return name or paper_name or "–"
+    return f"{name} ({paper_name})"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A record as it was written, and its cell."""
+
+    cell: TableCell
+    record: Record
+
+    @property
+    def kind(self) -> str:
+        return self.record.kind
+
+    @property
+    def values(self) -> dict[str, Value]:
+        return self.record.values
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its cell and the records of it, by kind; a row without records was not run."""
+    """One row of a table: its cell and its records by kind; a row without records was not run."""
 
-    cell: dict[str, Any]
+    cell: TableCell
     records: dict[str, Record]
 
     @property
@@ -47,7 +143,7 @@ class Row:
             return NOT_RUN
         if self.record.number_class == "control":
             return CONTROLS
-        if self.cell.get("group") == "ablations":
+        if self.cell.group == "ablations":
             return ABLATIONS
         return REPRODUCED if self.record.number_class == "reproduced" else RE_EVALUATED
 
@@ -57,35 +153,27 @@ class Row:
 
         Entries that are one model in the paper are one here, whatever their guidance, weights or length of training.
         """
-        diffusion = self.cell.get("diffusion_paper_name") or self.cell.get("diffusion")
-        return self.cell["dataset"], self.cell["resolution"], diffusion
+        return self.cell.dataset, self.cell.resolution, self.cell.diffusion_paper_name or self.cell.diffusion
 
     @property
     def device(self) -> str | None:
         """The device that speed was measured on."""
         return device_name(self.records["efficiency"]) if "efficiency" in self.records else None
 
-    @property
-    def patch_size(self) -> int | None:
-        return self.cell.get("patch_size")
-
     def value(self, kind: str, name: str) -> Value | None:
         return self.records[kind].values.get(name) if kind in self.records else None
 
     def published(self, published: Published, table: int | str, column: str) -> PublishedValue | None:
-        """The paper's number beside a value of this row."""
+        """The paper's number for this row, in one column of a table."""
         return published.find(
             table,
             column,
-            dataset=self.cell.get("published_dataset"),
-            resolution=self.cell.get("published_resolution"),
-            autoencoder=self.cell.get("autoencoder_paper_name"),
-            diffusion=self.cell.get("diffusion_paper_name"),
-            patch_size=self.patch_size,
+            dataset=self.cell.published_dataset,
+            resolution=self.cell.published_resolution,
+            autoencoder=self.cell.autoencoder_paper_name,
+            diffusion=self.cell.diffusion_paper_name,
+            patch_size=self.cell.patch_size,
         )
-
-
-# --- names ---
 
 
 def device_name(record: Record) -> str:
@@ -93,110 +181,68 @@ def device_name(record: Record) -> str:
     return str(record.device.get("name", "unnamed device"))
 
 
-def display_name(cell: dict[str, Any], kind: str) -> str:
-    """An entry's name, with its name in the paper in brackets: ``kind`` is autoencoder, diffusion or dataset."""
-    name, paper_name = cell.get(kind), cell.get(f"{kind}_paper_name")
-    if name is None or paper_name is None or name == paper_name:
-        return name or paper_name or "–"
-    return f"{name} ({paper_name})"
+# --- rows of a table ---
 
 
-def is_stand_in(cell: dict[str, Any]) -> bool:
-    """True if the data or the resolution differ from the published cell that stands beside the measured one."""
-    measured = cell.get("dataset_paper_name"), cell["resolution"]
-    return measured != (cell.get("published_dataset"), cell.get("published_resolution"))
-
-
-def latent_shape(cell: dict[str, Any]) -> str:
-    """Height x width x channels of the latents, as in Table 2 of the paper."""
-    if cell.get("latent_shape"):
-        return cell["latent_shape"]
-    side = cell["resolution"] // cell["spatial_compression"]
-    return f"{side}x{side}x{cell['latent_channels']}"
-
-
-# --- rows ---
-
-
-def identity(cell: dict[str, Any]) -> tuple:
-    """What was measured, without what is only said about it."""
-    return tuple(cell.get(field) for field in IDENTITY)
-
-
-def _published_cell(value: PublishedValue) -> dict[str, Any]:
-    """A published row in the form of a record's cell."""
-    return {
-        "dataset": value.dataset,
-        "resolution": value.resolution,
-        "autoencoder": None,
-        "patch_size": value.patch_size,
-        "tokens": value.tokens,
-        "latent_shape": value.latent_shape,
-        "dataset_paper_name": value.dataset,
-        "published_dataset": value.dataset,
-        "published_resolution": value.resolution,
-        "diffusion_paper_name": value.diffusion,
-        "autoencoder_paper_name": value.autoencoder,
-        "spatial_compression": value.spatial_compression,
-    }
-
-
-def _rows_of_records(records: list[Record]) -> list[Row]:
+def _rows_of_results(results: Iterable[Result]) -> list[Row]:
     """Records of equal cells joined; one row per device where speed was measured on several."""
-    by_cell: dict[tuple, list[Record]] = {}
-    for record in records:
-        by_cell.setdefault(identity(record.cell), []).append(record)
+    by_cell: dict[tuple, list[Result]] = {}
+    for result in results:
+        by_cell.setdefault(result.cell.identity, []).append(result)
     rows = []
-    for group in by_cell.values():
+    for identity, group in by_cell.items():
         joined: dict[str, Record] = {}
-        for record in (record for record in group if record.kind != "efficiency"):
-            if record.kind in joined:
-                raise ValueError(f"two {record.kind} records of one cell: {identity(record.cell)}; keep one of them")
-            joined[record.kind] = record
-        profiled = {device_name(record): record for record in group if record.kind == "efficiency"}
-        if len(profiled) < sum(record.kind == "efficiency" for record in group):
-            raise ValueError(f"two efficiency records of one cell and device: {identity(group[0].cell)}; keep one")
-        speeds = [{"efficiency": record} for record in profiled.values()] or [{}]
-        rows += [Row(group[0].cell, {**joined, **speed}) for speed in speeds]
+        speeds: dict[str, Record] = {}
+        for record in (result.record for result in group):
+            found, key = (speeds, device_name(record)) if record.kind == "efficiency" else (joined, record.kind)
+            if key in found:
+                raise ValueError(f"two {record.kind} records of one cell: {identity}; keep one of them")
+            found[key] = record
+        by_device = [{"efficiency": record} for record in speeds.values()] or [{}]
+        rows += [Row(group[0].cell, joined | speed) for speed in by_device]
     return rows
 
 
 def _not_run(rows: list[Row], published: Published, table: int) -> list[Row]:
     """The published rows that no record fills; none if this benchmark only has stand-ins for the paper's data."""
-    if rows and all(is_stand_in(row.cell) for row in rows):
+    if rows and all(row.cell.is_stand_in for row in rows):
         return []
-    fields = ("published_dataset", "published_resolution", "diffusion_paper_name", "autoencoder_paper_name")
-    filled = {(*(row.cell.get(field) for field in fields), row.patch_size) for row in rows}
-    cells = [_published_cell(value) for value in published.rows(table)]
-    return [Row(cell, {}) for cell in cells if (*(cell[field] for field in fields), cell["patch_size"]) not in filled]
 
+    def key(cell: TableCell) -> tuple:
+        names = cell.diffusion_paper_name, cell.autoencoder_paper_name
+        return cell.published_dataset, cell.published_resolution, *names, cell.patch_size
 
-def _belongs_to(cell: dict[str, Any], table: int) -> bool:
-    return table in cell.get("tables", [2])
+    filled = {key(row.cell) for row in rows}
+    cells = map(published_cell, published.rows(table))
+    return [Row(cell, {}) for cell in cells if key(cell) not in filled]
 
 
 def collect_rows(
-    records: Iterable[Record], published: Published, table: int, kinds: tuple[str, ...], planned: Iterable[dict] = ()
+    results: Iterable[Result],
+    published: Published,
+    table: int,
+    kinds: tuple[str, ...],
+    planned: Iterable[TableCell] = (),
 ) -> list[Row]:
     """The rows of a table, under their headings, grouped by data, resolution and diffusion model, f ascending.
 
     Args:
-        records: in the order of the benchmark, which decides between rows that are equal in all else.
+        results: in the order of the benchmark, which decides between rows that are equal in all else.
         kinds: of the records that the table shows.
-        planned: further cells of the benchmark; those without a record become rows that were not run.
+        planned: cells of the benchmark; those without a record become rows that were not run.
 
     Raises:
         ValueError: if two records were made of one cell.
     """
-    chosen = [record for record in records if record.kind in kinds and _belongs_to(record.cell, table)]
-    rows = _rows_of_records(chosen)
-    known = {identity(row.cell) for row in rows}
-    rows += [Row(cell, {}) for cell in planned if identity(cell) not in known and _belongs_to(cell, table)]
+    rows = _rows_of_results(each for each in results if each.kind in kinds and table in each.cell.tables)
+    known = {row.cell.identity for row in rows}
+    rows += [Row(cell, {}) for cell in planned if cell.identity not in known and table in cell.tables]
     rows += _not_run(rows, published, table)
     settings = list(dict.fromkeys(row.setting[::2] for row in rows))
 
     def order(row: Row) -> tuple:
-        place = settings.index(row.setting[::2])
-        return HEADINGS.index(row.heading), place, row.cell["resolution"], row.cell.get("spatial_compression") or 0
+        cell = row.cell
+        place = HEADINGS.index(row.heading), settings.index(row.setting[::2]), cell.resolution
+        return *place, cell.spatial_compression or 0, cell.patch_size or 0
 
-    return sorted(rows, key=lambda row: (*order(row), row.patch_size or 0))
+    return sorted(rows, key=order)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records as a finished demo would leave them, with invented values: material for the tests of tables and figures."""
+"""Results as a finished demo would leave them, with invented values: material for the tests of tables and figures."""
 
 from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 from dcae.benchmark.record import Provenance, Record, Value
+from evaluation.tables.rows import Result, TableCell
 
 PROVENANCE = Provenance(
     created="2025-01-01T00:00:00+00:00", version="0", git_commit=None, git_dirty=None, command="dcae",
@@ -108,18 +110,31 @@ STUDIED = [
 BY_NAME = {cell["autoencoder"]: cell for cell, _ in QUALITIES}
 
 
-def record(kind: str, cell: dict[str, Any], values: dict[str, Value], **fields: Any) -> Record:
+def changed(result: Result, **update: Any) -> Result:
+    """A result with other fields of its record."""
+    return replace(result, record=result.record.model_copy(update=update))
+
+
+def elsewhere(result: Result, **update: Any) -> Result:
+    """A result with other fields of its cell."""
+    return replace(result, cell=replace(result.cell, **update))
+
+
+def result(kind: str, facts: dict[str, Any], values: dict[str, Value], **fields: Any) -> Result:
+    cell = TableCell(**facts)
     protocol = fields.pop("protocol", SPEED if kind == "efficiency" else QUALITY)
-    return Record(
+    names = ("dataset", "resolution", "autoencoder", "diffusion", "patch_size")
+    record = Record(
         kind=kind,
-        number_class=fields.pop("number_class", "control" if cell.get("group") == "controls" else "reproduced"),
-        cell=cell,
+        number_class=fields.pop("number_class", "control" if cell.group == "controls" else "reproduced"),
+        cell={name: getattr(cell, name) for name in names if getattr(cell, name) is not None},
         values=values,
         protocol=protocol,
         protocol_fingerprint=fields.pop("fingerprint", f"{kind}-protocol"),
         device={"name": fields.pop("device", "Test CPU")},
         provenance=PROVENANCE,
     )
+    return Result(cell, record)
 
 
 def place(dataset: str, resolution: int) -> dict[str, Any]:
@@ -134,7 +149,7 @@ def place(dataset: str, resolution: int) -> dict[str, Any]:
 
 def reconstruction(
     dataset: str, resolution: int, facts: dict[str, Any], quality: float, random_features: bool = True
-) -> Record:
+) -> Result:
     noise = random.Random(f"{dataset}{resolution}{facts['autoencoder']}")
     if resolution == 128 and not facts["high_resolution_phase"] and facts["group"] == "ablations":
         quality -= 0.2
@@ -148,7 +163,7 @@ def reconstruction(
         "ssim": Value(value=quality, n=64, standard_error=error),
         "lpips": Value(value=lost * 0.6, n=64, standard_error=error, random_features=random_features),
     }
-    return record("reconstruction", {**place(dataset, resolution), **facts}, values)
+    return result("reconstruction", {**place(dataset, resolution), **facts}, values)
 
 
 def generation_cell(diffusion: str, paper: str, name: str, patch_size: int) -> dict[str, Any]:
@@ -160,11 +175,11 @@ def generation_cell(diffusion: str, paper: str, name: str, patch_size: int) -> d
         "diffusion_paper_name": paper,
         "patch_size": patch_size,
         "tokens": (128 // facts["spatial_compression"] // patch_size) ** 2,
-        "tables": [1, 3],
+        "tables": (1, 3),
     }
 
 
-def generation(cell: dict[str, Any], random_features: bool = True) -> list[Record]:
+def generation(cell: dict[str, Any], random_features: bool = True) -> list[Result]:
     noise = random.Random(str(cell["diffusion"]) + cell["autoencoder"] + str(cell["patch_size"]))
     fid = 60 + 20 * math.log2(cell["spatial_compression"] * cell["patch_size"] / 16) + 12 * (cell["patch_size"] - 1)
     fid += noise.uniform(-3, 3)
@@ -184,10 +199,10 @@ def generation(cell: dict[str, Any], random_features: bool = True) -> list[Recor
         "parameters": Value(value=1_234_567 + 1000 * cell["latent_channels"], n=1),
         "gmacs": Value(value=cell["tokens"] * 0.0012, n=1),
     }
-    return [record("generation", cell, quality), record("efficiency", cell, efficiency)]
+    return [result("generation", cell, quality), result("efficiency", cell, efficiency)]
 
 
-def demo_records(random_features: bool = True) -> list[Record]:
+def demo_records(random_features: bool = True) -> list[Result]:
     records = [
         reconstruction(dataset, resolution, facts, quality, random_features)
         for dataset, resolution in PLACES
@@ -202,6 +217,6 @@ def demo_records(random_features: bool = True) -> list[Record]:
     return records
 
 
-def ablation_records(random_features: bool = True) -> list[Record]:
+def ablation_records(random_features: bool = True) -> list[Result]:
     places = [("scenes", 64), ("scenes", 128)]
     return [reconstruction(*where, facts, quality, random_features) for where in places for facts, quality in STUDIED]

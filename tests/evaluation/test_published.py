@@ -7,7 +7,16 @@ import re
 
 import pytest
 
-from evaluation.published import PUBLISHED_FOLDER, Published, read_published
+from dcae.benchmark import Config
+from evaluation.published import (
+    PUBLISHED_FOLDER,
+    RECONSTRUCTION_COLUMNS,
+    RECONSTRUCTION_METRICS,
+    Published,
+    has_published_elsewhere,
+    read_published,
+    read_published_reconstruction,
+)
 
 # As printed, row by row: diffusion model, autoencoder, p, then the numbers in the order of the columns.
 TABLE_1 = """
@@ -127,11 +136,15 @@ def test_figure_5_holds_the_three_ways_to_use_a_gan(published):
         assert "second-hand" in found.source
 
 
+def test_the_text_has_the_peak_memory_of_training(published):
+    assert published.peak_of_phase("full") == 153.98 and published.peak_of_phase("middle") == 67.81
+
+
 def test_tables_hold_no_other_numbers(published):
     for table, count in COUNTS.items():
         assert sum(value.table == table for value in published) == count
     others = {value.table for value in published} - set(COUNTS)
-    assert others == {"figure 2a", "figure 3a", "figure 3b", "figure 5", "readme"}
+    assert others == {"figure 2a", "figure 3a", "figure 3b", "figure 5", "readme", "section 3.2"}
 
 
 def test_the_readme_repeats_the_numbers_of_table_3(published):
@@ -222,6 +235,7 @@ def test_every_file_is_read_and_names_its_source(published):
         *(f"table{i}" for i in range(1, 6)),
         "figures",
         "readme",
+        "text",
     }
     for value in published:
         of_the_code = value.table == "readme"
@@ -247,3 +261,55 @@ def test_a_broken_line_is_named(tmp_path):
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected table"):
         read_published(tmp_path)
+
+
+# --- reconstruction as published by others ---
+
+HEAD = ",".join(RECONSTRUCTION_COLUMNS) + "\n"
+LINE = "sdxl-vae,SDXL,ImageNet,val,256,,0.68,26.04,,,,,not stated,a paper,\n"
+
+
+def test_every_entry_that_a_line_names_is_an_entry_here_and_has_weights_of_others():
+    config = Config()
+    named = {row.autoencoder for row in read_published_reconstruction()} - {None}
+    assert named and all(config.entry("autoencoders", name).pretrained for name in named)
+
+
+def test_numbers_are_possible_and_keep_their_printed_decimals():
+    rows = read_published_reconstruction()
+    highest = {"rfid": 10, "psnr": 40, "ssim": 1, "lpips": 1, "psim": 2, "rfdd": 20}
+    for row in rows:
+        assert row.values and set(row.values) <= set(RECONSTRUCTION_METRICS)
+        assert all(0 < float(text) < highest[metric] for metric, text in row.values.items())
+    [ft_mse] = [row for row in rows if row.source.startswith("lavinal712") and row.autoencoder == "sd-vae-ft-mse"]
+    assert ft_mse.values == {"rfid": "0.692", "psnr": "26.910", "ssim": "0.772", "lpips": "0.130"}
+
+
+def test_one_autoencoder_has_numbers_that_do_not_agree():
+    """The reason for all of this: SD-VAE's rFID on the same data, by source."""
+    rows = read_published_reconstruction()
+    rfids = {
+        float(row.values["rfid"]) for row in rows if row.printed_name.startswith("SD-VAE") and "rfid" in row.values
+    }
+    assert len(rfids) >= 4 and max(rfids) > 1.2 * min(rfids)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n", r"expected the columns \['autoencoder'"),
+        (HEAD + LINE + LINE, "line 3: line 2 is of the same source and autoencoder"),
+        (HEAD + LINE.replace("a paper", ""), "line 2: source is empty"),
+        (HEAD + LINE.replace("0.68,26.04", ","), "line 2: no number: give at least one of rfid"),
+        (HEAD + LINE.replace("0.68", "o.68"), "line 2: could not convert"),
+    ],
+)
+def test_a_wrong_line_is_named(text, message, tmp_path):
+    (tmp_path / "reconstruction.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_published_reconstruction(tmp_path / "reconstruction.csv")
+
+
+def test_only_released_autoencoders_have_numbers_elsewhere():
+    assert has_published_elsewhere(["identity", "flux-vae"])
+    assert not has_published_elsewhere(["identity", "sd-vae-f8-demo", "dc-ae-f32c32"])

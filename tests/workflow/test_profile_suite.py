@@ -10,16 +10,16 @@ from dcae.benchmark import Config, Record, Value
 from dcae.benchmark.config import ConfigError
 from dcae.training.stopping import Unfinished
 from evaluation.efficiency import denoiser, suite, training, worker
-from evaluation.efficiency.errors import BackendError
+from evaluation.efficiency.memory import BackendError
 from evaluation.efficiency.profile import Profile
-from evaluation.efficiency.worker import OwnProcess, ProcessEnded
+from evaluation.efficiency.worker import ProcessEnded, Worker
 from workflow.cli import app
 from workflow.commands import profile_suite as command
 
 TINY = Path(__file__).parent / "config"
 
 
-class ThisProcess(OwnProcess):
+class ThisProcess(Worker):
     """Calls in the process of the test, which loads torch once."""
 
     ended = 0
@@ -34,7 +34,7 @@ class ThisProcess(OwnProcess):
 @pytest.fixture(autouse=True)
 def _tiny_config(monkeypatch):
     monkeypatch.setattr(command, "Config", lambda: Config(TINY))
-    monkeypatch.setattr(worker, "OwnProcess", ThisProcess)
+    monkeypatch.setattr(worker, "Worker", ThisProcess)
 
 
 def profile_suite(output: Path, rows: str = "*-uvit-tiny-*-dc-ae-f64c128", **changed) -> None:

@@ -36,7 +36,7 @@ def _find(name: str) -> tuple[str, Entry]:
 def _about_autoencoder(entry: Entry, resolution: int) -> dict[str, object]:
     """Return shape, parameters and cost; the shape alone where the rest is in a ``config.json`` that is not here."""
     from dcae.weights.catalogue import WeightsError
-    from evaluation.description import describe_autoencoder
+    from evaluation.efficiency.cost import describe_autoencoder
 
     restrictions = {"gated": "yes" if entry.gated else None, "restriction": entry.restriction}
     try:

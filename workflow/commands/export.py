@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dcae
-from dcae.benchmark import Benchmark, Record, Training
+from dcae.benchmark import Benchmark, Training
 from dcae.files import sha256
 from workflow import layout
 from workflow.commands import options
-from workflow.commands.tables import read_records
+from workflow.commands.tables import read_results
 from workflow.staleness.steps import TRAIN_AUTOENCODER
 
 if TYPE_CHECKING:
     from evaluation.tables.model_card import TrainedAutoencoder
+    from evaluation.tables.rows import Result
 
 
 def export(
@@ -86,7 +87,7 @@ def _trained(benchmark: Benchmark, name: str, results: Path) -> TrainedAutoencod
         files=files,
         benchmark=benchmark.name,
         version=dcae.__version__,
-        records=_records(benchmark, name, files[WEIGHTS], results),
+        results=_results(benchmark, name, files[WEIGHTS], results),
     )
 
 
@@ -135,11 +136,11 @@ def _latents(model) -> str:
     return "latent" if hasattr(output, "latent") else "latents"
 
 
-def _records(benchmark: Benchmark, name: str, weights: str, results: Path) -> list[Record]:
-    """Return the autoencoder's records that were made with these weights."""
-    records = [record for record in read_records(benchmark, results) if record.cell["autoencoder"] == name]
-    fresh = [record for record in records if weights in record.provenance.inputs.values()]
-    for record in records:
-        if record not in fresh and record.kind != "efficiency":
-            print(f"left out, since it was made with other weights: {record.kind} {record.cell['dataset']}")
+def _results(benchmark: Benchmark, name: str, weights: str, folder: Path) -> list[Result]:
+    """Return the autoencoder's results that were measured with these weights."""
+    results = [result for result in read_results(benchmark, folder) if result.cell.autoencoder == name]
+    fresh = [result for result in results if weights in result.record.provenance.inputs.values()]
+    for result in results:
+        if result not in fresh and result.kind != "efficiency":
+            print(f"left out, since it was made with other weights: {result.kind} {result.cell.dataset}")
     return fresh

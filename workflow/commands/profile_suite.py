@@ -16,6 +16,7 @@ from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import EfficiencyProtocol, SuiteEntry, digest
 from dcae.benchmark.entries.protocols import Backend
 from dcae.training.stopping import Unfinished
+from workflow import layout
 from workflow.commands import options
 from workflow.provenance import described, device_description, provenance
 from workflow.staleness.steps import PROFILE
@@ -23,7 +24,8 @@ from workflow.staleness.steps import PROFILE
 if TYPE_CHECKING:
     from evaluation.efficiency.profile import Profile
     from evaluation.efficiency.suite import SuiteRow
-    from evaluation.efficiency.worker import OwnProcess
+    from evaluation.efficiency.worker import Worker
+    from evaluation.published import Published
 
 SECONDS_TO_START = 120  # a process that has to load torch, and the driver
 
@@ -52,11 +54,9 @@ def profile_suite(
     """
     import torch
 
-    from evaluation.efficiency.repeating import runs_of
-    from evaluation.efficiency.suite import record_path, suite_rows
-    from evaluation.efficiency.worker import OwnProcess
+    from evaluation.efficiency.suite import record_path, runs_of, suite_rows
+    from evaluation.efficiency.worker import Worker
     from evaluation.published import read_published
-    from workflow.commands.tables import present_suite
 
     chosen, config = device or options.device(), Config()
     entry = config.entry("suites", suite)
@@ -66,7 +66,7 @@ def profile_suite(
     found = suite_rows(entry, measured_by, config, published, rows)
     if again:  # least measured first, or a time limit would leave the last rows out for ever
         found = sorted(found, key=lambda row: runs_of(record_path(output, row, measured_by)))
-    with OwnProcess() as process:
+    with Worker() as process:
         threads = torch.get_num_threads()
         description = process.call(_describe, chosen, threads, seconds=SECONDS_TO_START)
         measure = _Rows(entry, measured_by, config, output, chosen, description, threads, 60 * row_limit, end, again)
@@ -113,11 +113,10 @@ class _Rows:
     end: float
     again: bool
 
-    def row(self, row: SuiteRow, where: str, process: OwnProcess) -> bool:
+    def row(self, row: SuiteRow, where: str, process: Worker) -> bool:
         """Write the record of a row unless it is there; return false if there is no time left for it."""
         from evaluation.efficiency.profile import Profile
-        from evaluation.efficiency.repeating import with_another_run
-        from evaluation.efficiency.suite import is_done, record_path
+        from evaluation.efficiency.suite import is_done, record_path, with_another_run
 
         started = time.monotonic()
         path = record_path(self.output, row, self.protocol)
@@ -136,7 +135,7 @@ class _Rows:
             print(f"    {each}", flush=True)
         return True
 
-    def _measured(self, row: SuiteRow, process: OwnProcess) -> Profile | None:
+    def _measured(self, row: SuiteRow, process: Worker) -> Profile | None:
         """Return the profile of a row, or ``None`` if the time limit is over; after a failure, in a fresh process."""
         from evaluation.efficiency.profile import failure
         from evaluation.efficiency.suite import failed_row, measure_row
@@ -155,16 +154,38 @@ class _Rows:
         return profile
 
     def _record(self, row: SuiteRow, profile: Profile, started: float) -> Record:
+        from evaluation.efficiency.suite import described as described_cell
         from evaluation.features.fingerprints import fingerprint
 
         config_digest = digest(*row.entries, self.protocol)
         return Record(
             kind="efficiency",
             number_class="reproduced",
-            cell=row.cell,
+            cell=described_cell(row.cell),
             **vars(profile),
             protocol=described(self.protocol),
             protocol_fingerprint=fingerprint(self.protocol),
             device=self.description,
             provenance=provenance(PROFILE, config_digest=config_digest, inputs={}, seed=0, started=started),
         )
+
+
+def present_suite(folder: Path, published: Published) -> list[Path]:
+    """Write tables and figures of the records in a suite's folder. Return the paths."""
+    from evaluation.efficiency.suite import read_cell
+    from evaluation.figures.efficiency import draw_suite_figures
+    from evaluation.tables.efficiency import build_suite_tables
+    from evaluation.tables.formats import write_table
+    from evaluation.tables.rows import Result
+
+    def order(result: Result) -> tuple:
+        cell = result.cell
+        size = cell.spatial_compression, -(cell.patch_size or 0)
+        return cell.tables, cell.resolution, cell.diffusion or "", *size, cell.autoencoder
+
+    records = [Record.read(path) for path in sorted((folder / layout.RECORDS).rglob("*.json"))]
+    results = sorted((Result(read_cell(record), record) for record in records), key=order)
+    written = []
+    for name, table in build_suite_tables(results, published).items():
+        written += write_table(table, folder / layout.TABLES, name)
+    return written + draw_suite_figures(results, published, folder / layout.FIGURES)

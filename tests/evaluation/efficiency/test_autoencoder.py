@@ -8,10 +8,10 @@ from dcae.benchmark import Config
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Tiling
 from dcae.weights.catalogue import WeightsError
-from evaluation.description import describe_autoencoder
 from evaluation.efficiency import autoencoder as of_autoencoders
 from evaluation.efficiency import end_to_end, training
 from evaluation.efficiency.autoencoder import profile_autoencoder, profile_phases, shapes_only
+from evaluation.efficiency.cost import describe_autoencoder
 from evaluation.efficiency.denoiser import DenoiserShape
 from evaluation.efficiency.end_to_end import profile_end_to_end
 from evaluation.efficiency.memory import NotEnoughMemory, Peaks
@@ -43,7 +43,7 @@ def test_both_halves_of_an_autoencoder_are_measured(backend, images):
 
 
 def test_what_does_not_fit_whole_is_measured_in_tiles(monkeypatch):
-    original, calls = of_autoencoders.require, []
+    original, calls = of_autoencoders.require_memory, []
 
     def require(needed, device):
         calls.append(needed)
@@ -51,7 +51,7 @@ def test_what_does_not_fit_whole_is_measured_in_tiles(monkeypatch):
             raise NotEnoughMemory("needs more than 1.0 GiB")
         original(needed, device)
 
-    monkeypatch.setattr(of_autoencoders, "require", require)
+    monkeypatch.setattr(of_autoencoders, "require_memory", require)
     protocol = changed(tiling=Tiling(tile=64, overlap=32), autoencoder_pixels=1)
     profile = profile_autoencoder(DC_AE, 128, protocol)
     assert "encode: in tiles of 64 px that overlap by 32; whole, it needs more than 1.0 GiB" in profile.remarks

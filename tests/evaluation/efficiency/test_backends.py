@@ -10,8 +10,8 @@ from torch import nn
 
 from evaluation.efficiency import backends
 from evaluation.efficiency.backends import check_outputs, ready, repeated_blocks
-from evaluation.efficiency.errors import BackendError, UnequalOutputs
-from evaluation.efficiency.export import export_onnx
+from evaluation.efficiency.memory import BackendError, UnequalOutputs
+from evaluation.efficiency.onnx_runtime import export_onnx
 from tests.evaluation.efficiency.tiny import CPU, changed, shape
 
 

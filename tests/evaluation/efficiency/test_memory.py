@@ -9,12 +9,12 @@ from torch import nn
 
 from evaluation.efficiency import batch_sizes
 from evaluation.efficiency.batch_sizes import largest_batch_size, run_at_largest, training_memory
-from evaluation.efficiency.denoiser import Needs
+from evaluation.efficiency.denoiser import MemoryEstimator
 from evaluation.efficiency.memory import (
     LiveTensors,
     NotEnoughMemory,
     Peaks,
-    or_not_enough_memory,
+    catch_out_of_memory,
     training_peaks,
 )
 from evaluation.efficiency.training import Training
@@ -63,12 +63,14 @@ def test_counted_memory_is_that_of_real_tensors(kind):
     def make() -> Training:
         return Training(model.build(CPU, protocol), model.inputs(8, CPU), protocol, compiled=False)
 
-    assert Needs(model, protocol, CPU).training(8) == training_peaks(make, CPU)
+    assert MemoryEstimator(model, protocol, CPU).training(8) == training_peaks(make, CPU)
 
 
 def test_checkpointing_saves_memory():
     deep = shape("dit", latent_size=16, patch_size=1, depth=4)
-    plain, saving = (Needs(deep, changed(activation_checkpointing=on), CPU).training(16).all for on in (False, True))
+    plain, saving = (
+        MemoryEstimator(deep, changed(activation_checkpointing=on), CPU).training(16).all for on in (False, True)
+    )
     assert saving < 0.7 * plain
 
 
@@ -112,7 +114,7 @@ def test_what_libraries_say_of_memory_is_understood(words):
         raise RuntimeError(words)
 
     with pytest.raises(NotEnoughMemory, match="GiB"):
-        or_not_enough_memory(call, CPU)
+        catch_out_of_memory(call, CPU)
 
 
 def test_an_error_that_hides_the_end_of_memory_is_understood():
@@ -123,7 +125,7 @@ def test_an_error_that_hides_the_end_of_memory_is_understood():
             raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
     with pytest.raises(NotEnoughMemory):
-        or_not_enough_memory(call, CPU)
+        catch_out_of_memory(call, CPU)
 
 
 def test_another_error_is_not_taken_for_the_end_of_memory():
@@ -131,7 +133,7 @@ def test_another_error_is_not_taken_for_the_end_of_memory():
         raise RuntimeError("shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        or_not_enough_memory(call, CPU)
+        catch_out_of_memory(call, CPU)
 
 
 def test_what_a_failed_call_held_is_given_back():
@@ -147,7 +149,7 @@ def test_what_a_failed_call_held_is_given_back():
         raise torch.OutOfMemoryError(f"out of memory with {held}")
 
     with pytest.raises(NotEnoughMemory) as caught:
-        or_not_enough_memory(call, CPU)
+        catch_out_of_memory(call, CPU)
     assert alive() == 0
     assert caught.value.__context__ is None
 
@@ -172,7 +174,7 @@ def test_no_batch_is_the_largest_if_not_one_image_fits(monkeypatch):
 
 def test_a_protocol_can_ask_for_the_largest_batch():
     protocol = changed(training_batch_size="largest", inference_batch_size="largest", largest_batch_size=2)
-    needs = Needs(shape("u-vit"), protocol, CPU)
+    needs = MemoryEstimator(shape("u-vit"), protocol, CPU)
     assert [needs.run(work, lambda size: -size) for work in ("training", "inference")] == [(2, -2), (2, -2)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.efficiency.worker import OwnProcess, ProcessEnded
+from evaluation.efficiency.worker import ProcessEnded, Worker
 
 
 def divide(a: float, b: float) -> tuple[float, int]:
@@ -26,7 +26,7 @@ def stay(path: Path) -> None:
 
 
 def call_and_wait(path: Path) -> None:
-    with OwnProcess() as process:
+    with Worker() as process:
         process.call(stay, path, seconds=60)
 
 
@@ -48,7 +48,7 @@ def test_a_process_ends_with_the_one_that_started_it_even_if_that_is_killed(tmp_
 
 
 def test_calls_run_in_another_process_that_serves_until_one_of_them_ends_it():
-    with OwnProcess() as process:
+    with Worker() as process:
         result, number = process.call(divide, 6, 3, seconds=60)
         assert result == 2
         assert number != os.getpid()

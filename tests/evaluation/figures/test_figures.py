@@ -10,14 +10,21 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation.figures.drawing import CAPTIONS, FIGURES, SAMPLE_FIGURES, draw_figures
 from evaluation.figures.figure2 import figure_2a, figure_2b, figure_2c
 from evaluation.figures.figure3 import figure_3a, figure_3b
 from evaluation.figures.figure5 import figure_5
+from evaluation.figures.registry import FIGURES, Shown, draw_figures
 from evaluation.figures.samples import figure_generation_samples, figure_reconstruction_samples
 from evaluation.figures.style import COLOURS, Line, draw, label_ends, new_figure, save_figure, styled
 from evaluation.published import read_published
 from tests.evaluation import synthetic
+
+SAMPLE_FIGURES = ("reconstruction_samples", "generation_samples")
+DRAWN_FROM_RECORDS = [name for name in FIGURES if name not in SAMPLE_FIGURES]
+
+
+def draw_named(name: str, results, published, samples=None) -> Figure:
+    return FIGURES[name].draw(Shown(results, published, samples))
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +68,9 @@ def curve(axis, colour: str) -> tuple[list[float], list[float]]:
 def value_of(records, kind, autoencoder, dataset, resolution, metric, patch_size=None):
     for record in records:
         cell = record.cell
-        if (record.kind, cell["autoencoder"], cell["dataset"], cell["resolution"]) == (
+        if (record.kind, cell.autoencoder, cell.dataset, cell.resolution) == (
             kind, autoencoder, dataset, resolution,
-        ) and cell.get("patch_size") == patch_size:  # fmt: skip
+        ) and cell.patch_size == patch_size:  # fmt: skip
             return record.values[metric].value
     raise LookupError(autoencoder)
 
@@ -89,9 +96,9 @@ def test_figure_2a_shows_the_paper_in_a_panel_of_its_own(published):
 
 
 def test_random_features_are_named_on_the_axes(published):
-    for name, draw_figure in FIGURES.items():
-        assert "[random features]" in " ".join(texts(draw_figure(records_for(name, True), published)))
-        assert "[random features]" not in " ".join(texts(draw_figure(records_for(name, False), published)))
+    for name in DRAWN_FROM_RECORDS:
+        assert "[random features]" in " ".join(texts(draw_named(name, records_for(name, True), published)))
+        assert "[random features]" not in " ".join(texts(draw_named(name, records_for(name, False), published)))
 
 
 def test_a_new_autoencoder_is_named_in_figure_2(published):
@@ -126,8 +133,8 @@ def test_figure_2b_takes_the_missing_row_of_dit_xl_from_table_3(published):
 def test_figure_2c_shows_fid_over_throughput(records, published):
     axes = panels(figure_2c(records, published))
     assert curve(axes["paper: UViT-H"], "blue") == ([1622, 6706], [2.53, 3.01])
-    cell = {"diffusion": "dit-demo", "autoencoder": "dc-ae-f32-demo"}
-    measured = {r.kind: r.values for r in records if cell.items() <= r.cell.items()}
+    name = ("dit-demo", "dc-ae-f32-demo")
+    measured = {r.kind: r.values for r in records if (r.cell.diffusion, r.cell.autoencoder) == name}
     x, y = curve(axes["here: dit-demo"], "blue")
     assert x == [measured["efficiency"]["inference_images_per_second"].value]
     assert y == [measured["generation"]["fid_with_guidance"].value]
@@ -139,9 +146,7 @@ def test_figure_2c_shows_fid_over_throughput(records, published):
 def test_titles_of_many_panels_do_not_overlap(records, published):
     for_others = [record for record in records if record.kind in ("generation", "efficiency")]
     names = ("dit-unconditional-demo", "u-vit-unconditional-demo")
-    others = [
-        record.model_copy(update={"cell": record.cell | {"diffusion": name}}) for name in names for record in for_others
-    ]
+    others = [synthetic.elsewhere(record, diffusion=name) for name in names for record in for_others]
     figure = figure_2c([*records, *others], published)
     figure.canvas.draw()
     titles = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
@@ -215,7 +220,7 @@ def test_figure_3a_pairs_a_variant_with_its_own_base(ablations, published):
 @pytest.mark.parametrize("draw_figure", [figure_3a, figure_3b])
 def test_variants_of_other_studies_are_in_neither_panel_of_figure_3(ablations, published, draw_figure):
     others = ("gan", "kl", "blocks", "recipe", "tuned-layers")
-    without = [record for record in ablations if record.cell["study"] not in others]
+    without = [record for record in ablations if record.cell.study not in others]
     assert len(without) < len(ablations)
     drawn, expected = draw_figure(ablations, published), draw_figure(without, published)
     for axis, other in zip(drawn.axes, expected.axes, strict=True):
@@ -250,7 +255,7 @@ def test_figure_5_shows_the_base_and_its_variants_beside_the_paper_s_numbers(abl
 
 
 def test_figure_5_keeps_the_place_of_what_was_not_run(ablations, published):
-    left = [record for record in ablations if record.cell["autoencoder"] != "dc-ae-f32-full-gan"]
+    left = [record for record in ablations if record.cell.autoencoder != "dc-ae-f32-full-gan"]
     here = panels(figure_5(left, published))["here: scenes 64 px\ndc-ae-f32"]
     assert set(heights(here)) == {"no GAN", "GAN on decoder head"}
     assert len(here.get_xticklabels()) == 3
@@ -267,22 +272,22 @@ def test_figure_5_keeps_random_features_apart_from_the_paper_and_says_where_its_
     assert "second-hand: public notes on the ICLR version" in " ".join(texts(real)).replace("\n", " ")
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN_FROM_RECORDS)
 def test_error_bars_are_drawn(published, name):
-    axes = [axis for axis in FIGURES[name](records_for(name), published).axes if "paper" not in axis.get_title()]
+    axes = [axis for axis in draw_named(name, records_for(name), published).axes if "paper" not in axis.get_title()]
     assert any(axis.containers and axis.containers[0].has_yerr for axis in axes)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN_FROM_RECORDS)
 def test_without_records_a_figure_says_not_run(published, name):
-    assert "not run" in texts(FIGURES[name]([], published))
+    assert "not run" in texts(draw_named(name, [], published))
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN_FROM_RECORDS)
 def test_half_of_the_records_draw_a_figure(published, name):
     records = records_for(name)
     for left in (records[::2], records[1::2], [r for r in records if r.kind != "generation"]):
-        assert isinstance(FIGURES[name](left, published), Figure)
+        assert isinstance(draw_named(name, left, published), Figure)
 
 
 # --- samples ---
@@ -299,13 +304,13 @@ def write_tiles(path, shades: list[list[int]], side: int) -> None:
 def samples(records, tmp_path):
     for number, record in enumerate(records):
         cell = record.cell
-        place = tmp_path / record.kind / f"{cell['dataset']}-{cell['resolution']}"
+        place = tmp_path / record.kind / f"{cell.dataset}-{cell.resolution}"
         if record.kind == "reconstruction":
-            path = place / f"{cell['autoencoder']}.png"
-            write_tiles(path, [[10, 20, 30, 40], [100 + number, 120, 130, 140]], cell["resolution"])
+            path = place / f"{cell.autoencoder}.png"
+            write_tiles(path, [[10, 20, 30, 40], [100 + number, 120, 130, 140]], cell.resolution)
         elif record.kind == "generation":
-            path = place / cell["autoencoder"] / f"{cell['diffusion']}-p{cell['patch_size']}.png"
-            write_tiles(path, [[10, 20, 30, 40], [50, 60, 70, 80]], cell["resolution"])
+            path = place / cell.autoencoder / f"{cell.diffusion}-p{cell.patch_size}.png"
+            write_tiles(path, [[10, 20, 30, 40], [50, 60, 70, 80]], cell.resolution)
     return tmp_path
 
 
@@ -333,8 +338,8 @@ def test_generated_samples_stand_without_and_with_guidance(records, samples):
 
 
 def test_sample_figures_without_images_say_not_run(records, tmp_path):
-    for draw_figure in SAMPLE_FIGURES.values():
-        assert texts(draw_figure(records, tmp_path))[-1] == "not run"
+    for name in SAMPLE_FIGURES:
+        assert texts(draw_named(name, records, None, tmp_path))[-1] == "not run"
 
 
 # --- style and files ---
@@ -358,37 +363,35 @@ def test_labels_at_line_ends_do_not_overlap():
 
 
 def test_every_figure_has_a_caption_that_names_it():
-    assert set(CAPTIONS) == {*FIGURES, *SAMPLE_FIGURES}
-    for name in FIGURES:
-        assert CAPTIONS[name].startswith(f"Figure {name.removeprefix('figure')}.")
+    for name in DRAWN_FROM_RECORDS:
+        assert FIGURES[name].caption.startswith(f"Figure {name.removeprefix('figure')}.")
 
 
 def test_files_repeat_to_the_byte_and_hold_no_date(records, published, tmp_path):
     for folder in ("first", "second"):
-        save_figure(figure_3b(records, published), tmp_path / folder, "figure3b", CAPTIONS["figure3b"])
+        save_figure(figure_3b(records, published), tmp_path / folder, "figure3b", FIGURES["figure3b"].caption)
     for ending in ("png", "pdf"):
         first, second = ((tmp_path / folder / f"figure3b.{ending}").read_bytes() for folder in ("first", "second"))
         assert first == second
         assert b"CreationDate" not in first and b"Software" not in first and b"matplotlib" not in first.lower()
     assert sorted(path.name for path in (tmp_path / "first").iterdir()) == ["figure3b.pdf", "figure3b.png"]
-    assert Image.open(tmp_path / "first" / "figure3b.png").info["Description"] == CAPTIONS["figure3b"]
+    assert Image.open(tmp_path / "first" / "figure3b.png").info["Description"] == FIGURES["figure3b"].caption
 
 
 def test_all_figures_are_written(records, samples, tmp_path):
-    few = [record for record in records if record.cell["spatial_compression"] == 64]
+    few = [record for record in records if record.cell.spatial_compression == 64]
     paths = draw_figures(few, samples, tmp_path / "figures")
-    names = [*FIGURES, *SAMPLE_FIGURES]
-    assert [path.name for path in paths] == [f"{name}.{ending}" for name in names for ending in ("png", "pdf")]
+    assert [path.name for path in paths] == [f"{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")]
     assert all(path.stat().st_size > 1000 for path in paths)
 
 
 # --- marks ---
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN_FROM_RECORDS)
 def test_a_point_of_another_protocol_is_marked_and_explained(name, published):
     records = records_for(name)
-    assert not any("not comparable" in text for text in texts(FIGURES[name](records, published)))
+    assert not any("not comparable" in text for text in texts(draw_named(name, records, published)))
     shown = {
         "figure2b": "dc-ae-f32-demo",
         "figure3b": "dc-ae-f64-no-high-resolution-demo",
@@ -397,12 +400,12 @@ def test_a_point_of_another_protocol_is_marked_and_explained(name, published):
     chosen = shown.get(name, "dc-ae-f64-demo")
     changed = {"protocol_fingerprint": "other", "protocol": {"crop": "none"}}
     mixed = [
-        record.model_copy(update=changed)
-        if record.cell["autoencoder"] == chosen and record.kind != "efficiency"
+        synthetic.changed(record, **changed)
+        if record.cell.autoencoder == chosen and record.kind != "efficiency"
         else record
         for record in records
     ]
-    found = texts(FIGURES[name](mixed, published))
+    found = texts(draw_named(name, mixed, published))
     assert any("not comparable" in text for text in found)
     assert "a" in found or any("[a]" in text for text in found)
 
@@ -410,7 +413,7 @@ def test_a_point_of_another_protocol_is_marked_and_explained(name, published):
 def test_a_number_that_was_measured_otherwise_stands_beside_no_sample(records, samples):
     chosen = "dc-ae-f64-demo"
     mixed = [
-        record.model_copy(update={"protocol_fingerprint": "other"}) if record.cell["autoencoder"] == chosen else record
+        synthetic.changed(record, protocol_fingerprint="other") if record.cell.autoencoder == chosen else record
         for record in records
     ]
     usual, marked = (texts(figure_reconstruction_samples(each, samples)) for each in (records, mixed))
@@ -421,8 +424,8 @@ def test_a_model_without_a_speed_is_left_out_of_figure_2c(records, published):
     """One that did not fit, or whose optimised form was refused, has a record without it."""
     name = "inference_images_per_second"
     without = [
-        record.model_copy(update={"values": {key: value for key, value in record.values.items() if key != name}})
-        if record.kind == "efficiency" and record.cell["autoencoder"] == "dc-ae-f64-demo"
+        synthetic.changed(record, values={key: value for key, value in record.values.items() if key != name})
+        if record.kind == "efficiency" and record.cell.autoencoder == "dc-ae-f64-demo"
         else record
         for record in records
     ]

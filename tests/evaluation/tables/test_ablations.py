@@ -32,7 +32,7 @@ def rows(records, study: str, resolution: int = 64) -> pandas.DataFrame:
 
 
 def changed(records, name: str, **update):
-    return [r.model_copy(update=update) if r.cell["autoencoder"] == name else r for r in records]
+    return [synthetic.changed(r, **update) if r.cell.autoencoder == name else r for r in records]
 
 
 def test_each_study_is_a_section_in_the_order_of_the_benchmark(records):
@@ -60,7 +60,7 @@ def test_variants_stand_below_their_base_at_each_place(records):
 
 
 def test_one_place_is_named_in_the_caption_and_several_in_columns(records):
-    several, one = build_ablations(records), build_ablations([r for r in records if r.cell["resolution"] == 64])
+    several, one = build_ablations(records), build_ablations([r for r in records if r.cell.resolution == 64])
     assert "Data: scenes at 64 px." in one.caption and "| Dataset" not in to_markdown(one)
     assert "Data:" not in several.caption and "| Dataset" in to_markdown(several)
 
@@ -73,10 +73,7 @@ def test_what_belongs_to_no_study_is_left_out(records):
 def test_parameters_are_in_millions(records):
     counted = {"parameters": Value(value=323_456_789, n=1)}
     table = build_ablations(
-        [
-            r.model_copy(update={"values": r.values | counted}) if r.cell["autoencoder"] == "dc-ae-f32" else r
-            for r in records
-        ]
+        [synthetic.changed(r, values=r.values | counted) if r.cell.autoencoder == "dc-ae-f32" else r for r in records]
     )
     data = frame(table).set_index("Autoencoder")["Params (M)"]
     assert data["dc-ae-f32"].unique() == pytest.approx([323.456789])
@@ -86,7 +83,7 @@ def test_parameters_are_in_millions(records):
 
 def test_values_are_those_of_the_records(records):
     data = rows(records, "kl")
-    record = next(r for r in records if r.cell["autoencoder"] == "dc-ae-f32-kl" and r.cell["resolution"] == 64)
+    record = next(r for r in records if r.cell.autoencoder == "dc-ae-f32-kl" and r.cell.resolution == 64)
     for column, metric in {"rFID": "rfid", "PSNR (dB)": "psnr", "SSIM": "ssim", "LPIPS": "lpips"}.items():
         assert data.loc["dc-ae-f32-kl", column] == record.values[metric].value
         assert data.loc["dc-ae-f32-kl", f"{column}, standard error"] == record.values[metric].standard_error
@@ -109,11 +106,11 @@ def test_the_difference_is_paired_where_both_records_have_their_groups(records):
     def with_groups(record, shift: float):
         groups = [20 + shift + 5 * (-1) ** group + 0.001 * shift * (group % 3) for group in range(64)]
         value = Value(value=20 + shift, n=64, standard_error=5.0, leave_group_out=groups)
-        return record.model_copy(update={"values": {**record.values, "rfid": value}})
+        return synthetic.changed(record, values={**record.values, "rfid": value})
 
     shifts = {"dc-ae-f32": 0.0, "dc-ae-f32-no-gan": 2.0, "dc-ae-f32-full-gan": 0.0}
     grouped = [
-        with_groups(record, shifts[record.cell["autoencoder"]]) if record.cell["autoencoder"] in shifts else record
+        with_groups(record, shifts[record.cell.autoencoder]) if record.cell.autoencoder in shifts else record
         for record in records
     ]
     data = rows(grouped, "gan")
@@ -133,8 +130,8 @@ def test_no_difference_between_values_of_other_protocols_or_other_features(recor
     assert any(note.startswith("a: another reconstruction protocol") for note in build_ablations(other).notes)
 
     random = synthetic.ablation_records(random_features=True)
-    mixed = [r for r in random if r.cell["autoencoder"] == "dc-ae-f32-no-gan"]
-    mixed += [r for r in records if r.cell["autoencoder"] != "dc-ae-f32-no-gan"]
+    mixed = [r for r in random if r.cell.autoencoder == "dc-ae-f32-no-gan"]
+    mixed += [r for r in records if r.cell.autoencoder != "dc-ae-f32-no-gan"]
     row = rows(mixed, "gan").loc["dc-ae-f32-no-gan"]
     assert math.isnan(row[name]) and math.isnan(row[f"{name} [random features]"])
 
@@ -168,7 +165,7 @@ def test_where_the_paper_s_numbers_come_from_is_noted(records):
 
 def test_planned_variants_without_records_are_not_run(records):
     planned = [record.cell for record in records]
-    left = [record for record in records if record.cell["autoencoder"] != "dc-ae-f32-kl"]
+    left = [record for record in records if record.cell.autoencoder != "dc-ae-f32-kl"]
     table = build_ablations(left, planned=planned)
     data = frame(table)
     assert len(data) == len(frame(build_ablations(records)))
@@ -183,7 +180,7 @@ def test_nothing_is_bold(records):
 
 
 def test_a_variant_without_its_base_is_shown_without_a_difference(records):
-    left = [record for record in records if record.cell["autoencoder"] != "dc-ae-f32"]
+    left = [record for record in records if record.cell.autoencoder != "dc-ae-f32"]
     data = rows(left, "gan")
     assert list(data.index) == ["dc-ae-f32-no-gan", "dc-ae-f32-full-gan"]
     assert data["rFID, difference to base"].isna().all()

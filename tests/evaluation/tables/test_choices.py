@@ -9,7 +9,8 @@ import re
 import pandas
 
 from evaluation.tables.choices import Choice, build_choices, value_text
-from evaluation.tables.formats import to_csv, to_html, to_markdown, write_tables
+from evaluation.tables.formats import to_csv, to_html, to_markdown, write_table
+from evaluation.tables.registry import TABLES
 
 OPTIMISER = {"learning_rate": 5.4e-5, "betas": [0.5, 0.9]}
 LONG = (
@@ -76,5 +77,5 @@ def test_without_choices_the_table_says_so():
 
 
 def test_it_is_written_without_latex(tmp_path):
-    paths = write_tables({"choices": build_choices(CHOICES)}, tmp_path)
+    paths = write_table(build_choices(CHOICES), tmp_path, "choices", TABLES["choices"].forms)
     assert [path.name for path in paths] == ["choices.csv", "choices.md", "choices.html"]

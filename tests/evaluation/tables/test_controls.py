@@ -13,7 +13,8 @@ from tests.evaluation import synthetic
 
 @pytest.fixture
 def records():
-    return [r for r in synthetic.demo_records() if r.kind == "reconstruction" and r.cell["dataset"] == "photographs"]
+    demo = (result.record for result in synthetic.demo_records())
+    return [r for r in demo if r.kind == "reconstruction" and r.cell["dataset"] == "photographs"]
 
 
 def with_value(records, control: str, metric: str, value: float):
@@ -79,7 +80,7 @@ def test_no_controls_give_no_checks_but_a_loud_verdict(records):
 
 
 def test_each_data_set_and_resolution_is_checked_by_itself():
-    records = synthetic.demo_records()
+    records = [result.record for result in synthetic.demo_records()]
     assert {(check.dataset, check.resolution) for check in check_controls(records)} == set(synthetic.PLACES)
 
 

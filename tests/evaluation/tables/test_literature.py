@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from evaluation.published_reconstruction import PublishedReconstruction
+from evaluation.published import PublishedReconstruction
 from evaluation.tables.formats import to_csv, to_html, to_markdown
 from evaluation.tables.literature import build_published_elsewhere
 

@@ -10,6 +10,7 @@ import pytest
 from dcae.autoencoders.loading import load
 from dcae.benchmark import Config, Provenance, Record, Value
 from evaluation.tables.model_card import TrainedAutoencoder, TrainedPhase, card_text
+from evaluation.tables.rows import Result, TableCell
 
 RECIPE = Config().entry("recipes", "dc-ae-three-phase")
 PROVENANCE = Provenance(
@@ -34,31 +35,32 @@ def model():
         files={"config.json": "c0ffee"},
         benchmark="paper",
         version="0.1.0",
-        records=[],
+        results=[],
     )
 
 
 def reconstruction(published_resolution, **values):
-    cell = {
-        "dataset": "imagenet",
-        "resolution": 256,
-        "autoencoder": "dc-ae-f32c32",
-        "dataset_paper_name": "ImageNet",
-        "autoencoder_paper_name": "DC-AE-f32",
-        "published_dataset": "ImageNet",
-        "published_resolution": published_resolution,
-        "spatial_compression": 32,
-        "latent_channels": 32,
-    }
-    return Record(
-        kind="reconstruction", number_class="reproduced", cell=cell, values=values, protocol={"name": "dc-ae"},
+    cell = TableCell(
+        dataset="imagenet",
+        resolution=256,
+        autoencoder="dc-ae-f32c32",
+        dataset_paper_name="ImageNet",
+        autoencoder_paper_name="DC-AE-f32",
+        published_dataset="ImageNet",
+        published_resolution=published_resolution,
+        spatial_compression=32,
+        latent_channels=32,
+    )
+    record = Record(
+        kind="reconstruction", number_class="reproduced", cell={}, values=values, protocol={"name": "dc-ae"},
         protocol_fingerprint="0123456789", device={}, provenance=PROVENANCE,
     )  # fmt: skip
+    return Result(cell, record)
 
 
 def test_the_papers_number_stands_beside_a_measured_one(model):
     record = reconstruction(256, rfid=Value(value=0.712, n=50_000), psnr=Value(value=23.9, n=50_000))
-    text = card_text(replace(model, records=[record]))
+    text = card_text(replace(model, results=[record]))
     rows = [[part.strip() for part in line.split("|")] for line in text.splitlines() if line.startswith("| imagenet ")]
     lines = {row[3]: row for row in rows if row[2] == "256"}
     assert lines["rFID ↓"][4:-1] == ["0.71", "50,000", "dc-ae 01234567", "0.69"]
@@ -71,7 +73,7 @@ def test_no_number_of_the_paper_stands_beside_other_data_or_random_features(mode
         reconstruction(512, rfid=Value(value=0.712, n=8)),
         reconstruction(256, rfid=Value(value=0.712, n=8, random_features=True)),
     ):
-        text = card_text(replace(model, records=[record]))
+        text = card_text(replace(model, results=[record]))
         assert "0.69" not in text and "| paper" not in text
     assert "rFID ↓ (random feature weights)" in text
 

@@ -12,7 +12,6 @@ from evaluation.tables.formats import to_csv
 from evaluation.tables.paired import build_paired
 from evaluation.tables.paper import build_table
 from evaluation.tables.protocols import build_protocols
-from evaluation.tables.rows import identity
 from tests.evaluation import synthetic
 
 NAMES = ("dc-ae-f32-demo", "sd-vae-f32-demo")  # of one latent shape
@@ -24,8 +23,8 @@ def near_records(gap: float = 0.1):
         record
         for record in synthetic.demo_records()
         if record.kind == "reconstruction"
-        and record.cell["autoencoder"] in NAMES
-        and (record.cell["dataset"], record.cell["resolution"]) == ("scenes", 64)
+        and record.cell.autoencoder in NAMES
+        and (record.cell.dataset, record.cell.resolution) == ("scenes", 64)
     ]
     generator = np.random.default_rng(0)
     images = generator.normal(26, 4, 64)
@@ -34,8 +33,8 @@ def near_records(gap: float = 0.1):
         psnr = images + gap * position + generator.normal(0, 0.1, 64)
         error = float(psnr.std(ddof=1) / 8)
         psnr_value = Value(value=float(psnr.mean()), n=64, standard_error=error, unit="dB")
-        records.append(record.model_copy(update={"values": {**record.values, "psnr": psnr_value}}))
-        rows[identity(record.cell)] = {"image": np.arange(64), "psnr": psnr}
+        records.append(synthetic.changed(record, values={**record.values, "psnr": psnr_value}))
+        rows[record.cell.identity] = {"image": np.arange(64), "psnr": psnr}
     return records, rows
 
 
@@ -45,7 +44,7 @@ def csv(table) -> pandas.DataFrame:
 
 def test_bold_is_decided_by_pairs_where_the_rows_are_there():
     records, rows = near_records()
-    better = max(records, key=lambda record: record.values["psnr"].value).cell["autoencoder"]
+    better = max(records, key=lambda record: record.values["psnr"].value).cell.autoencoder
     table, without = build_table(2, records, per_image=rows), build_table(2, records)
 
     def bold(of) -> list[str]:
@@ -85,7 +84,7 @@ def test_rfid_is_compared_by_groups_without_any_rows():
     for position, record in enumerate(records):
         left_out = [10 + position + 0.01 * group for group in range(64)]
         value = Value(value=10.3 + position, n=64, standard_error=2.0, random_features=True, leave_group_out=left_out)
-        changed.append(record.model_copy(update={"values": {**record.values, "rfid": value}}))
+        changed.append(synthetic.changed(record, values={**record.values, "rfid": value}))
     pair = csv(build_paired(changed, {})).iloc[0]
     assert pair["rFID [random features], A − B"] == pytest.approx(-1)
     assert pair["rFID [random features], better"] == "A"
@@ -93,21 +92,21 @@ def test_rfid_is_compared_by_groups_without_any_rows():
 
 def test_numbers_of_two_protocols_are_never_compared():
     records, rows = near_records()
-    records[1] = records[1].model_copy(update={"protocol_fingerprint": "another"})
+    records[1] = synthetic.changed(records[1], protocol_fingerprint="another")
     pair = csv(build_paired(records, rows)).iloc[0]
     assert pandas.isna(pair["PSNR (dB), better"])
 
 
 def test_protocols_of_one_pass_stand_side_by_side_under_their_names():
     records, _ = near_records()
-    main = {**records[0].protocol, "name": "dc-ae"}
+    main = {**records[0].record.protocol, "name": "dc-ae"}
     ldm = Measured(
         protocol={"name": "ldm"},
         protocol_fingerprint="of-ldm",
         values={"rfid": Value(value=0.9, n=64), "lpips": Value(value=0.4, n=64)},
         excluded={"rfid_infinity": "needs at least 5000 images, there are 64"},
     )
-    records = [record.model_copy(update={"protocol": main, "further": {"ldm": ldm}}) for record in records]
+    records = [synthetic.changed(record, protocol=main, further={"ldm": ldm}) for record in records]
     table = build_protocols(records, "demo")
     frame = csv(table)
     assert list(frame["rFID, ldm"]) == [0.9, 0.9]
@@ -115,5 +114,5 @@ def test_protocols_of_one_pass_stand_side_by_side_under_their_names():
     assert "PSNR (dB), ldm" not in frame
     assert any("Left out in 2 cells: rfid_infinity of ldm: needs at least 5000 images" in note for note in table.notes)
     other = ldm.model_copy(update={"protocol_fingerprint": "another"})
-    mixed = build_protocols([records[0], records[1].model_copy(update={"further": {"ldm": other}})])
+    mixed = build_protocols([records[0], synthetic.changed(records[1], further={"ldm": other})])
     assert any("DIFFERENT PROTOCOLS" in note and note.startswith("ldm") for note in mixed.notes)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cells of a benchmark as tables and figures show them, from its file and its entries."""
+
+from __future__ import annotations
+
+from dcae.benchmark.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training
+from dcae.benchmark.benchmark_file import membership
+from dcae.benchmark.entries import Phase
+from evaluation.tables.rows import TableCell
+
+
+def _phases(benchmark: Benchmark, training: Training | None) -> list[Phase]:
+    """Every phase behind an autoencoder's weights, those of another one that it starts from included."""
+    if training is None:
+        return []
+    phases = benchmark.recipe(benchmark.autoencoder(training.autoencoder).recipe).phases
+    phase = next(phase for phase in phases if phase.name == training.phase)
+    return [*_phases(benchmark, training.start), phase]
+
+
+def _gan(phases: list[Phase] | None) -> str | None:
+    """Parameters that the phases with a GAN loss train: ``all`` if any of them does, ``none`` without such a phase."""
+    if phases is None:
+        return None
+    trained = [phase.trains for phase in phases if phase.losses.gan]
+    return "all" if "all" in trained else trained[-1] if trained else "none"
+
+
+def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, published, **others) -> TableCell:
+    entry = benchmark.autoencoder(cell.autoencoder)
+    phases = _phases(benchmark, benchmark.training(cell.autoencoder)) if entry.recipe else None
+    return TableCell(
+        **vars(cell),
+        dataset_paper_name=benchmark.dataset(cell.dataset).paper_name,
+        autoencoder_paper_name=getattr(published, "autoencoder", None) or entry.paper_name,
+        published_dataset=published.dataset if published else None,
+        published_resolution=published.resolution if published else None,
+        spatial_compression=entry.spatial_compression,
+        latent_channels=entry.latent_channels,
+        group=benchmark.group(cell.autoencoder),
+        **membership(benchmark.content.studies, cell.autoencoder),
+        autoencoder_kind=entry.kind,
+        residual_shortcuts=entry.shortcut != "none" if entry.kind == "dc-ae" else None,
+        high_resolution_phase=any(phase.trains == "middle" for phase in phases) if phases else None,
+        gan=_gan(phases),
+        built_on=entry.autoencoder if entry.kind == "space-to-channel" else None,
+        **others,
+    )
+
+
+def _reconstruction(benchmark: Benchmark, cell: ReconstructionCell) -> TableCell:
+    published = benchmark.content.reconstruction.datasets[cell.dataset][cell.resolution]
+    of_these_weights = benchmark.autoencoder(cell.autoencoder).paper_datasets
+    if published and of_these_weights is not None and published.dataset not in of_these_weights:
+        published = None
+    in_table_2 = cell.autoencoder in benchmark.content.with_rows
+    return _table_cell(benchmark, cell, published, tables=(2,) if in_table_2 else ())
+
+
+def _generation(benchmark: Benchmark, cell: GenerationCell) -> TableCell:
+    plans = benchmark.generation_plans(cell)
+    side = cell.resolution // benchmark.autoencoder(cell.autoencoder).spatial_compression
+    return _table_cell(
+        benchmark,
+        cell,
+        plans[0].published,
+        diffusion_paper_name=benchmark.diffusion(cell.diffusion).paper_name,
+        tokens=(side // cell.patch_size) ** 2,
+        tables=tuple(sorted({table for plan in plans for table in plan.tables})),
+    )
+
+
+def planned_cells(benchmark: Benchmark) -> list[tuple[str, TableCell]]:
+    """Kind of record and cell of everything that a benchmark measures, in the order of its file."""
+    reconstruction = [_reconstruction(benchmark, cell) for cell in benchmark.cells.reconstruction]
+    generation = [_generation(benchmark, cell) for cell in benchmark.cells.generation]
+    return [
+        *(("reconstruction", cell) for cell in reconstruction),
+        *((kind, cell) for kind in ("generation", "efficiency") for cell in generation),
+    ]
