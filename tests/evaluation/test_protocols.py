@@ -58,7 +58,7 @@ def test_a_protocol_whose_weights_are_missing_is_an_error_before_any_image(name,
     empty = tmp_path / "config" / "weights.yaml"  # weights_dir lies beside its folder
     empty.parent.mkdir()
     empty.write_text(CATALOGUE.read_text())
-    monkeypatch.setattr("dcae.weights.catalogue.CATALOGUE", empty)
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(empty))
     for make in (Extractor, OnePass):
         with pytest.raises(WeightsError, match=r"missing weights .* get https://.* and put it at"):
             make([protocol(name)])

@@ -100,7 +100,7 @@ def weights(tmp_path, monkeypatch):
     def put(missing=(), **files: bytes):
         content = {tiny_detectors.FACES: tiny_detectors.faces(), tiny_detectors.TEXT: tiny_detectors.text()}
         path = tiny_detectors.catalogue(tmp_path, content | files, missing)
-        monkeypatch.setattr("dcae.weights.catalogue.CATALOGUE", path)
+        monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(path))
         return path
 
     put()

@@ -53,7 +53,7 @@ def _files(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def weights(_files, monkeypatch):
     """The detector of faces is there, that of text is missing."""
-    monkeypatch.setattr("dcae.weights.catalogue.CATALOGUE", _files)
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(_files))
 
 
 def protocol(**subsets: SubsetDetector) -> Protocol:
@@ -68,7 +68,7 @@ BOTH = {"face": FACE, "text": TEXT}
 def reference(_files, tmp_path_factory):
     path = tmp_path_factory.mktemp("reference") / "features.safetensors"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dcae.weights.catalogue.CATALOGUE", _files)
+        patch.setenv("DCAE_WEIGHTS_CATALOGUE", str(_files))
         write_reference(Squares(), IMAGES, protocol(**BOTH), path, batch_size=4)
     return path
 
@@ -76,7 +76,7 @@ def reference(_files, tmp_path_factory):
 @pytest.fixture(scope="module")
 def result(_files, reference):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dcae.weights.catalogue.CATALOGUE", _files)
+        patch.setenv("DCAE_WEIGHTS_CATALOGUE", str(_files))
         return evaluate_reconstruction(load("blur"), Squares(), protocol(**BOTH), reference)
 
 
