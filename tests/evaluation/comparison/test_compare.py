@@ -20,6 +20,7 @@ from dcae.autoencoders.loading import load
 from dcae.benchmark import Config
 from dcae.data.photographs import folder as photographs
 from dcae.data.storage.files import DatasetError
+from dcae.weights.catalogue import CATALOGUE
 from evaluation.comparison import compare as comparing
 from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison
 from evaluation.comparison.pictures import find_pictures
@@ -142,7 +143,10 @@ def test_the_page_opens_offline_without_scripts_and_names_are_only_text(comparis
 
 
 def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, contenders, tmp_path, monkeypatch):
-    monkeypatch.setattr("dcae.weights.catalogue._folder_of", lambda *_: tmp_path)  # a folder without any weights
+    empty = tmp_path / "config" / "weights.yaml"  # weights_dir is a folder beside config
+    empty.parent.mkdir()
+    shutil.copy(CATALOGUE, empty)
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(empty))
     config = Config()
     entries = ("rae-dinov2-b", "dc-ae-f128c512-in-1.0", "sd-vae-f8-demo", "dc-ae-f8c4-space-to-channel-f64-demo")
     others = [Contender(config.entry("autoencoders", name)) for name in entries]

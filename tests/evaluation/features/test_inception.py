@@ -90,7 +90,7 @@ def test_resizes_differ(images):
     resized = [resize(images) for resize in RESIZES.values()]
     for k, first in enumerate(resized):
         for second in resized[k + 1 :]:
-            assert (first - second).abs().mean() > 0.004  # half a grey level and more
+            assert (first - second).abs().mean() > 0.004  # 0.5 of 255 and more
 
 
 def test_random_weights_depend_on_the_seed_alone(images, protocol):
