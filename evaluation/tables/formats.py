@@ -196,17 +196,17 @@ def to_markdown(table: Table) -> str:
 HTML = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 HTML.globals |= {"broken": _broken, "format_number": format_number}
 SECTIONS = HTML.from_string("""\
-{% macro align(column) %}style="text-align: {{ "left" if column.label else "right" }};"{% endmacro %}
+{% macro align(column) %}{% if not column.label %} style="text-align: right;"{% endif %}{% endmacro %}
 {% for section in table.sections %}
 <{{ heading }}>{{ section.heading }}</{{ heading }}>
 <table>
 <thead>
-<tr>{% for _, column in columns %}<th {{ align(column) }}>{{ column.title }}</th>{% endfor %}</tr>
+<tr>{% for _, column in columns %}<th{{ align(column) }}>{{ column.title }}</th>{% endfor %}</tr>
 </thead>
 <tbody>
 {% for row in section.rows %}
 <tr>
-{%- for index, column in columns %}{% set entry = row[index] %}<td {{ align(column) }}>
+{%- for index, column in columns %}{% set entry = row[index] %}<td{{ align(column) }}>
 {%- if entry is string %}{% for line in broken(entry, column) %}{{ "" if loop.first else "<br>"|safe }}{{ line }}
 {%- endfor %}
 {%- elif entry.bold %}<b>{{ format_number(entry) }}</b>{% else %}{{ format_number(entry) }}{% endif %}
