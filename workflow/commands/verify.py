@@ -96,6 +96,7 @@ def compare_with_golden(values: Mapping[str, Value], check: GoldenCheck) -> list
 def missing_parts(check: GoldenCheck, config: Config) -> list[str]:
     """Return the requirements of a check that this machine lacks, each with its source and its place."""
     from dcae.data.errors import DatasetError
+
     from dcae.weights.catalogue import WeightsError, find
 
     found = []
@@ -154,16 +155,6 @@ def verify(
     print("verified: the published values are reproduced")
 
 
-<<<<<<< HEAD:workflow/commands/verify.py
-=======
-def _code(autoencoder: AutoencoderFields, dataset: DatasetEntry) -> str:
-    """Digest of the code that computes the values: the results of other code in the folder verify nothing."""
-    kinds = frozenset({autoencoder.kind, dataset.kind})
-    factory = getattr(autoencoder, "factory", None)
-    return digest(*(code_digest(MODULES[step], kinds, factory) for step in ("reference", "measure")))
-
-
->>>>>>> tables:workflow/commands/verifying.py
 def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool:
     """Print each value with the published one. Returns whether all of them hold."""
     from dcae.autoencoders.loading import load
