@@ -95,8 +95,7 @@ def compare_with_golden(values: Mapping[str, Value], check: GoldenCheck) -> list
 
 def missing_parts(check: GoldenCheck, config: Config) -> list[str]:
     """Return the requirements of a check that this machine lacks, each with its source and its place."""
-    from dcae.data.errors import DatasetError
-
+    from dcae.data.storage.files import DatasetError
     from dcae.weights.catalogue import WeightsError, find
 
     found = []
