@@ -22,7 +22,8 @@ from dcae.benchmark.record import Measured
 from dcae.files import content_hashes
 from dcae.weights.hub import hub_commit
 from workflow import OWN_PACKAGES
-from workflow.staleness.steps import REPOSITORY, Step
+from workflow.staleness.configuration import REPOSITORY
+from workflow.staleness.steps import Step
 
 if TYPE_CHECKING:
     from evaluation.quality.distances import Quality

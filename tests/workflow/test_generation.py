@@ -249,9 +249,9 @@ def test_latents_of_another_scaling_are_refused_naming_both(released, capsys, ch
 
 
 def test_latents_of_another_results_version_are_refused_naming_both(released, capsys, monkeypatch):
-    monkeypatch.setattr("workflow.staleness.steps._version", lambda module: 7)
+    monkeypatch.setattr("workflow.staleness.configuration.read_version", lambda module, constant: 7)
     error = refusal(capsys, train("--latents", "latents"))
-    assert "made by something else: results_version '1'" in error and "expected '7'" in error
+    assert "have another identity: results_version '1'" in error and "expected '7'" in error
 
 
 def test_a_patch_size_that_does_not_divide_the_latents_is_refused_naming_both(released, capsys):

@@ -188,3 +188,23 @@ def test_a_folder_of_weights_without_a_pinned_hash_counts_by_its_content(tmp_pat
     assert digest_with(b"first") != digest_with(b"second")
     pinned = {"sha256": "0" * 64}  # another file is refused when it is loaded
     assert digest_with(b"first", **pinned) == digest_with(b"second", **pinned)
+
+
+def test_another_version_of_scenes_changes_what_is_made_of_scenes_alone(monkeypatch):
+    """Images that this project draws change with their code, which their own version tells."""
+    benchmark = Benchmark.load(DEMO)
+    cells = [benchmark.resolve(cell) for cell in benchmark.cells.generation]
+
+    def digests() -> dict[str, list[str]]:
+        return {
+            kind: [configuration.latents(cell) for cell in cells if cell.dataset.kind == kind]
+            for kind in ("scenes", "photographs")
+        }
+
+    before = digests()
+    versions = {"dcae/data/scenes/dataset.py": 99}
+    read = configuration.read_version
+    monkeypatch.setattr(configuration, "read_version", lambda file, name: versions.get(file) or read(file, name))
+    after = digests()
+    assert before["photographs"] and after["photographs"] == before["photographs"]
+    assert all(one != other for one, other in zip(before["scenes"], after["scenes"], strict=True))
