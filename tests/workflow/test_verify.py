@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 import evaluation.features.extractor
+import evaluation.features.reference
 import evaluation.quality.reconstruction
 from dcae.benchmark import ConfigError
 from dcae.benchmark.config import REPOSITORY_CONFIG
@@ -112,7 +113,10 @@ def test_a_tolerance_needs_a_reason(tmp_path):
 
 def test_what_other_code_has_left_is_measured_again(replica, monkeypatch, capsys):
     done: list[str] = []
-    for module, name in ((evaluation.quality.reconstruction, "measure"), (evaluation, "write_reference")):
+    for module, name in (
+        (evaluation.quality.reconstruction, "measure"),
+        (evaluation.features.reference, "write_reference"),
+    ):
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, o=original, n=name, **k: (done.append(n), o(*a, **k))[1])
     assert verify(replica, monkeypatch, {"psnr": 12.0}) == cli.EXIT_ERROR
