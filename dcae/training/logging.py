@@ -57,7 +57,7 @@ class Curves:
     Args:
         log_with: ``none`` leaves only the PNG files.
         folder: the training's own state folder.
-        title: what is trained.
+        title: name of the training.
         step: number of steps done when this attempt starts.
         config: shown with the curves by Weights & Biases.
     """

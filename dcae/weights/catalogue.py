@@ -80,8 +80,8 @@ def find(name: str, catalogue: Path | None = None) -> Path:
     actual = sha256(path)
     if wanted.sha256 is None:
         raise WeightsError(
-            f"{path} has sha256 {actual}, and {catalogue} does not say what it should be: compare it with the one "
-            f"shown at {wanted.source} and enter it as sha256 of {name}"
+            f"{path} has sha256 {actual}, and {catalogue} has no sha256 for it: compare it with the one shown "
+            f"at {wanted.source} and enter it as sha256 of {name}"
         )
     if not actual.startswith(wanted.sha256):
         raise WeightsError(

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A table as plain data, and its forms: CSV for programs, Markdown and HTML for readers, LaTeX (booktabs) for papers.
 
-Nothing here knows what is in a table. The text of every form depends on the table alone, so that a table built twice is
-the same to the byte.
+The text of every form depends on the table alone, so that a table built twice is the same to the byte.
 """
 
 from __future__ import annotations
 
-import html
 import math
 import re
 import textwrap
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
+from jinja2 import Environment
 from tabulate import tabulate
 
 from dcae.benchmark.record import write_atomically
@@ -85,7 +84,7 @@ MOST_FURTHER_DECIMALS = 3
 
 
 def _decimals(number: Number) -> int:
-    """Decimals that leave two digits of the value and one of its error, if those are not very many."""
+    """Decimals that show two digits of the value and one of its error, with a limit."""
     if number.printed:
         return number.decimals
     needed = number.decimals
@@ -105,7 +104,7 @@ def _text(size: float, decimals: int) -> str:
 
 
 def format_number(number: Number) -> str:
-    """Value ± standard error (ratio), in plain text; bold and mark are set by each form in its own way."""
+    """Return value ± standard error (ratio) as plain text; each form sets bold and mark in its own way."""
     if number.value is None:
         return number.missing
     decimals = _decimals(number)
@@ -133,7 +132,7 @@ def _csv_cells(column: Column, entry: str | Number) -> dict[str, object]:
 
 
 def to_csv(table: Table) -> str:
-    """One line per row, the heading of its section first; full precision.
+    """Return one line per row, the heading of its section first, in full precision.
 
     A value that was not run reads ``not run``, one that the paper does not print is empty. Read it with
     ``pandas.read_csv(path, na_values="not run")``.
@@ -154,22 +153,20 @@ def to_csv(table: Table) -> str:
 # --- print: Markdown, HTML and LaTeX ---
 
 
-def _printed(
-    table: Table, row: list[str | Number], text: Callable[[str | Number], str], line_break: str | None = None
-) -> list[str]:
-    """The printed entries of a row as text; long ones are broken, if the form has a line break."""
-    entries = [(column, entry) for column, entry in zip(table.columns, row, strict=True) if column.printed]
-    return [
-        line_break.join(map(text, textwrap.wrap(entry, column.width, break_long_words=False, break_on_hyphens=False)))
-        if line_break and column.width and isinstance(entry, str)
-        else text(entry)
-        for column, entry in entries
-    ]
+def _printed_columns(table: Table) -> list[tuple[int, Column]]:
+    return [(index, column) for index, column in enumerate(table.columns) if column.printed]
 
 
-def _markdown_entry(entry: str | Number) -> str:
+def _broken(entry: str, column: Column) -> list[str]:
+    """The lines of a text in a column."""
+    if not column.width:
+        return [entry]
+    return textwrap.wrap(entry, column.width, break_long_words=False, break_on_hyphens=False)
+
+
+def _markdown_entry(entry: str | Number, column: Column) -> str:
     if isinstance(entry, str):
-        return entry.replace("|", "\\|")
+        return "<br>".join(_broken(entry, column)).replace("|", "\\|")
     text = format_number(entry)
     return (f"**{text}**" if entry.bold else text) + (f"<sup>{entry.mark}</sup>" if entry.mark else "")
 
@@ -180,13 +177,13 @@ def _without_padding(body: str) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A heading, the caption, one pipe table per section, and the notes as a list."""
-    columns = [column for column in table.columns if column.printed]
-    alignment = ["left" if column.label else "right" for column in columns]
+    """Return a heading, the caption, one pipe table per section, and the notes as a list."""
+    columns = _printed_columns(table)
+    alignment = ["left" if column.label else "right" for _, column in columns]
     parts = [f"# {table.title}", table.caption]
     for section in table.sections:
-        rows = [_printed(table, row, _markdown_entry, "<br>") for row in section.rows]
-        titles = [column.title for column in columns]
+        rows = [[_markdown_entry(row[index], column) for index, column in columns] for row in section.rows]
+        titles = [column.title for _, column in columns]
         body = tabulate(rows, titles, tablefmt="pipe", colalign=alignment, disable_numparse=True)
         if "<br>" in body:
             body = _without_padding(body)
@@ -196,13 +193,39 @@ def to_markdown(table: Table) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _html_entry(entry: str | Number) -> str:
-    if isinstance(entry, str):
-        return html.escape(entry)
-    text = html.escape(format_number(entry))
-    return (f"<b>{text}</b>" if entry.bold else text) + (f"<sup>{html.escape(entry.mark)}</sup>" if entry.mark else "")
-
-
+HTML = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+HTML.globals |= {"broken": _broken, "format_number": format_number}
+SECTIONS = HTML.from_string("""\
+{% macro align(column) %}{% if not column.label %} style="text-align: right;"{% endif %}{% endmacro %}
+{% for section in table.sections %}
+<{{ heading }}>{{ section.heading }}</{{ heading }}>
+<table>
+<thead>
+<tr>{% for _, column in columns %}<th{{ align(column) }}>{{ column.title }}</th>{% endfor %}</tr>
+</thead>
+<tbody>
+{% for row in section.rows %}
+<tr>
+{%- for index, column in columns %}{% set entry = row[index] %}<td{{ align(column) }}>
+{%- if entry is string %}{% for line in broken(entry, column) %}{{ "" if loop.first else "<br>"|safe }}{{ line }}
+{%- endfor %}
+{%- elif entry.bold %}<b>{{ format_number(entry) }}</b>{% else %}{{ format_number(entry) }}{% endif %}
+{%- if entry is not string and entry.mark %}<sup>{{ entry.mark }}</sup>{% endif %}</td>
+{%- endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+{% endfor %}
+{% if table.notes %}
+<ul>{% for note in table.notes %}<li>{{ note }}</li>{% endfor %}</ul>
+{% endif %}
+""")
+PAGE = HTML.from_string("""\
+<!doctype html><meta charset="utf-8"><title>{{ table.title }}</title><style>{{ style }}</style>
+<h1>{{ table.title }}</h1>
+<p>{{ table.caption }}</p>
+{{ sections|safe }}
+""")
 HTML_STYLE = (
     "body { font: 14px sans-serif; margin: 2em } "
     "td, th { padding: 2px 10px; border-bottom: 1px solid #ddd; vertical-align: top } "
@@ -211,29 +234,13 @@ HTML_STYLE = (
 
 
 def html_sections(table: Table, heading: str = "h2") -> str:
-    """The sections and notes of a table as a part of a page, each section under a heading of that tag."""
-    columns = [column for column in table.columns if column.printed]
-    titles = [html.escape(column.title) for column in columns]
-    alignment = ["left" if column.label else "right" for column in columns]
-    parts = []
-    for section in table.sections:
-        rows = [_printed(table, row, _html_entry, "<br>") for row in section.rows]
-        body = tabulate(rows, titles, tablefmt="unsafehtml", colalign=alignment, disable_numparse=True)
-        parts += [f"<{heading}>{html.escape(section.heading)}</{heading}>", body]
-    if table.notes:
-        parts.append("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in table.notes) + "</ul>")
-    return "\n".join(parts)
+    """Return the sections and notes of a table as a part of a page; ``heading``: tag of the sections' headings."""
+    return SECTIONS.render(table=table, columns=_printed_columns(table), heading=heading).strip()
 
 
 def to_html(table: Table) -> str:
-    """A page of its own, for the report: the same content as the Markdown form."""
-    parts = [
-        f'<!doctype html><meta charset="utf-8"><title>{html.escape(table.title)}</title><style>{HTML_STYLE}</style>',
-        f"<h1>{html.escape(table.title)}</h1>",
-        f"<p>{html.escape(table.caption)}</p>",
-        html_sections(table),
-    ]
-    return "\n".join(parts) + "\n"
+    """Return a page of its own, for the report, with the content of the Markdown form."""
+    return PAGE.render(table=table, style=HTML_STYLE, sections=html_sections(table))
 
 
 LATEX = {
@@ -257,7 +264,7 @@ def _latex_entry(entry: str | Number) -> str:
 
 
 def _latex_title(title: str) -> str:
-    """A title; what stands in square brackets goes on a second line."""
+    """A title; the part in square brackets goes on a second line."""
     name, bracket, rest = title.partition(" [")
     if not bracket:
         return _latex_text(title)
@@ -265,8 +272,8 @@ def _latex_title(title: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A ``table`` environment, as wide as the line; needs the packages booktabs and graphicx."""
-    columns = [column for column in table.columns if column.printed]
+    """Return a ``table`` environment, as wide as the line; needs the packages booktabs and graphicx."""
+    columns = _printed_columns(table)
     lines = [
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
         "\\begin{table}",
@@ -274,13 +281,13 @@ def to_latex(table: Table) -> str:
         f"\\label{{tab:{table.title.lower().removeprefix('table ')}}}",
         "\\centering",
         "\\resizebox{\\linewidth}{!}{%",
-        f"\\begin{{tabular}}{{{''.join('l' if column.label else 'r' for column in columns)}}}",
+        f"\\begin{{tabular}}{{{''.join('l' if column.label else 'r' for _, column in columns)}}}",
         "\\toprule",
-        " & ".join(_latex_title(column.title) for column in columns) + " \\\\",
+        " & ".join(_latex_title(column.title) for _, column in columns) + " \\\\",
     ]
     for section in table.sections:
         lines += ["\\midrule", f"\\multicolumn{{{len(columns)}}}{{l}}{{\\emph{{{_latex_text(section.heading)}}}}} \\\\"]
-        lines += [" & ".join(_printed(table, row, _latex_entry)) + " \\\\" for row in section.rows]
+        lines += [" & ".join(_latex_entry(row[index]) for index, _ in columns) + " \\\\" for row in section.rows]
     lines += ["\\bottomrule", "\\end{tabular}}", "\\par\\smallskip\\raggedright\\footnotesize"]
     lines += [f"{_latex_text(note)}\\par" for note in table.notes]
     return "\n".join([*lines, "\\end{table}"]) + "\n"

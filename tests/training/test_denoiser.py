@@ -294,7 +294,7 @@ def test_random_crops_need_latents_on_the_fly():
 
 
 def test_latents_of_another_identity_are_refused(latents, tmp_path):
-    with pytest.raises(ValueError, match="made by something else: autoencoder 'tiny', expected 'other'"):
+    with pytest.raises(ValueError, match="have another identity: autoencoder 'tiny', expected 'other'"):
         train(tmp_path, latents, "dit", expected_latents={"autoencoder": "other"})
 
 

@@ -48,7 +48,7 @@ def two(tmp_path_factory) -> Finished:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [start_process(rank, port, folder) for rank in (0, 1)]
-    outputs, errors = zip(*[process.communicate(timeout=120) for process in processes], strict=True)
+    outputs, errors = zip(*[process.communicate(timeout=600) for process in processes], strict=True)
     assert [process.returncode for process in processes] == [0, 0], errors
     return Finished(folder, list(outputs))
 

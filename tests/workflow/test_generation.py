@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 import evaluation.quality.generation
 from dcae.benchmark import Benchmark
 from dcae.diffusion.models.build import build_denoiser
-from dcae.diffusion.models.released_names import OF_U_VIT
+from dcae.diffusion.models.released_names import U_VIT_NAMES
 from evaluation.quality.sample_set import write_sample_set
 from workflow import cli
 
@@ -83,8 +83,8 @@ def release(folder: Path) -> None:
     denoiser = build_denoiser(benchmark.diffusion("released-uvit"), CHANNELS, SIDE, 4, classes=12)
     tensors = {"autoencoder.encoder.project_in.conv.weight": torch.zeros(3)}
     for name, value in denoiser.state_dict().items():
-        here = next((start for start in OF_U_VIT if name.startswith(start)), None)
-        there = name if here is None else OF_U_VIT[here] + name.removeprefix(here)
+        here = next((start for start in U_VIT_NAMES if name.startswith(start)), None)
+        there = name if here is None else U_VIT_NAMES[here] + name.removeprefix(here)
         tensors[f"diffusion_model.{there}"] = 0.2 * torch.randn_like(value)
     (folder / "uvit").mkdir()
     save_file(tensors, folder / "uvit" / "model.safetensors")
@@ -226,7 +226,7 @@ def refusal(capsys, status: int) -> str:
 def test_latents_of_another_autoencoder_are_refused_naming_both(released, capsys):
     cell = ("--autoencoder", "same-vae", *CELL[2:])
     error = refusal(capsys, train("--latents", "latents", cell=cell))
-    assert "latents: these latents were made by something else" in error
+    assert "latents: these latents have another identity" in error
     assert "autoencoder 'tiny-vae', expected 'same-vae'" in error
 
 

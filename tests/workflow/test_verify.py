@@ -8,20 +8,19 @@ import pytest
 import yaml
 from PIL import Image
 
-import evaluation.features.extractor
-import evaluation.features.reference
-import evaluation.quality.reconstruction
 from dcae.benchmark import ConfigError
 from dcae.benchmark.config import REPOSITORY_CONFIG
-from dcae.benchmark.golden import read_golden
+from evaluation.features import extractor, reference
+from evaluation.quality import reconstruction
 from tests.evaluation.conftest import FewFeatures
 from workflow import cli
+from workflow.commands.verify import read_golden
 
 
 @pytest.fixture(autouse=True)
 def few_features(monkeypatch):
-    monkeypatch.setattr(evaluation.features.extractor, "load_inception", lambda weights, device: None)
-    monkeypatch.setattr(evaluation.features.extractor, "InceptionFeatures", FewFeatures)
+    monkeypatch.setattr(extractor, "load_inception", lambda weights, device: None)
+    monkeypatch.setattr(extractor, "InceptionFeatures", FewFeatures)
 
 
 @pytest.fixture
@@ -113,10 +112,7 @@ def test_a_tolerance_needs_a_reason(tmp_path):
 
 def test_what_other_code_has_left_is_measured_again(replica, monkeypatch, capsys):
     done: list[str] = []
-    for module, name in (
-        (evaluation.quality.reconstruction, "measure"),
-        (evaluation.features.reference, "write_reference"),
-    ):
+    for module, name in ((reconstruction, "measure"), (reference, "write_reference")):
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, o=original, n=name, **k: (done.append(n), o(*a, **k))[1])
     assert verify(replica, monkeypatch, {"psnr": 12.0}) == cli.EXIT_ERROR

@@ -34,7 +34,7 @@ class CaptionDataset:
     Attributes:
         tokens, channels: T and C.
         empty: the empty caption, embeddings float16 [1, T, C] and mask bool [1, T].
-        identity: what decided them (text encoder, captions, ...).
+        identity: everything that decided them (text encoder, captions, ...).
 
     Args:
         folder: with ``index.json``.

@@ -26,7 +26,7 @@ class LatentDataset:
         labels: int64 [N].
         posterior: ``mode``, ``sample``, or ``moments`` to sample anew for every batch.
         latent_scale, latent_shift: latents are normalised as (latents - shift) * scale.
-        identity: what decided the latents (autoencoder, weights, images, ...).
+        identity: everything that decided them (autoencoder, weights, images, ...).
 
     Args:
         folder: with ``index.json``.
