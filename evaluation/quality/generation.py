@@ -21,7 +21,8 @@ from dcae.benchmark.record import Value
 from dcae.data.dataset import ImageDataset
 from dcae.shards import Shard
 from evaluation.features.extractor import Extractor, feature_sets
-from evaluation.features.reference import Reference, read_reference
+from evaluation.features.reference import read_reference
+from evaluation.metrics.frechet import Reference
 from evaluation.metrics.registry import CLIP_SCORE, mean_value
 from evaluation.quality.distances import Quality, distances
 from evaluation.quality.image_grid import write_grid

@@ -22,7 +22,8 @@ from dcae.data.dataset import ImageDataset
 from dcae.files import replacing
 from dcae.shards import INDEX, open_shards, read_index, write_shards
 from evaluation.features.quantisation import to_uint8
-from evaluation.features.reference import Detections, Reference, batches, read_detections, read_reference
+from evaluation.features.reference import Detections, batches, read_detections, read_reference
+from evaluation.metrics.frechet import Reference
 from evaluation.metrics.registry import (
     METRICS,
     QualityMetric,
