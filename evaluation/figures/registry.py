@@ -38,7 +38,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure: its caption and the function that draws it, which imports what it needs."""
+    """A figure: its caption, and the function that draws it with imports of its own."""
 
     caption: str
     draw: Callable[[Shown], Figure]

@@ -38,7 +38,7 @@ class Content:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table: the function that builds it, which imports what it needs; its forms; and the benchmarks that have it."""
+    """A table: the function that builds it with imports of its own, its forms, and the benchmarks that have it."""
 
     build: Callable[[Content], Table]
     forms: tuple[str, ...] = FORMS

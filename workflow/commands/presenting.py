@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dcae tables`` and ``dcae figures``, and those of a suite: pure functions of records and published numbers."""
+"""``dcae tables`` and ``dcae figures``, and those of a suite, from records and published numbers."""
 
 from __future__ import annotations
 
@@ -49,11 +49,7 @@ def read_per_image(benchmark: Benchmark, results: Path, measured: list[Result]) 
 
 
 def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path("results")) -> None:
-    """Write every table from the records that are there, the published numbers beside them. Trains nothing.
-
-    A benchmark of released autoencoders also gets the table of what others have published about them, one whose
-    protocols name subsets that of the subsets, and one with further protocols of generation that of these.
-    """
+    """Write the benchmark's tables from the existing records, with the published numbers. Trains nothing."""
     from evaluation.tables.controls import check_controls
 
     benchmark = Benchmark.load(benchmark_file)
@@ -67,7 +63,7 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
 
 
 def figures(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path("results")) -> None:
-    """Draw the figures from the records and sample images that are there."""
+    """Draw the figures from the existing records and sample images."""
     from evaluation.figures.registry import draw_figures
 
     benchmark = Benchmark.load(benchmark_file)
