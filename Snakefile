@@ -4,13 +4,14 @@
 #   snakemake --cores all                                              the demo
 #   snakemake --cores all --configfile config/paper.yaml --profile slurm
 #   snakemake tables                                                   tables from the records that are there
-from os.path import dirname, relpath
+from os.path import relpath
 from pathlib import Path
 
 from snakemake.utils import min_version
 
-from workflow import fork_server
-from workflow.jobs import Jobs
+from workflow import fork_server, layout
+from workflow.jobs import Jobs, folder_option
+from workflow.staleness import configuration, steps
 from workflow.startup import print_notices, put_own_commands_first, release_locks_of_dead_runs
 
 min_version("9.20")

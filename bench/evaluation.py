@@ -194,7 +194,7 @@ class Tools:
 def forwards(one_pass: OnePass, dataset: ImageDataset) -> Seconds:
     """What the network forwards of a pass take alone, their inputs made before."""
     (inception,) = one_pass.extractor.networks.values()
-    (lpips,) = one_pass.lpips.values()
+    lpips = perceptual_network(one_pass.protocols[0].lpips).to(memory_format=torch.channels_last)
     seconds = Seconds(0, 0)
     for batch in batches(dataset, IMAGES, BATCH):
         network_input = inception.resize(batch).contiguous(memory_format=torch.channels_last)

@@ -112,7 +112,7 @@ def measure(
 
 
 def _rows(step: Rows, folder: Path, device: str, left: float | None, run: Run) -> int:
-    command = ["workflow.cli", "profile", "--suite", step.suite, "--protocol", step.protocol, "--rows", step.pattern]
+    command = ["workflow.cli", "profile-suite", step.suite, "--protocol", step.protocol, "--rows", step.pattern]
     command += ["--device", device, "--output", str(folder)]
     if left is not None:
         command += ["--time-limit", f"{max(left, 0) / 60:.2f}"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every part of the project does with files."""
+"""Atomic writes and content hashes of files."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's content."""
+    """Return the hexadecimal sha256 of a file's content."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name in the same folder that no other process has, on this machine or on another that shares the folder."""
+    """Return a path in the same folder that no other process uses, on this machine or on one that shares the folder."""
     return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A path to write a file to, which takes the place of ``path`` once it is complete; half a file is never seen.
+    """Write a file atomically: yield a temporary path that replaces ``path`` when the block ends.
 
-    It lies beside it, in a folder that is made if need be. Several processes may write the same; the last one stays.
-    After an error it is gone, and ``path`` as it was.
+    Missing parent folders are made. If several processes write the same file, the last one wins. After an error the
+    temporary file is removed and ``path`` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,9 +40,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def content_hashes(paths: Iterable[Path]) -> dict[str, str]:
-    """Sha256 of each file; a folder stands for the safetensors and JSON files directly in it.
+    """Return the sha256 of each file, by path; a folder means the safetensors and JSON files directly in it.
 
-    A file is read again only if its size or its time of change differ.
+    Within a process, a file is read again only if its size or its modification time has changed.
     """
     files: list[Path] = []
     for path in map(Path, paths):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initial weights: none where a file replaces them, or random ones from a seed where no file can be had."""
+"""Weight initialisation: skipped where a file replaces it, zero, or random from a seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LAYER_SCALES = ("lambda1", "gamma")  # as transformers and timm name the factors
 
 
 class SkipInitialisation(TorchFunctionMode):
-    """Networks built within this context leave their weights unset, which saves time where all are set afterwards."""
+    """Context that skips ``torch.nn.init``, to save time where all weights are loaded afterwards."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -21,17 +21,16 @@ class SkipInitialisation(TorchFunctionMode):
 
 
 def set_to_zero(layer: nn.Module) -> None:
-    """Weights and biases 0: a residual branch that ends with this layer adds nothing at first."""
+    """Set weight and bias to 0, so that a residual branch ending with this layer starts as zero."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
 
 
 def seeded_random_init(module: nn.Module, seed: int) -> None:
-    """Fill a network with weights that depend on the seed alone, in place.
+    """Fill a network, in place, with random weights that depend only on the seed.
 
-    Weights of two or more dimensions are He-normal, which keeps the scale of activations through ReLU networks of any
-    depth, so that features of random weights neither vanish nor overflow. Biases are 0; normalisation layers and
-    LayerScale are the identity (at 0, a residual branch would let no image through).
+    Weights of two or more dimensions are He-normal, so that activations keep their scale through deep ReLU networks and
+    random features neither vanish nor overflow. Biases are 0; normalisation layers and LayerScale are the identity.
     """
     generator = torch.Generator().manual_seed(seed)
     norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)

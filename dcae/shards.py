@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbered shards of safetensors in a folder, which many processes fill without locks.
+"""A folder of numbered safetensors shards, filled by many processes without locks.
 
-A *plan*, as JSON, says what the folder is to hold and what makes it. Every shard has the plan's digest in its name and
-appears by a rename, so a shard that is there is whole and of this plan. Process r of n makes the shards r, r + n, …;
-whoever finds all of them there once its own are done writes ``index.json``: the plan, what is known of the shards
-together, and their sha256. A folder that has it is complete.
+A *plan*, as JSON, describes the content of the folder and everything that decides it. Every shard has the plan's digest
+in its name and is renamed into place, so an existing shard is whole and of this plan. Process r of n makes the shards
+r, r + n, …; a process that finds all shards after its own writes ``index.json``: the plan, a summary, and the shards'
+sha256 and sizes. A folder with an index is complete.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ Shard = dict[str, Tensor]
 
 
 class CacheError(ValueError):
-    """Latents, captions or samples that are incomplete, damaged, or made by something else."""
+    """Latents, captions or samples are incomplete, damaged, or of another identity."""
 
 
 def latent_names(posterior: str) -> tuple[str, ...]:
-    """The tensors of a shard that hold latents."""
+    """Return the names of a shard's tensors that hold latents."""
     return ("mean", "std") if posterior == "moments" else ("latents",)
 
 
 def shard_lengths(count: int, shard_size: int) -> list[int]:
-    """How many images each shard holds: all but the last one ``shard_size``."""
+    """Return the number of images in each shard: ``shard_size`` in all but the last."""
     return [min(shard_size, count - start) for start in range(0, count, shard_size)]
 
 
-def read_index(folder: Path, what: str) -> dict[str, Any]:
-    """Content of ``index.json``; raises ``CacheError`` if the folder is not complete."""
+def read_index(folder: Path, source: str) -> dict[str, Any]:
+    """Return the content of ``index.json``; raises ``CacheError`` if the folder is incomplete."""
     if not (folder / INDEX).is_file():
-        raise CacheError(f"{folder / INDEX}: no such file; encode {what} (again) to complete it")
+        raise CacheError(f"{folder / INDEX}: no such file; encode {source} (again) to complete it")
     return json.loads((folder / INDEX).read_text())
 
 
-def check_identity(folder: Path, what: str, actual: dict[str, Any], expected: dict[str, Any] | None) -> None:
-    """Raise ``CacheError`` that names every field in which two identities differ.
+def check_identity(folder: Path, content: str, actual: dict[str, Any], expected: dict[str, Any] | None) -> None:
+    """Raise ``CacheError`` naming every field in which two identities differ.
 
-    A field that is expected to be ``None`` is not known to who reads, and not compared.
+    A field that is expected to be ``None`` is unknown to the reader and not compared.
     """
     if expected is None:
         return
@@ -63,24 +63,22 @@ def check_identity(folder: Path, what: str, actual: dict[str, Any], expected: di
         if actual.get(field) != expected.get(field) and expected.get(field, "") is not None
     ]
     if differences:
-        raise CacheError(
-            f"{folder}: these {what} were made by something else: {'; '.join(differences)}; make them again"
-        )
+        raise CacheError(f"{folder}: these {content} have another identity: {'; '.join(differences)}; make them again")
 
 
 def open_shards(
     folder: Path, index: dict[str, Any], names: Sequence[str], shapes: Sequence[Sequence[int]] | None = None
 ) -> list[Shard]:
-    """Every shard of an index, as ``open_shard``."""
+    """Open every shard of an index; see ``open_shard``."""
     lengths = shard_lengths(index["count"], index["shard_size"])
     return [open_shard(folder / name, n, names, shapes) for name, n in zip(index["shards"], lengths, strict=True)]
 
 
 def open_shard(path: Path, count: int, names: Sequence[str], shapes: Sequence[Sequence[int]] | None = None) -> Shard:
-    """Tensors [count, ...] of the given names, mapped from the file and not read yet.
+    """Return memory-mapped tensors [count, ...] of the given names.
 
     Raises:
-        CacheError: the file is missing, cut short, or holds something else.
+        CacheError: the file is missing or cut short, or its tensors differ.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -104,13 +102,13 @@ def _digest(plan: dict[str, Any]) -> str:
 
 
 def _names(plan: dict[str, Any]) -> list[str]:
-    """The files of a plan's shards."""
+    """Return the file names of a plan's shards."""
     shards = len(shard_lengths(plan["count"], plan["shard_size"]))
     return [f"shard-{number:05d}-{_digest(plan)}.safetensors" for number in range(shards)]
 
 
-def _there(folder: Path) -> set[str]:
-    """The shards in a folder. Listed, since on a network file system a look at a single file may not be fresh."""
+def _existing(folder: Path) -> set[str]:
+    """List the shards in a folder; on a network file system the state of a single file may be stale."""
     return {path.name for path in folder.glob(ANY_SHARD)}
 
 
@@ -128,23 +126,23 @@ def write_shards(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Make this process's shards that are missing, and the index if all of them are there then.
+    """Make this process's missing shards, and the index if all shards exist then.
 
-    What the folder holds of another plan is replaced.
+    Shards of another plan are replaced.
 
     Args:
-        folder: made if need be.
-        plan: with ``count`` and ``shard_size``; anything JSON can hold.
-        make: tensors of the images from a first one on, so many.
-        summarise: what the index says of all shards.
-        process, processes: this one's number, and how many there are.
-        progress: called with the number of images that this process has done, and of all that it is to do.
+        folder: created if missing.
+        plan: with ``count`` and ``shard_size``; any JSON.
+        make: returns the tensors of ``length`` images from index ``start`` on, given (start, length).
+        summarise: returns additional fields of the index, given all shards.
+        process, processes: number of this process, and number of processes.
+        progress: called with the number of this process's finished images, and of all its images.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plan = json.loads(json.dumps(plan))
-    names, lengths, there = _names(plan), shard_lengths(plan["count"], plan["shard_size"]), _there(folder)
+    names, lengths, existing = _names(plan), shard_lengths(plan["count"], plan["shard_size"]), _existing(folder)
     own = range(process, len(names), processes)
-    missing = [number for number in own if names[number] not in there]
+    missing = [number for number in own if names[number] not in existing]
     if missing:
         (folder / INDEX).unlink(missing_ok=True)
     done, total = sum(lengths[number] for number in own if number not in missing), sum(lengths[n] for n in own)
@@ -158,23 +156,47 @@ def write_shards(
 
 
 def _write_index(folder: Path, plan: dict[str, Any], summarise: Callable[[list[Shard]], dict[str, Any]]) -> None:
-    """The last process to end finds all shards; two that end at the same time write the same."""
-    names, lengths, there = _names(plan), shard_lengths(plan["count"], plan["shard_size"]), _there(folder)
+    """Write the index if all shards exist; two processes that end at the same time write the same."""
+    names, lengths, existing = _names(plan), shard_lengths(plan["count"], plan["shard_size"]), _existing(folder)
     written = json.loads((folder / INDEX).read_text())["shards"] if (folder / INDEX).is_file() else {}
-    if list(written) == names or not there.issuperset(names):
+    if list(written) == names or not existing.issuperset(names):
         return
     with safe_open(folder / names[0], "pt") as first:
         tensors = sorted(first.keys())
     shapes = [tensor.shape[1:] for tensor in open_shard(folder / names[0], lengths[0], tensors).values()]
     shards = [open_shard(folder / name, length, tensors, shapes) for name, length in zip(names, lengths, strict=True)]
-    index = {**plan, **summarise(shards), "shards": {name: sha256(folder / name) for name in names}}
+    hashes = {name: sha256(folder / name) for name in names}
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    index = {**plan, **summarise(shards), "shards": hashes, "sizes": sizes}
     write_atomically(folder / INDEX, json.dumps(index, indent=1) + "\n")
-    for stale in [*(folder / name for name in there.difference(names)), *folder.glob(f".{ANY_SHARD}.*")]:
+    for stale in [*(folder / name for name in existing.difference(names)), *folder.glob(f".{ANY_SHARD}.*")]:
         stale.unlink(missing_ok=True)
 
 
+def check_files(folder: Path, index: dict[str, Any]) -> None:
+    """Check the shards' sizes and time stamps against the index, and the content of those changed after it was written.
+
+    Reads no shard of an unchanged folder. An index without sizes is checked by ``verify``.
+
+    Raises:
+        CacheError: a shard differs from the index.
+    """
+    sizes = index.get("sizes")
+    if sizes is None:
+        return verify(folder, index)
+    written = (folder / INDEX).stat().st_mtime_ns
+    for name, expected in index["shards"].items():
+        state = (folder / name).stat()
+        if state.st_size != sizes[name] or (state.st_mtime_ns >= written and sha256(folder / name) != expected):
+            raise _damaged(folder / name)
+
+
 def verify(folder: Path, index: dict[str, Any]) -> None:
-    """Read every shard and raise ``CacheError`` for one whose sha256 is not that of the index."""
+    """Read every shard and raise ``CacheError`` if its sha256 differs from the index."""
     for name, expected in index["shards"].items():
         if sha256(folder / name) != expected:
-            raise CacheError(f"{folder / name}: damaged (sha256 differs); delete it and make it again")
+            raise _damaged(folder / name)
+
+
+def _damaged(path: Path) -> CacheError:
+    return CacheError(f"{path}: damaged (sha256 differs); delete it and make it again")

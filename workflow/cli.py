@@ -9,40 +9,37 @@ import sys
 import typer
 
 from workflow import OWN_PACKAGES
-from workflow.commands import (
-    comparing,
-    data,
-    describing,
-    exporting,
-    measuring,
-    pinning,
-    presenting,
-    profiling,
-    training,
-    verifying,
-)
+from workflow.commands.captions import captions
+from workflow.commands.compare import compare
+from workflow.commands.data_check import check
+from workflow.commands.describe import describe
+from workflow.commands.encode import encode
+from workflow.commands.evaluate import evaluate
+from workflow.commands.export import export
+from workflow.commands.figures import figures
+from workflow.commands.generate import generate
+from workflow.commands.pin import pin
+from workflow.commands.profile import profile
+from workflow.commands.profile_suite import profile_suite
+from workflow.commands.reference import reference
+from workflow.commands.tables import tables
+from workflow.commands.train_autoencoder import train_autoencoder
+from workflow.commands.train_denoiser import train_denoiser
+from workflow.commands.verify import verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-train = typer.Typer(no_args_is_help=True, help="Train an autoencoder's phase or a diffusion model.")
-train.command("autoencoder")(training.train_autoencoder)
-train.command("denoiser")(training.train_denoiser)
+train = typer.Typer(no_args_is_help=True, help="Train one phase of an autoencoder, or a diffusion model.")
+train.command("autoencoder")(train_autoencoder)
+train.command("denoiser")(train_denoiser)
 app.add_typer(train, name="train")
-datasets = typer.Typer(no_args_is_help=True, help="Look at a data set.")
-datasets.command("check")(data.check)
+datasets = typer.Typer(no_args_is_help=True, help="Inspect datasets.")
+datasets.command("check")(check)
 app.add_typer(datasets, name="data")
-app.command()(describing.describe)
-app.command()(comparing.compare)
-app.command()(pinning.pin)
-app.command()(training.encode)
-app.command()(training.captions)
-app.command()(measuring.reference)
-app.command()(measuring.evaluate)
-app.command()(measuring.generate)
-app.command()(profiling.profile)
-app.command()(presenting.tables)
-app.command()(presenting.figures)
-app.command()(exporting.export)
-app.command()(verifying.verify)
+for command in (
+    describe, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite, tables, figures,
+    export, verify,
+):  # fmt: skip
+    app.command()(command)
 
 EXIT_ERROR = 1
 
@@ -50,8 +47,8 @@ EXIT_ERROR = 1
 def main() -> None:
     """Run a sub-command.
 
-    Errors of the project's own classes explain themselves and are told without a traceback. A training that stopped
-    before its end, and goes on when the same command is given again, exits with ``EXIT_UNFINISHED``.
+    Errors of the project's own classes are printed without a traceback. A training that stopped before its end, and
+    that the same command resumes, exits with ``EXIT_UNFINISHED``.
     """
     try:
         app(prog_name="dcae")

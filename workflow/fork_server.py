@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from itertools import chain
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -38,8 +37,21 @@ ADDRESS = "DCAE_FORK_SERVER"
 HANDED_OVER = ("train", "encode", "captions", "reference", "evaluate", "generate")
 """Sub-commands that load torch, without ``profile``: what is measured has a process of its own."""
 
-STEPS = ("train_autoencoder", "train_denoiser", "encode", "captions", "reference", "evaluate", "generate")
-"""Steps of these commands, whose modules a server loads."""
+LIBRARIES = (
+    "workflow.cli",
+    "dcae.autoencoders.loading",
+    "dcae.data.loading",
+    "dcae.diffusion.captions.encode",
+    "dcae.diffusion.captions.t5",
+    "dcae.diffusion.latents.encode",
+    "dcae.diffusion.models.checkpoint",
+    "dcae.training.autoencoder",
+    "dcae.training.denoiser",
+    "evaluation.features.reference",
+    "evaluation.quality.generation",
+    "evaluation.quality.reconstruction",
+)
+"""Modules of these commands, which a server loads."""
 
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' subsystem for Linux
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when libraries are loaded
@@ -144,9 +156,7 @@ def _kill(process: int, number: int) -> None:
 @functools.cache
 def load_libraries() -> dict[str, float]:
     """Import what jobs import, once; the state of the project's sources as they were then."""
-    from workflow.steps import MODULES
-
-    for name in ("workflow.cli", *chain.from_iterable(MODULES[step] for step in STEPS)):
+    for name in LIBRARIES:
         importlib.import_module(name)
     return _sources()
 

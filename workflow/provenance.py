@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a record comes from: code, configuration, input files, packages, device."""
+"""Where a record comes from: protocol, code, configuration, input files, packages and device."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -11,13 +13,19 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dcae
 from dcae.benchmark import Provenance
-from dcae.benchmark.sources import REPOSITORY
+from dcae.benchmark.entries import Protocol, ProtocolEntry
+from dcae.benchmark.record import Measured
 from dcae.files import content_hashes
 from dcae.weights.hub import hub_commit
+from workflow import OWN_PACKAGES
+from workflow.staleness.steps import REPOSITORY, Step
+
+if TYPE_CHECKING:
+    from evaluation.quality.distances import Quality
 
 PACKAGES = (
     "torch", "torchvision", "diffusers", "timm", "torch-fidelity", "lpips", "torchmetrics", "open-clip-torch", "numpy",
@@ -25,12 +33,12 @@ PACKAGES = (
 
 
 def input_hashes(*folders_or_files: Path | None) -> dict[str, str]:
-    """Sha256 of each input file; a folder stands for the safetensors and JSON files directly in it."""
+    """Return the sha256 of each input file; a folder counts as the safetensors and JSON files directly in it."""
     return content_hashes(filter(None, folders_or_files))
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of a git command in the repository, or ``None`` where there is no git or no repository."""
+    """Return the output of a git command in the repository; ``None`` where there is no git or no repository."""
     try:
         result = subprocess.run(
             ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, timeout=20, check=True
@@ -50,10 +58,50 @@ def _package_versions() -> dict[str, str]:
     return found
 
 
-def provenance(
-    *, config_digest: str, code_digest: str, inputs: dict[str, str], seed: int, started: float
-) -> Provenance:
-    """Everything that decided a record; ``started`` is the ``time.monotonic()`` of the step's first line."""
+@functools.cache
+def sources_digest() -> str:
+    """Return the sha256 (first 16 hex digits) of the project's Python files.
+
+    It tells the code of two records apart and decides nothing.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for package in OWN_PACKAGES for path in (REPOSITORY / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(REPOSITORY)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def described(protocol: ProtocolEntry) -> dict[str, Any]:
+    """Return a protocol as records have it."""
+    return {"name": protocol.name, **protocol.decisive()}
+
+
+def further_measured(
+    protocols: list[Protocol], measured: dict[str, Quality], besides: dict[str, Any] | None = None
+) -> dict[str, Measured]:
+    """Return the values of additional protocols as records have them.
+
+    Args:
+        besides: settings that are the same for all of them, such as the sampler.
+    """
+    from evaluation.features.fingerprints import fingerprint
+
+    return {
+        each.name: Measured(
+            protocol=described(each) | (besides or {}),
+            protocol_fingerprint=fingerprint(each),
+            values=measured[each.name].values,
+            excluded=measured[each.name].excluded,
+        )
+        for each in protocols
+    }
+
+
+def provenance(step: Step, *, config_digest: str, inputs: dict[str, str], seed: int, started: float) -> Provenance:
+    """Return everything that decided a record of a step.
+
+    Args:
+        started: ``time.monotonic()`` of the step's first line.
+    """
     status = _git("status", "--porcelain", "--untracked-files=no")
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -62,7 +110,8 @@ def provenance(
         git_dirty=None if status is None else bool(status),
         command=" ".join(["dcae", *sys.argv[1:]]),
         config_digest=config_digest,
-        code_digest=code_digest,
+        results_version=step.version,
+        code_digest=sources_digest(),
         inputs=inputs,
         hub_commits={file: commit for file, content in inputs.items() if (commit := hub_commit(Path(file), content))},
         packages=_package_versions(),
@@ -81,7 +130,7 @@ def _processor() -> str:
 
 
 def device_description(device: str) -> dict[str, Any]:
-    """Name and size of the device that a step ran on."""
+    """Return name and size of the device that a step ran on."""
     import torch
 
     kind = torch.device(device).type
@@ -90,7 +139,7 @@ def device_description(device: str) -> dict[str, Any]:
     if kind == "cuda":
         properties = torch.cuda.get_device_properties(device)
         description |= {"name": properties.name, "memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
-        # What float32 means there: PyTorch's default rounds the inputs of convolutions, and not those of products.
+        # PyTorch's default rounds the float32 inputs of convolutions to TF32, and not those of matrix products.
         description["tf32_convolutions"] = torch.backends.cudnn.allow_tf32
     else:
         description["name"] = description["processor"]

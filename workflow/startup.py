@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO
 
 from dcae.benchmark import Benchmark
-from dcae.benchmark.notices import notices
 
 
 def release_locks_of_dead_runs(folder: Path) -> IO:
@@ -54,7 +53,7 @@ def _is_alone(lock: IO) -> bool:
 
 def print_notices(benchmark: Benchmark) -> None:
     """What a user should know before a run of this benchmark, to stderr: a dry run shows it, too."""
-    for notice in notices(benchmark):
+    for notice in benchmark.notices():
         print(f"notice: {notice}", file=sys.stderr)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Autoencoders behind one contract.
 
-``load`` an entry, ``encode`` images, ``decode`` latents and ``save`` a folder. These names are offered here for scripts
-of your own; the project itself imports each from the module that defines it.
+``load`` an entry, ``encode`` images, ``decode`` latents and ``save`` a folder. These names are for users' scripts; the
+project itself imports each from the module that defines it.
 """
 
 import lazy_loader as lazy

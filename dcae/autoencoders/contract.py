@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract that every autoencoder keeps, and how its latents are normalised."""
+"""The contract of every autoencoder: encoding and decoding, normalised latents, and the layers of phases 2 and 3."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ class Autoencoder(nn.Module):
     Attributes:
         spatial_compression: f, the ratio of image side to latent side.
         latent_channels: c.
-        latent_scale: multiplies latents before a diffusion model sees them, a number or one per channel; ``None``
-            until it is known: from the entry, from released weights, or measured when training ends.
+        latent_scale: factor of normalised latents, a number or one per channel; ``None`` until it is known from the
+            entry, from released weights, or measured at the end of training.
         latent_shift: subtracted before scaling, a number or one per channel.
-        latent_posterior: what diffusion models are trained on: the ``mode`` of the posterior, which is what ``encode``
-            gives of an autoencoder without one, a ``sample`` drawn once for each image, or its ``moments``, of which
-            every training step draws anew.
-        released_file: the file of released weights that were loaded; ``None`` for weights of any other origin.
+        latent_posterior: the latents that diffusion models are trained on: the ``mode`` of the posterior (the result of
+            ``encode`` without one), a ``sample`` drawn once per image, or ``moments`` to sample anew at every step.
+        released_file: file of the released weights; ``None`` for other weights (``hub.weights_sha256`` hashes it).
     """
 
     latent_posterior: Posterior = "mode"
@@ -47,49 +46,52 @@ class Autoencoder(nn.Module):
         self.latent_shift = 0.0 if latent_shift is None else latent_shift
 
     def encode(self, images: Tensor) -> Tensor:
-        """Latents [B, c, H/f, W/f], not normalised, of images [B, 3, H, W] in [-1, 1]."""
+        """Return latents [B, c, H/f, W/f], not normalised, of images [B, 3, H, W] in [-1, 1]."""
         raise NotImplementedError
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the posterior, each [B, c, H/f, W/f]; of variational autoencoders only."""
+        """Return mean and standard deviation of the posterior, each [B, c, H/f, W/f]; variational autoencoders only."""
         posterior = self.posterior(images)
         return posterior.mean, posterior.std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images [B, 3, H, W], not clamped, of latents [B, c, H/f, W/f] that are not normalised."""
+        """Return images [B, 3, H, W], not clamped, of latents [B, c, H/f, W/f] that are not normalised."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """Reconstructions [B, 3, H, W]."""
+        """Return reconstructions [B, 3, H, W]."""
         return self.decode(self.encode(images))
 
 
 def require_multiple_sides(images: Tensor, spatial_compression: int) -> None:
-    """Raises ``ValueError`` if height or width of images [..., H, W] is no multiple of f."""
+    """Raise ``ValueError`` if height or width of images [..., H, W] is not a multiple of f."""
     height, width = images.shape[-2:]
     if height % spatial_compression or width % spatial_compression:
         raise ValueError(
             f"images of {width} x {height} px cannot be encoded with f{spatial_compression}: both sides must be "
-            f"multiples of {spatial_compression}; crop or resize them, or give padding in the autoencoder's entry"
+            f"multiples of {spatial_compression}; crop or resize them, or set padding in the autoencoder's entry"
         )
 
 
+# --- Normalised latents -----------------------------------------------------------------------------------------------
+
+
 class Scaled(Protocol):
-    """What knows how latents are normalised: an autoencoder, or a folder of its latents."""
+    """Carries latent scale and shift: an autoencoder, or a folder of its latents."""
 
     latent_scale: PerChannel | None
     latent_shift: PerChannel
 
 
 def normalise(by: Scaled, latents: Tensor, out: Tensor | None = None) -> Tensor:
-    """Latents as a diffusion model sees them: ``(latents - shift) * scale``, same shape; ``out`` may be the latents."""
+    """Return the input of a diffusion model, ``(latents - shift) * scale``; ``out`` may be the latents themselves."""
     scale, shift = _scale_and_shift(by, latents)
     shifted = latents if isinstance(shift, float) and shift == 0 else torch.sub(latents, shift, out=out)
     return torch.mul(shifted, scale, out=out)
 
 
 def denormalise(by: Scaled, latents: Tensor) -> Tensor:
-    """The inverse of ``normalise``: latents as the decoder takes them."""
+    """Return the decoder's input of normalised latents; the inverse of ``normalise``."""
     scale, shift = _scale_and_shift(by, latents)
     return latents / scale + shift
 
@@ -98,7 +100,7 @@ def _scale_and_shift(by: Scaled, latents: Tensor) -> tuple[Tensor | float, Tenso
     if by.latent_scale is None:
         raise ValueError(
             "this autoencoder's latent_scale is unknown: train it (training measures the scale), "
-            "or give latent_scale in its entry"
+            "or set latent_scale in its entry"
         )
     return _broadcastable(by.latent_scale, latents), _broadcastable(by.latent_shift, latents)
 
@@ -109,20 +111,71 @@ def _broadcastable(value: PerChannel | Tensor, latents: Tensor) -> Tensor | floa
     return torch.as_tensor(value, dtype=latents.dtype, device=latents.device).reshape(-1, 1, 1)
 
 
-@torch.no_grad()
-def check(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
-    """Hold code that this project did not write against its entry, with a small black image.
+# --- Layers that phases 2 and 3 train (paper section 3.2; the number of extra blocks is left open there) --------------
+
+
+def middle_layers(autoencoder: nn.Module, extra_blocks: int = 0) -> list[nn.Module]:
+    """Return the encoder's latent head and the decoder's input layers, in the order in which they run.
+
+    Args:
+        extra_blocks: number of additional blocks on either side.
 
     Raises:
-        ConfigError: what is missing or differs, with the entry's name.
+        TypeError: the autoencoder has no method of this name.
+        ValueError: it has fewer blocks.
+    """
+    return _layers(autoencoder, "middle_layers", extra_blocks)
+
+
+def decoder_head(autoencoder: nn.Module, extra_blocks: int = 0) -> list[nn.Module]:
+    """Return the decoder's output norm and convolution, after ``extra_blocks`` blocks; raises as ``middle_layers``."""
+    return _layers(autoencoder, "decoder_head", extra_blocks)
+
+
+def _layers(autoencoder: nn.Module, name: str, extra_blocks: int) -> list[nn.Module]:
+    method = getattr(autoencoder, name, None)
+    if method is None:
+        raise TypeError(
+            f"{type(autoencoder).__name__} has no method {name}(extra_blocks=0) -> list of modules: "
+            "a recipe with phases that train only some layers needs one"
+        )
+    return method(extra_blocks)
+
+
+def last(blocks: list[nn.Module], count: int) -> list[nn.Module]:
+    """Return the last ``count`` blocks."""
+    _require_blocks(blocks, count)
+    return blocks[len(blocks) - count :]
+
+
+def first(blocks: list[nn.Module], count: int) -> list[nn.Module]:
+    """Return the first ``count`` blocks."""
+    _require_blocks(blocks, count)
+    return blocks[:count]
+
+
+def _require_blocks(blocks: list[nn.Module], count: int) -> None:
+    if not 0 <= count <= len(blocks):
+        raise ValueError(f"extra_blocks must be between 0 and {len(blocks)}, got {count}")
+
+
+# --- A user's own class against its entry -----------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def check(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
+    """Check foreign code against its entry by encoding and decoding a small black image.
+
+    Raises:
+        ConfigError: a method or attribute is missing, or a value or shape differs from the entry.
     """
     missing = [name for name in ("encode", "decode") if not callable(getattr(autoencoder, name, None))]
     numbers = ("spatial_compression", "latent_channels", "latent_scale", "latent_shift")
     missing += [name for name in numbers if not hasattr(autoencoder, name)]
     if not isinstance(autoencoder, nn.Module) or missing:
-        what = f"has no {', '.join(missing)}" if missing else "is no torch.nn.Module"
+        problem = f"has no {', '.join(missing)}" if missing else "is no torch.nn.Module"
         kind = type(autoencoder).__name__
-        raise ConfigError(f"autoencoder {entry.name}: {kind} {what}; {__name__}.Autoencoder shows what is needed")
+        raise ConfigError(f"autoencoder {entry.name}: {kind} {problem}; see the contract in {__name__}.Autoencoder")
     for field in ("spatial_compression", "latent_channels"):
         stated, actual = getattr(entry, field), getattr(autoencoder, field)
         if stated != actual:
@@ -141,13 +194,13 @@ def _check_shapes(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
     expected = (1, entry.latent_channels, latent_side, latent_side)
     if tuple(latents.shape) != expected:
         raise ConfigError(
-            f"autoencoder {entry.name}: encode makes {tuple(latents.shape)} of images {tuple(images.shape)}, "
+            f"autoencoder {entry.name}: encode returns {tuple(latents.shape)} for images {tuple(images.shape)}, "
             f"its entry (f{entry.spatial_compression} c{entry.latent_channels}) says {expected}"
         )
     decoded = autoencoder.decode(latents)
     if decoded.shape != images.shape:
         raise ConfigError(
-            f"autoencoder {entry.name}: decode makes {tuple(decoded.shape)} of latents {expected}, "
+            f"autoencoder {entry.name}: decode returns {tuple(decoded.shape)} for latents {expected}, "
             f"expected {tuple(images.shape)}"
         )
     for module, training in modes:

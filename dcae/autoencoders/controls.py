@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Controls: autoencoders whose scores are known beforehand; a metric that misplaces them is broken."""
+"""Control autoencoders with scores known in advance, to detect a broken metric."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dcae.autoencoders.contract import Autoencoder
 
 
 class Identity(Autoencoder):
-    """Rearranges pixels and puts them back, so that every reconstruction is perfect."""
+    """Rearranges pixels and back: every reconstruction is perfect."""
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
         return F.pixel_unshuffle(images, self.spatial_compression)  # [B, 3ff, H/f, W/f]
@@ -20,7 +20,7 @@ class Identity(Autoencoder):
 
 
 class Blur(Autoencoder):
-    """Averages squares of f x f pixels and interpolates between their centres: right colours, no detail."""
+    """Averages squares of f x f pixels and interpolates bilinearly: right colours, no detail."""
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
         return F.avg_pool2d(images, self.spatial_compression)  # [B, 3, H/f, W/f]
@@ -30,7 +30,7 @@ class Blur(Autoencoder):
 
 
 class MeanColour(Autoencoder):
-    """One colour for the whole image, its mean: no constant image has a smaller squared error."""
+    """Reconstructs the image's mean colour, the constant image of least squared error."""
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
         latent_size = [side // self.spatial_compression for side in images.shape[-2:]]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DC-AE: the deep compression autoencoder (paper section 3.1 and figure 4; upstream mit-han-lab/efficientvit).
 
-Parameters have the names and shapes of diffusers' ``AutoencoderDC``, so that weights go both ways without any mapping.
+Parameters have the names and shapes of diffusers' ``AutoencoderDC``, so that weights are interchangeable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dcae.autoencoders.contract import Autoencoder, require_multiple_sides
+from dcae.autoencoders.contract import Autoencoder, first, last, require_multiple_sides
 from dcae.autoencoders.convolution import Conv2d
 from dcae.autoencoders.dc_ae_blocks import (
     ACTIVATIONS,
@@ -28,7 +28,6 @@ from dcae.autoencoders.dc_ae_blocks import (
     require_multiple,
     zero_init_residual,
 )
-from dcae.autoencoders.layers import first, last
 from dcae.benchmark.entries import DCAEEntry
 
 if TYPE_CHECKING:
@@ -36,40 +35,40 @@ if TYPE_CHECKING:
 
 
 def first_stage(depths: list[int]) -> int:
-    """The stage next to the image: 0, or 1 if stage 0 has depth 0, and then the image's own layer changes the size."""
+    """Return the stage next to the image: 0, or 1 if stage 0 has depth 0 and the image layer changes the size."""
     if min(depths[1:], default=0) < 1:
         raise ValueError(f"DC-AE needs two or more stages, and depth 0 is for the first alone, got depths {depths}")
     return 0 if depths[0] > 0 else 1
 
 
 class Stage(nn.Sequential):
-    """Blocks that run one after the other; with ``recompute`` only their input is kept for the backward pass."""
+    """Sequential blocks; ``gradient_checkpointing`` keeps only their input for the backward pass."""
 
-    recompute = False
+    gradient_checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
-        if not (self.recompute and len(self) and torch.is_grad_enabled()):
+        if not (self.gradient_checkpointing and len(self) and torch.is_grad_enabled()):
             return super().forward(x)
         contexts = lambda: (nullcontext(), self._without_running_statistics())  # noqa: E731
         return checkpoint(super().forward, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
     @contextmanager
     def _without_running_statistics(self) -> Iterator[None]:
-        """The second computation of a batch must not count it twice in BatchNorm's statistics."""
+        """Keep the second forward pass of a batch out of BatchNorm's statistics."""
         norms = [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms if norm.training]
         for norm, _, _ in before:
-            norm.momentum = 0.0  # the statistics stay; without them, other tensors would be saved than at first
+            norm.momentum = 0.0  # without statistics, other tensors would be saved than in the first pass
         try:
             yield
-        finally:  # recomputation ends with an exception as soon as it has all that is needed
+        finally:  # torch ends the second pass by an exception once it has every tensor
             for norm, momentum, batches in before:
                 norm.momentum = momentum
                 norm.num_batches_tracked.copy_(batches)
 
 
 class Encoder(nn.Module):
-    """Images [B, 3, H, W] to latents [B, c, H/f, W/f], or to means and log-variances [B, 2c, H/f, W/f] of them."""
+    """Maps images [B, 3, H, W] to latents [B, c, H/f, W/f], or to their means and log-variances [B, 2c, H/f, W/f]."""
 
     def __init__(self, entry: DCAEEntry):
         super().__init__()
@@ -105,12 +104,12 @@ class Encoder(nn.Module):
         return torch.cat([latents, *log_variance], dim=1) if log_variance else latents
 
     def blocks(self) -> list[nn.Module]:
-        """Blocks from image to latents, without the first and the last convolution."""
+        """Return the blocks from image to latents, without the first and last convolution."""
         return [block for stage in self.down_blocks for block in stage]
 
 
 class Decoder(nn.Module):
-    """Latents [B, c, H/f, W/f] to images [B, 3, H, W]."""
+    """Maps latents [B, c, H/f, W/f] to images [B, 3, H, W]."""
 
     def __init__(self, entry: DCAEEntry):
         super().__init__()
@@ -145,15 +144,15 @@ class Decoder(nn.Module):
         return self.conv_out(self.act(self.norm_out(x)))  # [B, 3, H, W]
 
     def blocks(self) -> list[nn.Module]:
-        """Blocks from latents to image, without the first and the last convolution."""
+        """Return the blocks from latents to image, without the first and last convolution."""
         return [block for stage in reversed(self.up_blocks) for block in stage]
 
 
 class DCAE(Autoencoder):
-    """DC-AE as an entry describes it, with random weights.
+    """DC-AE with the architecture of an entry and random weights.
 
     Raises:
-        ValueError: widths or depths do not fit together.
+        ValueError: widths or depths do not match.
     """
 
     def __init__(self, entry: DCAEEntry):
@@ -169,15 +168,15 @@ class DCAE(Autoencoder):
         self.to(memory_format=torch.channels_last)  # faster than torch's default on CPUs and on GPUs
 
     def encode(self, images: Tensor) -> Tensor:
-        """Latents [B, c, H/f, W/f] of images [B, 3, H, W]; of a variational DC-AE, the means of their posteriors.
+        """Return latents [B, c, H/f, W/f] of images [B, 3, H, W]; a variational DC-AE returns posterior means.
 
         Raises:
-            ValueError: height or width is no multiple of f.
+            ValueError: height or width is not a multiple of f.
         """
-        return self._encoded(images)[:, : self.latent_channels]
+        return self._encode(images)[:, : self.latent_channels]
 
     def posterior(self, images: Tensor) -> DiagonalGaussianDistribution:
-        """Distribution of the latents of images [B, 3, H, W], with ``mode()``, ``sample()`` and ``kl()``.
+        """Return the posterior of images [B, 3, H, W], with ``mode()``, ``sample()`` and ``kl()``.
 
         Raises:
             TypeError: the entry is not ``variational``.
@@ -187,20 +186,20 @@ class DCAE(Autoencoder):
 
         if not self.entry.variational:
             raise TypeError(f"{self.entry.name} has no posterior: its entry does not say variational: true")
-        return DiagonalGaussianDistribution(self._encoded(images))
+        return DiagonalGaussianDistribution(self._encode(images))
 
-    def _encoded(self, images: Tensor) -> Tensor:
+    def _encode(self, images: Tensor) -> Tensor:
         require_multiple_sides(images, self.spatial_compression)
         return self.encoder(images)
 
     def decode(self, latents: Tensor) -> Tensor:  # [B, c, H/f, W/f]
         return self.decoder(latents)  # [B, 3, H, W]
 
-    def checkpoint_stages(self, stages: bool | list[int]) -> None:
-        """Recompute activations in the backward pass instead of keeping them: less memory, a third more arithmetic.
+    def set_gradient_checkpointing(self, stages: bool | list[int]) -> None:
+        """Recompute activations in the backward pass: less memory, a third more arithmetic.
 
         Args:
-            stages: numbers of stages, in encoder and decoder alike, or true or false for all of them.
+            stages: stages of encoder and decoder, or true or false for all of them.
 
         Raises:
             ValueError: no such stage.
@@ -214,13 +213,13 @@ class DCAE(Autoencoder):
             )
         for blocks in (self.encoder.down_blocks, self.decoder.up_blocks):
             for i, stage in enumerate(blocks):
-                stage.recompute = i in chosen
+                stage.gradient_checkpointing = i in chosen
 
     def middle_layers(self, extra_blocks: int = 0) -> list[nn.Module]:
-        """What phase 2 trains: both latent heads, and as many neighbouring blocks on either side as asked for."""
+        """Return both latent heads and ``extra_blocks`` neighbouring blocks on either side (phase 2)."""
         before, after = self.encoder.blocks(), self.decoder.blocks()
         return [*last(before, extra_blocks), self.encoder.conv_out, self.decoder.conv_in, *first(after, extra_blocks)]
 
     def decoder_head(self, extra_blocks: int = 0) -> list[nn.Module]:
-        """What phase 3 trains: output norm and convolution, and as many blocks before them as asked for."""
+        """Return output norm and convolution, and ``extra_blocks`` blocks before them (phase 3)."""
         return [*last(self.decoder.blocks(), extra_blocks), self.decoder.norm_out, self.decoder.conv_out]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of DC-AE: shortcuts without parameters, blocks, and changes of size (paper section 3.1 and figure 4).
+"""The parts of DC-AE: shortcuts without parameters, blocks, down and up blocks (paper section 3.1 and figure 4).
 
 Parameters have the names and shapes of diffusers' ``AutoencoderDC``.
 """
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcae.autoencoders.convolution import Conv2d, at_least_fp32
+from dcae.autoencoders.convolution import Conv2d
 from dcae.initialisation import set_to_zero
 
 Shortcut = Literal["released-code", "paper-text", "none"]
@@ -25,14 +25,14 @@ Shortcut = Literal["released-code", "paper-text", "none"]
 
 
 def average_channels(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
-    """Fewer channels, [B, n * channels, H, W] to [B, channels, H, W], by averaging n of them at a time."""
+    """Reduce [B, n * channels, H, W] to [B, channels, H, W] by averaging n channels at a time."""
     if shortcut == "released-code":
-        return x.unflatten(1, (channels, -1)).mean(dim=2)  # neighbours
-    return x.unflatten(1, (-1, channels)).mean(dim=1)  # one of each n-th part
+        return x.unflatten(1, (channels, -1)).mean(dim=2)  # n neighbours
+    return x.unflatten(1, (-1, channels)).mean(dim=1)  # one from each n-th part
 
 
 def duplicate_channels(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
-    """More channels, [B, channels / n, H, W] to [B, channels, H, W], each n times."""
+    """Expand [B, channels / n, H, W] to [B, channels, H, W] by repeating each channel n times."""
     repeats = channels // x.shape[1]
     if shortcut == "released-code":
         return x.repeat_interleave(repeats, dim=1)
@@ -40,28 +40,33 @@ def duplicate_channels(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
 
 
 def down_shortcut(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
-    """Space to channel, then averaging: [B, C, H, W] to [B, channels, H/2, W/2]."""
+    """Map [B, C, H, W] to [B, channels, H/2, W/2] by space to channel and averaging."""
     return average_channels(F.pixel_unshuffle(x, 2), channels, shortcut)
 
 
 def up_shortcut(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
-    """Duplicating and channel to space: [B, C, H, W] to [B, channels, 2H, 2W]."""
+    """Map [B, C, H, W] to [B, channels, 2H, 2W] by duplicating and channel to space."""
     if shortcut == "released-code":
         return F.pixel_shuffle(duplicate_channels(x, 4 * channels, shortcut), 2)
     return duplicate_channels(F.pixel_shuffle(x, 2), channels, shortcut)
 
 
-def require_multiple(what: str, larger: int, smaller: int) -> None:
-    """Shortcuts average or repeat whole channels."""
+def require_multiple(name: str, larger: int, smaller: int) -> None:
+    """Raise ``ValueError`` unless one number of channels is a multiple of the other."""
     if larger % smaller:
-        raise ValueError(f"{what}: {larger} channels cannot be shared out evenly among {smaller}")
+        raise ValueError(f"{name}: {larger} channels cannot be shared out evenly among {smaller}")
 
 
 # --- Blocks -----------------------------------------------------------------------------------------------------------
 
 
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Return bf16 and fp16 as fp32, and anything else unchanged."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class _RMSNorm(torch.autograd.Function):
-    """Norm over the last dimension; keeps its input and one number per pixel, in fp32, for the backward pass."""
+    """Norm over the last dimension; saves its input and one fp32 number per pixel for the backward pass."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, eps):  # [..., C], [C], [C]
@@ -89,7 +94,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class RMSNorm2d(nn.Module):
-    """Root-mean-square norm over the channels of every pixel, with weight and bias; the mean is taken in fp32."""
+    """Root-mean-square norm over the channels of each pixel, with weight and bias; the mean is computed in fp32."""
 
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
@@ -102,7 +107,7 @@ class RMSNorm2d(nn.Module):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """``torch.nn.BatchNorm2d``; with fixed statistics and frozen parameters it keeps nothing for a backward pass."""
+    """``torch.nn.BatchNorm2d`` that saves nothing for the backward pass in evaluation mode with frozen parameters."""
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
         if self.training or self.weight.requires_grad or self.bias.requires_grad:
@@ -114,16 +119,16 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 NORMS = {"BatchNorm": BatchNorm2d, "RMSNorm": RMSNorm2d}
 ACTIVATIONS = {"ReLU": nn.ReLU, "SiLU": nn.SiLU}
-ACTIVATION_BESIDE = {"BatchNorm": "ReLU", "RMSNorm": "SiLU"}  # in every released model
+ACTIVATION_OF_NORM = {"BatchNorm": "ReLU", "RMSNorm": "SiLU"}  # in every released model
 
 
 class ResBlock(nn.Module):
-    """Convolution, activation, convolution, norm; identity shortcut. Nothing after the sum."""
+    """Convolution, activation, convolution, norm; identity shortcut, nothing after the sum."""
 
     def __init__(self, channels: int, norm: str):
         super().__init__()
         self.conv1 = Conv2d(channels, channels, 3, padding=1)
-        self.act = ACTIVATIONS[ACTIVATION_BESIDE[norm]]()
+        self.act = ACTIVATIONS[ACTIVATION_OF_NORM[norm]]()
         self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm = NORMS[norm](channels)
 
@@ -132,29 +137,29 @@ class ResBlock(nn.Module):
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
-    """A context in which autocast leaves fp32 alone (the meta device knows no autocast)."""
+    """Return a context without autocast (the meta device has none)."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def relu_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:
-    """ReLU attention of q, k, v [B, heads, d, N], as [B, heads, d, N]; EfficientViT (arXiv 2205.14756), equation 2.
+    """Compute ReLU attention [B, heads, d, N] of q, k, v of that shape; EfficientViT (arXiv 2205.14756), equation 2.
 
-    In fp32 throughout, since sums over N overflow fp16 and its smallest number is larger than eps. Multiplying keys
-    with values first costs N * d * d; where N <= d the scores come first, N * N * d, with the same result.
+    Computed in fp32, since sums over N overflow fp16, whose smallest number is larger than eps. Multiplying keys with
+    values first costs N * d * d; where N <= d the scores are computed first, N * N * d, with the same result.
     """
     q, k, v = at_least_fp32(q).relu(), at_least_fp32(k).relu(), at_least_fp32(v)
     with full_precision(q):
         if q.shape[-1] <= q.shape[-2]:
             scores = k.transpose(-1, -2) @ q  # [B, heads, N keys, N queries]
             return v @ (scores / (scores.sum(dim=-2, keepdim=True) + eps))
-        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # the row of ones sums up the scores
+        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # the row of ones sums the scores
         attended = (v @ k.transpose(-1, -2)) @ q  # [B, heads, d + 1, N]
         return attended[:, :, :-1] / (attended[:, :, -1:] + eps)
 
 
 class MultiScale(nn.Module):
-    """A further scale of queries, keys and values: depth-wise convolution, then mixing within each head."""
+    """An additional scale of queries, keys and values: depth-wise convolution, then mixing within each head."""
 
     def __init__(self, channels: int, heads: int, kernel_size: int):
         super().__init__()
@@ -195,7 +200,7 @@ class LiteMLA(nn.Module):
 
 
 class _Gate(torch.autograd.Function):
-    """First half of the channels times the SiLU of the second half; keeps its input alone for the backward pass."""
+    """First half of the channels times the SiLU of the second half; saves only its input for the backward pass."""
 
     @staticmethod
     def forward(ctx, x):  # [B, 2C, H, W]
@@ -239,14 +244,14 @@ class EfficientViTBlock(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Block of a vision transformer (timm's: layer norms first, softmax attention, MLP) over the pixels of a map.
+    """timm's vision transformer block (pre-norm, softmax attention, MLP) over the pixels of a map.
 
-    Without position embeddings: the convolutions around it tell positions apart, as they do for EfficientViT blocks.
+    It has no position embeddings: the surrounding convolutions encode positions, as for EfficientViT blocks.
     """
 
     def __init__(self, channels: int, head_dim: int):
         super().__init__()
-        from timm.models.vision_transformer import Block  # a second to import, and for an ablation alone
+        from timm.models.vision_transformer import Block  # a second to import, only for an ablation
 
         require_multiple("head_dim of the transformer blocks", channels, head_dim)
         self.block = Block(channels, num_heads=channels // head_dim, qkv_bias=True)
@@ -257,7 +262,7 @@ class TransformerBlock(nn.Module):
 
 
 def make_block(kind: str, channels: int, norm: str, head_dim: int, kernel_sizes: list[int]) -> nn.Module:
-    """One block of a stage."""
+    """Build one block of a stage."""
     if kind == "ResBlock":
         return ResBlock(channels, norm)
     if kind == "TransformerBlock":
@@ -269,20 +274,20 @@ BLOCKS = (ResBlock, EfficientViTBlock, TransformerBlock)
 
 
 def zero_init_residual(block: ResBlock | EfficientViTBlock | TransformerBlock) -> None:
-    """Let a block begin as the identity: what ends its residual branches has weights and biases 0."""
+    """Zero-initialise the last layer of each residual branch, so that the block starts as the identity."""
     match block:
         case ResBlock():
-            ends = [block.norm]
+            last_layers = [block.norm]
         case EfficientViTBlock():
-            ends = [block.attn.norm_out, block.conv_out.norm]
+            last_layers = [block.attn.norm_out, block.conv_out.norm]
         case TransformerBlock():
-            ends = [block.block.attn.proj, block.block.mlp.fc2]
-    for end in ends:
-        set_to_zero(end)
+            last_layers = [block.block.attn.proj, block.block.mlp.fc2]
+    for layer in last_layers:
+        set_to_zero(layer)
 
 
 class DownBlock(nn.Module):
-    """Half the size: convolution and space to channel (or a strided convolution), plus the shortcut."""
+    """Halves the size: convolution and space to channel (or a strided convolution), plus the shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, method: str, shortcut: Shortcut):
         super().__init__()
@@ -303,7 +308,7 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Twice the size: convolution and channel to space (or nearest neighbour, then convolution), plus the shortcut."""
+    """Doubles the size: convolution and channel to space (or nearest neighbour and convolution), plus the shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, method: str, shortcut: Shortcut):
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``config.json`` of a DC-AE: that of diffusers' ``AutoencoderDC`` where it can say what the entry says."""
+"""``config.json`` of a DC-AE: diffusers' ``AutoencoderDC`` format where it can express the entry."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ARCHITECTURE = {
 
 
 def config_of(entry: DCAEEntry) -> dict[str, Any]:
-    """What decides the architecture, as written to ``config.json``, without latent scale and shift."""
+    """Return the architecture as written to ``config.json``, without latent scale and shift."""
     reason = not_for_diffusers(entry)
     config = _own_config(entry, reason) if reason else _diffusers_config(entry)
     return json.loads(json.dumps(config))
 
 
 def not_for_diffusers(entry: DCAEEntry) -> str | None:
-    """What ``AutoencoderDC`` cannot do of an entry's architecture, in words; ``None`` if it can do all of it."""
+    """Return why ``AutoencoderDC`` cannot express an entry's architecture, or ``None`` if it can."""
     blocks = [*entry.stages.encoder_blocks, *entry.stages.decoder_blocks]
     if entry.shortcut != "released-code":
         return f"AutoencoderDC has no shortcut: {entry.shortcut}"
@@ -37,7 +37,7 @@ def not_for_diffusers(entry: DCAEEntry) -> str | None:
 
 
 def difference(stored: dict[str, Any], entry: DCAEEntry) -> str | None:
-    """The first field in which a ``config.json`` describes another architecture than the entry, in words."""
+    """Describe the first field of a ``config.json`` that differs from the entry's architecture, if any."""
     for name, expected in config_of(entry).items():
         actual = stored.get(name, ADDED_LATER.get(name))
         if isinstance(actual, str) and isinstance(expected, list):
@@ -74,10 +74,10 @@ def _diffusers_config(entry: DCAEEntry) -> dict[str, Any]:
 
 
 def _own_config(entry: DCAEEntry, reason: str) -> dict[str, Any]:
-    """A configuration that ``AutoencoderDC`` refuses, so that it cannot load these weights with a wrong meaning.
+    """Return a configuration that ``AutoencoderDC`` rejects, so that it cannot misread these weights.
 
-    It passes over a class name that is not its own and over names that it does not know, and would build its default
-    architecture, whose weights may have the same names and shapes; a kind of block that it does not have is an error.
+    It ignores a foreign class name and unknown fields, and would build its default architecture, whose weights may have
+    the same names and shapes; an unknown block type is an error.
     """
     return {
         "_class_name": "dcae.autoencoders.dc_ae.DCAE",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained autoencoder as a folder for others: diffusers' layout and a model card, complete or not there."""
+"""Exports a trained autoencoder as a folder in diffusers' layout with a model card."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CARD = "README.md"
 
 
 class ExportError(RuntimeError):
-    """An autoencoder cannot be exported, or not there."""
+    """The autoencoder or the target folder does not allow an export."""
 
 
 def require_exportable(entry: AutoencoderFields) -> None:
-    """Raise ``ExportError`` for an autoencoder that no class of diffusers can hold, with the reason and a way out."""
+    """Raise ``ExportError`` if no diffusers class can hold an autoencoder; names the reason and an alternative."""
     if entry.kind == "space-to-channel":
         reason = f"no class of diffusers rearranges latents after another autoencoder; export {entry.autoencoder}"
     elif entry.kind == "python":
-        reason = f"its architecture is code of its own, {entry.factory}, which diffusers does not have"
+        reason = f"its architecture is custom code, {entry.factory}, which diffusers does not have"
     elif entry.kind == "dc-ae" and not_for_diffusers(entry):
         reason = f"{not_for_diffusers(entry)}; dcae.autoencoders.load opens its folder as it is"
     else:
@@ -33,15 +33,15 @@ def require_exportable(entry: AutoencoderFields) -> None:
 
 
 def export_folder(source: Path, output: Path, card: str) -> None:
-    """Copy a trained autoencoder byte for byte, add its model card, and see to it that diffusers opens the copy.
+    """Copy a trained autoencoder byte for byte, add its model card, and check that diffusers opens the copy.
 
     Args:
         source: folder of the trained autoencoder.
-        output: folder to make; it appears by a rename once it is complete.
+        output: folder to create; renamed into place once complete.
         card: text of the model card.
 
     Raises:
-        ExportError: the output exists, or diffusers does not find in it exactly the weights that it needs.
+        ExportError: the output exists, or diffusers misses weights or finds unexpected ones.
     """
     if output.exists():
         raise ExportError(f"{output} exists; remove it, or give another folder")
@@ -63,6 +63,6 @@ def _check_opens(path: Path) -> None:
 
     name = folder.read_config(path)["_class_name"]
     _, loading = getattr(diffusers, name).from_pretrained(path, use_safetensors=True, output_loading_info=True)
-    problems = [f"{what.replace('_', ' ')}: {found}" for what, found in loading.items() if found]
+    problems = [f"{kind.replace('_', ' ')}: {found}" for kind, found in loading.items() if found]
     if problems:
         raise ExportError(f"diffusers' {name} does not open {path}: {'; '.join(problems)}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Autoencoder classes of the diffusers library under this project's contract."""
+"""Wraps diffusers' autoencoder classes in this project's contract."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.autoencoders import folder
-from dcae.autoencoders.contract import Autoencoder
-from dcae.autoencoders.conventions import images_from_model, images_to_model, latents_from_model, latents_to_model
-from dcae.autoencoders.latent_statistics import entry_scale, settle
-from dcae.autoencoders.layers import first, last
+from dcae.autoencoders.contract import Autoencoder, first, last
+from dcae.autoencoders.folder import entry_scale, set_latent_statistics
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Conventions, DiffusersEntry
 from dcae.initialisation import seeded_random_init, set_to_zero
@@ -25,13 +24,49 @@ if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 
+# --- Conventions: image range, videos of one frame, and latent patches ------------------------------------------------
+
+
+def images_to_model(images: Tensor, conventions: Conventions) -> Tensor:
+    """Map images [B, 3, H, W] in [-1, 1] to the model's range, as [B, 3, 1, H, W] for video models."""
+    low, high = conventions.image_range
+    if (low, high) != (-1.0, 1.0):
+        images = (images + 1) * ((high - low) / 2) + low
+    return images.unsqueeze(2) if conventions.video else images
+
+
+def images_from_model(images: Tensor, conventions: Conventions) -> Tensor:
+    """Invert ``images_to_model``."""
+    low, high = conventions.image_range
+    if conventions.video:
+        images = images.squeeze(2)
+    return images if (low, high) == (-1.0, 1.0) else (images - low) * (2 / (high - low)) - 1
+
+
+def latents_from_model(latents: Tensor, conventions: Conventions) -> Tensor:
+    """Map the model's latents [B, C, h, w] or [B, C, 1, h, w] to [B, C p p, h/p, w/p] with its latent patch size p.
+
+    Channels are ordered (C, row, column), as in FLUX.2 and ``SpaceToChannel``.
+    """
+    return F.pixel_unshuffle(latents.squeeze(2) if conventions.video else latents, conventions.latent_patch_size)
+
+
+def latents_to_model(latents: Tensor, conventions: Conventions) -> Tensor:
+    """Invert ``latents_from_model``."""
+    latents = F.pixel_shuffle(latents, conventions.latent_patch_size)
+    return latents.unsqueeze(2) if conventions.video else latents
+
+
+# --- The wrapper ------------------------------------------------------------------------------------------------------
+
+
 class DiffusersAutoencoder(Autoencoder):
-    """Wraps a diffusers model; its parameters are those of ``model``.
+    """Wraps a diffusers model, ``model``.
 
     Args:
         model: an instance of one of diffusers' autoencoder classes.
-        entry: gives the numbers of the contract, whether ``encode`` samples a posterior or takes its mode, and in what
-            the class differs from the contract (``conventions``).
+        entry: numbers of the contract, ``posterior`` (``encode`` samples it or takes its mode), and ``conventions``
+            (how the class deviates from the contract).
     """
 
     def __init__(self, model: nn.Module, entry: DiffusersEntry):
@@ -42,17 +77,17 @@ class DiffusersAutoencoder(Autoencoder):
         self.latent_posterior = entry.posterior
 
     def posterior(self, images: Tensor) -> DiagonalGaussianDistribution:
-        """Distribution of the class's own latents of images [B, 3, H, W], with ``mode()``, ``sample()`` and ``kl()``.
+        """Return the model's posterior of images [B, 3, H, W], with ``mode()``, ``sample()`` and ``kl()``.
 
         Raises:
             TypeError: the model is not a variational autoencoder.
         """
-        output = self._encoded(images)
+        output = self._encode(images)
         if not hasattr(output, "latent_dist"):
             raise TypeError(f"{self.entry.class_name} encodes to plain latents: it has no posterior")
         return output.latent_dist
 
-    def _encoded(self, images: Tensor) -> Any:
+    def _encode(self, images: Tensor) -> Any:
         return self.model.encode(images_to_model(images, self.conventions))
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +96,7 @@ class DiffusersAutoencoder(Autoencoder):
         return mean, std
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
-        output = self._encoded(images)
+        output = self._encode(images)
         if hasattr(output, "latent_dist"):
             distribution = output.latent_dist
             latents = distribution.sample() if self.entry.posterior == "sample" else distribution.mode()
@@ -74,7 +109,7 @@ class DiffusersAutoencoder(Autoencoder):
         return images_from_model(images, self.conventions)  # [B, 3, H, W]
 
     def middle_layers(self, extra_blocks: int = 0) -> list[nn.Module]:
-        """As ``DCAE.middle_layers``: what lies between the innermost blocks of an ``AutoencoderKL``."""
+        """Return the layers between the innermost blocks of an ``AutoencoderKL``; see ``contract.middle_layers``."""
         encoder, decoder = self._kl("middle_layers").encoder, self.model.decoder
         between = [encoder.conv_norm_out, encoder.conv_out, self.model.quant_conv, self.model.post_quant_conv]
         before = [*_units(encoder.down_blocks), encoder.mid_block]
@@ -83,19 +118,19 @@ class DiffusersAutoencoder(Autoencoder):
         return [*last(before, extra_blocks), *heads, *first(after, extra_blocks)]
 
     def decoder_head(self, extra_blocks: int = 0) -> list[nn.Module]:
-        """As ``DCAE.decoder_head``: output norm and convolution of an ``AutoencoderKL``."""
+        """Return output norm and convolution of an ``AutoencoderKL``; see ``contract.decoder_head``."""
         decoder = self._kl("decoder_head").decoder
         before = [decoder.mid_block, *_units(decoder.up_blocks)]
         return [*last(before, extra_blocks), decoder.conv_norm_out, decoder.conv_out]
 
-    def _kl(self, what: str) -> nn.Module:
+    def _kl(self, method: str) -> nn.Module:
         if type(self.model).__name__ != "AutoencoderKL":
-            raise TypeError(f"{what} is known of AutoencoderKL, not of {self.entry.class_name}")
+            raise TypeError(f"{method} supports AutoencoderKL, not {self.entry.class_name}")
         return self.model
 
 
 def _units(blocks: nn.ModuleList) -> list[nn.Module]:
-    """Residual blocks, attentions and changes of size of diffusers' down or up blocks, in the order they run."""
+    """Return residual blocks, attentions and resamplers of diffusers' down or up blocks, in the order they run."""
     units = []
     for block in blocks:
         attentions = list(getattr(block, "attentions", None) or [])
@@ -106,7 +141,7 @@ def _units(blocks: nn.ModuleList) -> list[nn.Module]:
 
 
 def autoencoder_class(name: str) -> type[nn.Module]:
-    """The class of that name among diffusers' autoencoders; raises ``ConfigError`` for any other name."""
+    """Return diffusers' autoencoder class of a name; raises ``ConfigError`` for any other name."""
     import diffusers
 
     found = getattr(diffusers, name, None)
@@ -117,7 +152,7 @@ def autoencoder_class(name: str) -> type[nn.Module]:
 
 
 def _zero_init_residual(model: nn.Module) -> None:
-    """Let residual blocks and attentions begin as the identity: their last layers have weights and biases 0."""
+    """Zero-initialise the last layer of each residual block and attention, so that it starts as the identity."""
     from diffusers.models.attention_processor import Attention
     from diffusers.models.resnet import ResnetBlock2D
 
@@ -129,13 +164,13 @@ def _zero_init_residual(model: nn.Module) -> None:
 
 
 def from_config(entry: DiffusersEntry, seed: int) -> DiffusersAutoencoder:
-    """The entry's architecture with random weights.
+    """Build the entry's architecture with random weights.
 
-    The library's biases are as large as the signal that thin layers without a norm pass on, and drown it: a tiny
-    network then needs thousands of steps before it sees its input. ``he-normal`` keeps the signal and has no biases.
+    diffusers' default biases are as large as the signal in thin layers without a norm: a tiny network then needs
+    thousands of steps before its output depends on its input. ``he-normal`` keeps the signal and has zero biases.
 
     Raises:
-        ConfigError: unknown class or unknown argument of it.
+        ConfigError: unknown class or argument.
     """
     chosen = autoencoder_class(entry.class_name)
     allowed = set(inspect.signature(chosen.__init__).parameters) - {"self"}
@@ -153,51 +188,49 @@ def from_config(entry: DiffusersEntry, seed: int) -> DiffusersAutoencoder:
     return DiffusersAutoencoder(model, entry)
 
 
-def from_folder(entry: DiffusersEntry, place: Path) -> DiffusersAutoencoder:
-    """The architecture that the ``config.json`` in a folder tells, with random weights.
+def from_folder(entry: DiffusersEntry, path: Path) -> DiffusersAutoencoder:
+    """Build the architecture of a folder's ``config.json`` with random weights.
 
     Raises:
-        WeightsError: there is none, or it is of another class than the entry's.
+        WeightsError: the file is missing, or names another class than the entry.
     """
-    stored = _own_config(entry, place / folder.CONFIG)
+    stored = _read_config(entry, path / folder.CONFIG)
     return DiffusersAutoencoder(autoencoder_class(entry.class_name).from_config(stored), entry)
 
 
 def from_pretrained(entry: DiffusersEntry, shapes_only: bool = False) -> DiffusersAutoencoder:
-    """Released weights of the entry's class in float32, from safetensors alone; with tiling and slicing off.
+    """Load released weights in float32, from safetensors only; tiling and slicing are off.
 
-    diffusers reads the file, since older releases give the layers of attention other names, which it knows.
+    diffusers reads the file, since it translates the attention names of older releases.
 
     Args:
-        entry: what the autoencoder is, with ``pretrained``.
-        shapes_only: read the architecture alone.
+        entry: the autoencoder, with ``pretrained``.
+        shapes_only: read the architecture only.
 
     Raises:
-        WeightsError: no such weights, a pickle, another class than the entry's, weights that do not fit its class, or
-            a latent scale or shift that the entry gives otherwise.
+        WeightsError: weights are missing, a pickle, of another class than the entry's, or do not fit it, or their
+            latent scale or shift differs from the entry's.
     """
-    what = f"autoencoder {entry.name}"
+    name = f"autoencoder {entry.name}"
     if shapes_only:
-        config = find_config(what, entry.pretrained)
+        config = find_config(name, entry.pretrained)
         autoencoder = from_folder(entry, config.parent)
-        settle(autoencoder, autoencoder.model, _own_config(entry, config), config)
+        set_latent_statistics(autoencoder, autoencoder.model, _read_config(entry, config), config)
         return autoencoder
-    path = find(what, entry.pretrained)
+    path = find(name, entry.pretrained)
     if path.name != folder.WEIGHTS:
-        raise WeightsError(
-            f"{what}: found {path}, but diffusers reads {folder.WEIGHTS} with a {folder.CONFIG} beside it"
-        )
+        raise WeightsError(f"{name}: found {path}, but diffusers reads {folder.WEIGHTS} next to a {folder.CONFIG}")
     config = path.with_name(folder.CONFIG)
-    stored = _own_config(entry, config)
-    model = _read(autoencoder_class(entry.class_name), path, what)
+    stored = _read_config(entry, config)
+    model = _read(autoencoder_class(entry.class_name), path, name)
     autoencoder = DiffusersAutoencoder(model, entry)
     autoencoder.released_file = path
-    settle(autoencoder, model, stored, config)
+    set_latent_statistics(autoencoder, model, stored, config)
     return autoencoder
 
 
-def _own_config(entry: DiffusersEntry, path: Path) -> dict[str, Any]:
-    """What ``config.json`` says, without the defaults of the class."""
+def _read_config(entry: DiffusersEntry, path: Path) -> dict[str, Any]:
+    """Return the content of ``config.json``, without the defaults of the class."""
     stored = folder.read_config(path.parent)
     if stored.get("_class_name") != entry.class_name:
         raise WeightsError(
@@ -207,19 +240,19 @@ def _own_config(entry: DiffusersEntry, path: Path) -> dict[str, Any]:
     return stored
 
 
-def _read(chosen: type[nn.Module], path: Path, what: str) -> nn.Module:
-    folder.read_shapes(path)  # a damaged file is told as one
+def _read(chosen: type[nn.Module], path: Path, name: str) -> nn.Module:
+    folder.read_shapes(path)  # reports a damaged file as such
     try:
         model, report = chosen.from_pretrained(
             path.parent, use_safetensors=True, low_cpu_mem_usage=False, torch_dtype=torch.float32,
-            output_loading_info=True, local_files_only=True, ignore_mismatched_sizes=True,  # told below
+            output_loading_info=True, local_files_only=True, ignore_mismatched_sizes=True,  # reported below
         )  # fmt: skip
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise WeightsError(f"{what}: {path} does not fit {chosen.__name__} with {folder.CONFIG}: {error}") from error
-    differing = {name: found for name, found in report.items() if found}
+        raise WeightsError(f"{name}: {path} does not fit {chosen.__name__} with {folder.CONFIG}: {error}") from error
+    differing = {kind: found for kind, found in report.items() if found}
     if differing:
-        listed = "; ".join(f"{name.replace('_', ' ')}: {_few(found)}" for name, found in differing.items())
-        raise WeightsError(f"{what}: {path} does not fit {chosen.__name__} with {folder.CONFIG}: {listed}")
+        listed = "; ".join(f"{kind.replace('_', ' ')}: {_few(found)}" for kind, found in differing.items())
+        raise WeightsError(f"{name}: {path} does not fit {chosen.__name__} with {folder.CONFIG}: {listed}")
     return model
 
 

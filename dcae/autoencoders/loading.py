@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an entry to an autoencoder, and from a trained autoencoder to a folder and back."""
+"""Loads the autoencoder of an entry, and saves it as a folder."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def load(
     device: str | torch.device = "cpu",
     seed: int = 0,
 ) -> Autoencoder:
-    """The autoencoder of an entry, in evaluation mode.
+    """Return the autoencoder of an entry, in evaluation mode.
 
     Args:
         entry: name of an entry, path of a YAML file, mapping of an entry's fields, or an entry.
-        weights: folder of a trained autoencoder (for ``space-to-channel``: of the one below); without it released
-            weights if the entry names any, and otherwise random weights.
-        config: where names are looked up; the repository's ``config`` by default.
+        weights: folder of a trained autoencoder (for ``space-to-channel``: of the one below). Defaults to released
+            weights if the entry has ``pretrained``, and to random weights otherwise.
+        config: where names are looked up; defaults to the repository's ``config``.
         device: ``meta`` builds shapes without memory or weights.
-        seed: of random weights. They are the same on every device, and the caller's random numbers stay as they were.
+        seed: of random weights, which are the same on every device. The global random state is left unchanged.
 
     Raises:
-        ConfigError: a mistake in the entry, or code that does not keep the contract.
-        WeightsError: weights that are missing, incomplete or of another architecture, or cannot be downloaded.
+        ConfigError: the entry is wrong, or foreign code violates the contract.
+        WeightsError: weights are missing, incomplete, of another architecture, or cannot be downloaded.
     """
     config = config or Config()
     entry = _as_entry(entry, config)
@@ -132,12 +132,12 @@ def _build_diffusers(entry: DiffusersEntry, weights: Path | None, device: torch.
         autoencoder = from_diffusers.from_folder(entry, Path(weights))
     else:
         autoencoder = from_diffusers.from_config(entry, seed)
-    stored, place = folder.read_config(weights), Path(weights) / folder.CONFIG
+    stored, path = folder.read_config(weights), Path(weights) / folder.CONFIG
     if stored.get("_class_name") != entry.class_name:
-        raise WeightsError(f"{place}: _class_name is {stored.get('_class_name')!r}, expected {entry.class_name!r}")
+        raise WeightsError(f"{path}: _class_name is {stored.get('_class_name')!r}, expected {entry.class_name!r}")
     folder.read_weights(weights, autoencoder.model)
     if autoencoder.latent_scale is None:
-        folder.take_latent_statistics(autoencoder, stored, place)
+        folder.take_latent_statistics(autoencoder, stored, path)
     return autoencoder
 
 
@@ -165,10 +165,10 @@ def _build_python(entry: PythonEntry, weights: Path | None) -> nn.Module:
 
 
 def save(autoencoder: nn.Module, path: Path) -> None:
-    """Write an autoencoder with its latent scale and shift; ``load(entry, weights=path)`` reads it again.
+    """Write an autoencoder with its latent scale and shift; ``load(entry, weights=path)`` reads it.
 
-    Every diffusers autoencoder, and a DC-AE that is nothing but the released architecture with other numbers, opens
-    with diffusers' ``from_pretrained`` too; ``AutoencoderDC`` refuses any other DC-AE (``dc_ae_config``).
+    diffusers' ``from_pretrained`` opens every diffusers autoencoder, and a DC-AE of the released architecture with any
+    sizes; ``AutoencoderDC`` rejects any other DC-AE (see ``dc_ae_config``).
     """
     module, config = autoencoder, {"_class_name": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}"}
     entry = getattr(autoencoder, "entry", None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Higher compression without training: another autoencoder, then space to channel (paper figure 3a, its reference)."""
+"""Higher compression without training: space to channel after another autoencoder (paper figure 3a, baseline)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcae.autoencoders.contract import Autoencoder, PerChannel
+from dcae.weights.hub import released_file
 
 
 class SpaceToChannel(Autoencoder):
-    """f times ``factor``, c times ``factor`` squared, the same number of latent values and the same reconstructions."""
+    """Multiplies f by ``factor`` and c by its square; reconstructions stay the same."""
 
     def __init__(self, autoencoder: nn.Module, factor: int):
         super().__init__(
@@ -22,7 +23,7 @@ class SpaceToChannel(Autoencoder):
         self.autoencoder = autoencoder
         self.factor = factor
         self.latent_posterior = getattr(autoencoder, "latent_posterior", "mode")
-        self.released_file = getattr(autoencoder, "released_file", None)
+        self.released_file = released_file(autoencoder)
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
         return F.pixel_unshuffle(self.autoencoder.encode(images), self.factor)  # [B, c, H/f, W/f]
@@ -36,7 +37,7 @@ class SpaceToChannel(Autoencoder):
 
 
 def _spread(value: PerChannel | None, factor: int) -> PerChannel | None:
-    """One number for all channels stays one; each of several stands for ``factor`` squared neighbouring channels."""
+    """Repeat a value per channel for the ``factor`` squared channels made from it; a single number stays."""
     if isinstance(value, list):
         return [number for number in value for _ in range(factor**2)]
     return value

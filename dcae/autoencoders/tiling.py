@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of any size: in overlapping tiles where they do not fit into memory, padded where f does not divide them."""
+"""Images of any size: batches that fit into memory, overlapping tiles, and padding to a multiple of f."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ from torch.nn import functional as F
 
 from dcae.autoencoders.contract import Autoencoder, require_multiple_sides
 from dcae.benchmark.entries import Tiling
+from dcae.weights.hub import released_file
+
+# 64 images of 256 px, 4 of 1024 px, 1 of 2048 px: 13 GB of activations in SD-VAE's decoder in fp32, 5 GB in DC-AE-f32's
+# (counted; results/measured has the peaks at 256 px).
+PIXELS_AT_ONCE = 2**22
+
+
+def images_at_once(resolution: int, at_most: int) -> int:
+    """Return the inference batch size for images of ``resolution`` px, between 1 and ``at_most``."""
+    return max(1, min(at_most, PIXELS_AT_ONCE // resolution**2))
 
 
 def reconstruct(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> Tensor:
-    """Reconstructions [B, 3, H, W] of images [B, 3, H, W] in [-1, 1].
+    """Return reconstructions [B, 3, H, W] of images [B, 3, H, W] in [-1, 1].
 
     Args:
-        padding: ``reflect`` or ``replicate`` enlarges images whose sides are no multiples of f at their right and
-            bottom edges, and crops what comes out.
+        padding: ``reflect`` or ``replicate`` pads images at the right and bottom edges to a multiple of f, and crops
+            the reconstructions back.
 
     Raises:
-        ValueError: without padding, if H or W is no multiple of f.
+        ValueError: H or W is not a multiple of f, and there is no padding.
     """
     height, width = images.shape[-2:]
     f = autoencoder.spatial_compression
@@ -37,14 +47,14 @@ def reconstruct(autoencoder: nn.Module, images: Tensor, padding: str | None = No
 
 
 class Tiled(Autoencoder):
-    """An autoencoder that sees at most ``tile`` x ``tile`` pixels at a time.
+    """Wraps an autoencoder so that it sees at most ``tile`` x ``tile`` pixels at a time.
 
-    Neighbouring tiles overlap, and are blended linearly over the overlap. For an autoencoder whose latents depend on
-    pixels within the overlap alone that changes nothing; what DC-AE's global attention changes is measured in the
-    tests and in ``bench/``. Metrics should be taken without tiles where memory allows.
+    Neighbouring tiles overlap and are blended linearly. The result is the same for an autoencoder whose receptive field
+    fits into the overlap; for DC-AE's global attention the difference is measured in the tests and in ``bench/``.
+    Compute metrics without tiles where memory allows.
 
     Raises:
-        ValueError: tile or overlap is no multiple of f.
+        ValueError: tile or overlap is not a multiple of f.
     """
 
     def __init__(self, autoencoder: nn.Module, tiling: Tiling):
@@ -55,24 +65,24 @@ class Tiled(Autoencoder):
                 raise ValueError(f"tiling: {name} is {size}, but must be a multiple of the spatial compression {f}")
         self.autoencoder = autoencoder
         self.latent_posterior = getattr(autoencoder, "latent_posterior", "mode")
-        self.released_file = getattr(autoencoder, "released_file", None)
+        self.released_file = released_file(autoencoder)
         self.tile, self.overlap = tiling.tile // f, tiling.overlap // f  # in latents
 
     def encode(self, images: Tensor) -> Tensor:  # [B, 3, H, W]
-        return self._encoded(images, self.autoencoder.encode)
+        return self._encode_tiles(images, self.autoencoder.encode)
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """As of one posterior; where tiles overlap, means and standard deviations are blended each by themselves."""
-        both = self._encoded(images, lambda tile: torch.cat(self.autoencoder.moments(tile), dim=1))
+        """Return posterior moments; in overlaps, means and standard deviations are blended separately."""
+        both = self._encode_tiles(images, lambda tile: torch.cat(self.autoencoder.moments(tile), dim=1))
         return both.chunk(2, dim=1)
 
-    def _encoded(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    def _encode_tiles(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         f = self.spatial_compression
         require_multiple_sides(images, f)
         size = images.shape[-2] // f, images.shape[-1] // f
         if max(size) <= self.tile:
             return encode(images)
-        return self._blended(
+        return self._blend(
             size, 1, lambda top, left, height, width: encode(
                 images[..., top * f : (top + height) * f, left * f : (left + width) * f]
             )
@@ -82,21 +92,21 @@ class Tiled(Autoencoder):
         size = latents.shape[-2], latents.shape[-1]
         if max(size) <= self.tile:
             return self.autoencoder.decode(latents)
-        return self._blended(
+        return self._blend(
             size, self.spatial_compression, lambda top, left, height, width: self.autoencoder.decode(
                 latents[..., top : top + height, left : left + width]
             )
         )  # fmt: skip
 
-    def _blended(self, size: tuple[int, int], scale: int, compute: Callable[[int, int, int, int], Tensor]) -> Tensor:
-        """What ``compute(top, left, height, width)``, in latents, gives for each tile, as weighted means of the tiles.
+    def _blend(self, size: tuple[int, int], scale: int, compute: Callable[[int, int, int, int], Tensor]) -> Tensor:
+        """Return the weighted mean of the tiles ``compute(top, left, height, width)``, in units of latents.
 
-        ``scale`` is the side of the result in units of the latents' side.
+        ``scale`` is the side of the result divided by that of the latents.
         """
         height, width = min(self.tile, size[0]), min(self.tile, size[1])
         total = weights = None
-        for top in _starts(size[0], height, self.overlap):
-            for left in _starts(size[1], width, self.overlap):
+        for top in _tile_starts(size[0], height, self.overlap):
+            for left in _tile_starts(size[1], width, self.overlap):
                 tile = compute(top, left, height, width)
                 if total is None:
                     total = tile.new_zeros(*tile.shape[:2], size[0] * scale, size[1] * scale)
@@ -109,12 +119,12 @@ class Tiled(Autoencoder):
         return total / weights
 
 
-def _starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along one side; the last one ends at the edge and may overlap more."""
+def _tile_starts(size: int, tile: int, overlap: int) -> list[int]:
+    """Return the tiles' offsets along one side; the last tile ends at the edge and may overlap more."""
     return [*range(0, size - tile, tile - overlap), size - tile] if size > tile else [0]
 
 
 def _ramp(size: int, overlap: int, like: Tensor) -> Tensor:
-    """Weights [size] of a tile: linear over the overlap at both ends, 1 between."""
+    """Return a tile's weights [size]: linear over the overlap at both ends, 1 between."""
     position = torch.arange(1, size + 1, dtype=like.dtype, device=like.device)
     return torch.minimum(position, position.flip(0)).div(overlap + 1).clamp(max=1)

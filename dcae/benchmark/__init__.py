@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entries, bench, cells and records as typed models. Imports no torch, since every cluster job parses it again."""
 
-from dcae.benchmark.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training
+from dcae.benchmark.benchmark import Benchmark
+from dcae.benchmark.cells import (
+    GenerationCell,
+    ReconstructionCell,
+    ResolvedAutoencoder,
+    ResolvedCell,
+    ResolvedGeneration,
+    Training,
+)
 from dcae.benchmark.config import Config, ConfigError, read_entry
 from dcae.benchmark.record import Provenance, Record, Value, write_atomically
 
@@ -13,6 +21,9 @@ __all__ = [
     "Provenance",
     "ReconstructionCell",
     "Record",
+    "ResolvedAutoencoder",
+    "ResolvedCell",
+    "ResolvedGeneration",
     "Training",
     "Value",
     "read_entry",

@@ -1,54 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A benchmark: one YAML file that names entries, and the cells and trainings that follow from it."""
+"""A benchmark: one YAML file that names entries, with the trainings and cells that follow from it.
+
+Cells are named by strings, as in records and file names. ``Benchmark.resolve`` returns a cell with its entries, so that
+nothing downstream looks a name up again.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from dcae.benchmark.benchmark_file import BenchmarkFile, GenerationPlan
-from dcae.benchmark.checks import check_divides, check_entries, check_speed, error_in
-from dcae.benchmark.config import Config, read_yaml, validate
-from dcae.benchmark.studies import each_study, further_bases, variants
-
-
-@dataclass(frozen=True)
-class Training:
-    """One phase of an autoencoder's recipe, and the training whose weights it starts from."""
-
-    autoencoder: str
-    phase: str
-    start: Training | None
-
-
-@dataclass(frozen=True)
-class ReconstructionCell:
-    """An autoencoder on a data set at a resolution."""
-
-    dataset: str
-    resolution: int
-    autoencoder: str
-
-
-@dataclass(frozen=True)
-class GenerationCell:
-    """A diffusion model at a patch size on an autoencoder's latents."""
-
-    dataset: str
-    resolution: int
-    autoencoder: str
-    diffusion: str
-    patch_size: int
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Everything a benchmark measures. Efficiency is measured for the same cells as generation."""
-
-    reconstruction: list[ReconstructionCell]
-    generation: list[GenerationCell]
+from dcae.benchmark.benchmark_file import BenchmarkFile, GenerationPlan, each_study, further_bases, variants
+from dcae.benchmark.cells import (
+    Cells,
+    GenerationCell,
+    ReconstructionCell,
+    ResolvedAutoencoder,
+    ResolvedCell,
+    ResolvedGeneration,
+    Training,
+)
+from dcae.benchmark.checks import Source, check_divides, check_entries, check_speed
+from dcae.benchmark.config import Config, ConfigError, read_yaml, validate
+from dcae.benchmark.entries import Entry, Protocol
 
 
 class Benchmark:
@@ -59,29 +36,30 @@ class Benchmark:
         self.name = self.path.stem
         self.content = content
         self.config = config
-        check_entries(self)
+        self._source = Source(self.path, content, config)
+        check_entries(self._source)
         self.cells = Cells(self._reconstruction_cells(), self._generation_cells())
-        check_speed(self, self.cells.generation)
+        check_speed(self._source, self.cells.generation)
 
     @classmethod
     def load(cls, path: Path | str) -> Benchmark:
         """Read a benchmark and every entry it names.
 
         Raises:
-            ConfigError: naming the file, the field and what is allowed.
+            ConfigError: naming the file, the field and the allowed values.
         """
         path = Path(path)
         allowed = "  allowed fields: " + ", ".join(BenchmarkFile.model_fields)
         content = validate(TypeAdapter(BenchmarkFile), read_yaml(path), path, lambda: allowed)
         return cls(path, content, Config(path.parent))
 
-    # --- the entries a name stands for ---
+    # --- entries by name ---
 
     @property
     def seed(self) -> int:
         return self.content.seed
 
-    @property
+    @functools.cached_property
     def all_autoencoders(self) -> list[str]:
         """Names in the order of the file, and those that others are built on or start from."""
         studies = self.content.studies
@@ -105,7 +83,7 @@ class Benchmark:
         return self.config.entry("recipes", name)
 
     def protocol(self, kind: str):
-        """The protocol of ``reconstruction``, ``generation`` or ``efficiency`` cells."""
+        """Return the main protocol of ``reconstruction``, ``generation`` or ``efficiency`` cells."""
         names = {
             "reconstruction": self.content.reconstruction.protocol,
             "generation": self.content.generation_protocol,
@@ -113,20 +91,22 @@ class Benchmark:
         }
         return self.config.entry("protocols", names[kind])
 
-    def further_protocols(self, kind: str) -> list:
-        """Protocols that ``reconstruction`` or ``generation`` cells are measured by besides their main one."""
+    def further_protocols(self, kind: str) -> list[Protocol]:
+        """Return the protocols that ``reconstruction`` or ``generation`` cells are measured by besides the main one."""
         names = {
             "reconstruction": self.content.reconstruction.further_protocols,
             "generation": self.content.further_generation_protocols,
         }
         return [self.config.entry("protocols", name) for name in names[kind]]
 
+    def protocols(self, kind: str) -> list[Protocol]:
+        """Return all protocols of ``reconstruction`` or ``generation`` cells, the main one first."""
+        return [self.protocol(kind), *self.further_protocols(kind)]
+
     @property
     def has_subsets(self) -> bool:
-        """Whether a protocol of reconstruction measures some images by themselves, too."""
-        return any(
-            each.subsets for each in (self.protocol("reconstruction"), *self.further_protocols("reconstruction"))
-        )
+        """True if a protocol of reconstruction also measures subsets of the images."""
+        return any(each.subsets for each in self.protocols("reconstruction"))
 
     def group(self, autoencoder: str) -> str:
         """``autoencoders`` and ``controls`` have rows in Table 2; ``ablations`` and ``bases`` are in studies alone."""
@@ -142,19 +122,55 @@ class Benchmark:
         start = entry.start_from.autoencoder if entry.start_from else None
         return [*(self._with_those_below(below or start) if below or start else []), name]
 
+    def entries_used(self) -> list[tuple[str, Entry]]:
+        """Return kind (the folder under ``config``) and entry of every entry that the benchmark uses, each once."""
+        content = self.content
+        autoencoders = [self.autoencoder(name) for name in self.all_autoencoders]
+        diffusion = [self.diffusion(plan.diffusion) for plan in content.generation]
+        recipes = [self.recipe(entry.recipe) for entry in (*autoencoders, *diffusion) if entry.recipe]
+        trained_on = [name for recipe in recipes for name in getattr(recipe, "datasets", {})]
+        generated = [name for plan in content.generation for name in (plan.dataset, plan.evaluated_on) if name]
+        purposes = ("reconstruction", *(("generation", "efficiency") if content.generation else ()))
+        used = [
+            *(("autoencoders", entry) for entry in autoencoders),
+            *(("recipes", entry) for entry in recipes),
+            *(("diffusion", entry) for entry in diffusion),
+            *(("datasets", self.dataset(name)) for name in (*content.reconstruction.datasets, *generated, *trained_on)),
+            *(("protocols", self.protocol(purpose)) for purpose in purposes),
+            *(
+                ("protocols", each)
+                for kind in ("reconstruction", "generation")
+                for each in self.further_protocols(kind)
+            ),
+        ]
+        return list({(kind, entry.name): (kind, entry) for kind, entry in used}.values())
+
+    def notices(self) -> list[str]:
+        """Return a line for each autoencoder with gated or restricted weights, or that some resolution leaves out."""
+        found = []
+        asked = {side for sides in self.content.reconstruction.datasets.values() for side in sides}
+        for name in self.all_autoencoders:
+            entry = self.autoencoder(name)
+            if entry.gated:
+                pretrained = getattr(entry, "pretrained", None)
+                place = pretrained.id if pretrained else entry.source
+                found.append(f"{name}: gated, accept the licence on the page of {place}, then `hf auth login`")
+            if entry.restriction:
+                found.append(f"{name}: {entry.restriction}")
+            if entry.resolutions and (others := sorted(asked - set(entry.resolutions))):
+                taken, left_out = (", ".join(map(str, sides)) for sides in (entry.resolutions, others))
+                found.append(f"{name}: takes {taken} px alone, not measured at {left_out} px")
+        return found
+
     # --- trainings ---
 
-    def trained_entry(self, autoencoder: str):
-        """The entry whose training gives this autoencoder its weights (itself, or the one below), or ``None``."""
-        entry = self.autoencoder(autoencoder)
-        if entry.kind == "space-to-channel":
-            return self.trained_entry(entry.autoencoder)
-        return entry if entry.recipe else None
-
     def training(self, autoencoder: str, phase: str | None = None) -> Training:
-        """The training of an autoencoder's phase, by default the last one, with the chain before it."""
+        """Return the training of an autoencoder's phase, by default the last one, with the chain before it."""
         entry = self.autoencoder(autoencoder)
-        phases = [each.name for each in self.recipe(entry.recipe).phases]
+        recipe = self.recipe(entry.recipe)
+        phases = [each.name for each in recipe.phases]
+        if phase is not None and phase not in phases:
+            raise ConfigError(f"recipe {recipe.name} of {autoencoder} has no phase {phase!r}: {phases}")
         position = len(phases) - 1 if phase is None else phases.index(phase)
         if position > 0:
             start = self.training(autoencoder, phases[position - 1])
@@ -162,32 +178,85 @@ class Benchmark:
             start = self.training(entry.start_from.autoencoder, entry.start_from.phase)
         else:
             start = None
-        return Training(autoencoder, phases[position], start)
+        datasets = {name: self.dataset(name) for name in recipe.datasets}
+        return Training(autoencoder, phases[position], start, entry, recipe, datasets, self.seed)
 
     def final_training(self, autoencoder: str) -> Training | None:
-        """The training that makes the weights this autoencoder is measured with; ``None`` if it is not trained."""
-        entry = self.trained_entry(autoencoder)
-        return self.training(entry.name) if entry else None
+        """Return the training that makes an autoencoder's weights; ``None`` if it is not trained."""
+        return self.resolve_autoencoder(autoencoder).training
+
+    @property
+    def trainings(self) -> list[Training]:
+        """Every training of the benchmark, each once."""
+        finals = (self.final_training(name) for name in self.all_autoencoders)
+        return list(dict.fromkeys(each for final in finals if final for each in reversed(final.chain)))
 
     def is_released(self, diffusion: str) -> bool:
-        """Whether a diffusion model comes with released weights, so that nothing is trained."""
+        """True if a diffusion model has released weights, so that it is not trained."""
         return self.diffusion(diffusion).pretrained is not None
+
+    # --- resolved cells ---
+
+    @functools.cache  # noqa: B019
+    def resolve_autoencoder(self, name: str) -> ResolvedAutoencoder:
+        """Return an autoencoder with the entries below it and its training."""
+        below = [self.autoencoder(name)]
+        while below[-1].kind == "space-to-channel":
+            below.append(self.autoencoder(below[-1].autoencoder))
+        base = below[-1]
+        training = self.training(base.name) if base.recipe else None
+        return ResolvedAutoencoder(below[0], tuple(below), training, self.group(name))
+
+    def resolve(self, cell: ReconstructionCell | GenerationCell) -> ResolvedCell:
+        """Return a cell with its entries: a ``ResolvedGeneration`` for a generation cell.
+
+        Raises:
+            ConfigError: an unknown name, or a generation cell that the benchmark does not ask for.
+        """
+        autoencoder, dataset = self.resolve_autoencoder(cell.autoencoder), self.dataset(cell.dataset)
+        if isinstance(cell, ReconstructionCell):
+            return ResolvedCell(cell, autoencoder, dataset, self.seed, self.protocols("reconstruction"))
+        plans = self.generation_plans(cell)
+        if not plans:
+            names = ", ".join(f"{name} {value}" for name, value in asdict(cell).items())
+            raise self._source.error("generation", f"no block asks for the cell {names}")
+        diffusion = self.diffusion(cell.diffusion)
+        return ResolvedGeneration(
+            cell,
+            autoencoder,
+            dataset,
+            self.seed,
+            self.generation_protocols(cell),
+            diffusion,
+            self.recipe(diffusion.recipe),
+            self.dataset(self.evaluation_dataset(cell)),
+            self.protocol("efficiency"),
+            plans,
+        )
 
     # --- cells ---
 
     def evaluation_dataset(self, cell: GenerationCell) -> str:
-        """The data set that a cell's samples are measured against."""
+        """Return the name of the dataset that a cell's samples are compared with."""
         return self.generation_plans(cell)[0].evaluated_on or cell.dataset
 
-    def generation_protocols(self, cell: GenerationCell) -> list:
-        """Of a generation cell, the main one first, with the number of samples that its block asks for."""
-        protocols = [self.protocol("generation"), *self.further_protocols("generation")]
+    def generation_protocols(self, cell: GenerationCell) -> list[Protocol]:
+        """Return the protocols of a cell, the main one first, with the number of samples that its block asks for."""
         images = self.generation_plans(cell)[0].generation_images
+        protocols = self.protocols("generation")
         return [each.model_copy(update={"generation_images": images}) if images else each for each in protocols]
 
     def generation_plans(self, cell: GenerationCell) -> list[GenerationPlan]:
-        """The blocks of the file that ask for a cell (one cell may belong to several tables)."""
-        return [plan for plan in self.content.generation if cell in self._cells_of(plan)]
+        """Return the blocks of the file that ask for a cell."""
+        return self._plans.get(cell, [])
+
+    @functools.cached_property
+    def _plans(self) -> dict[GenerationCell, list[GenerationPlan]]:
+        found: dict[GenerationCell, list[GenerationPlan]] = {}
+        for plan in self.content.generation:
+            for cell in self._cells_of(plan):
+                found.setdefault(cell, []).append(plan)
+        return found
 
     def _reconstruction_cells(self) -> list[ReconstructionCell]:
         places = self.content.reconstruction.datasets
@@ -199,15 +268,15 @@ class Benchmark:
                         cells[ReconstructionCell(dataset, resolution, name)] = f"reconstruction.datasets.{dataset}"
         for name in set(self.content.with_rows) - {cell.autoencoder for cell in cells}:
             sides = self.autoencoder(name).resolutions
-            message = f"{name} takes {sides} px alone, which no data set here has"
-            raise error_in(self, "reconstruction.datasets", message)
-        for field, _, study in each_study(self.content.studies):
+            message = f"{name} takes {sides} px alone, which no dataset here has"
+            raise self._source.error("reconstruction.datasets", message)
+        for place, _, study in each_study(self.content.studies):
             for dataset, resolution in study.places(places):
                 for name in (study.base, *study.variants):
-                    cells.setdefault(ReconstructionCell(dataset, resolution, name), field)
-        for cell, field in cells.items():
+                    cells.setdefault(ReconstructionCell(dataset, resolution, name), place)
+        for cell, place in cells.items():
             if not self.autoencoder(cell.autoencoder).padding:
-                check_divides(self, cell.autoencoder, cell.resolution, field)
+                check_divides(self._source, cell.autoencoder, cell.resolution, place)
         return list(cells)
 
     def _cells_of(self, plan: GenerationPlan) -> list[GenerationCell]:
@@ -223,18 +292,17 @@ class Benchmark:
         cells: dict[GenerationCell, GenerationPlan] = {}  # and the block that asks for it first
         for index, plan in enumerate(self.content.generation):
             for cell in self._cells_of(plan):
-                check_divides(self, cell.autoencoder, cell.resolution, f"generation.{index}.resolution")
+                check_divides(self._source, cell.autoencoder, cell.resolution, f"generation.{index}.resolution")
                 side = cell.resolution // self.autoencoder(cell.autoencoder).spatial_compression
                 if side % cell.patch_size:
-                    raise error_in(
-                        self,
+                    raise self._source.error(
                         f"generation.{index}.patch_sizes",
                         f"{cell.patch_size} does not divide the {side} x {side} latents of {cell.autoencoder}",
                     )
                 first = cells.setdefault(cell, plan)
-                for field in ("evaluated_on", "generation_images", "published"):
-                    mine, other = getattr(plan, field), getattr(first, field)
+                for name in ("evaluated_on", "generation_images", "published"):
+                    mine, other = getattr(plan, name), getattr(first, name)
                     if mine != other:
                         message = f"{mine}, but another block that asks for {cell} says {other}: one cell has one"
-                        raise error_in(self, f"generation.{index}.{field}", message)
+                        raise self._source.error(f"generation.{index}.{name}", message)
         return list(cells)

@@ -1,36 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the YAML file of a benchmark may say."""
+"""Fields of a benchmark's YAML file."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from dcae.benchmark.entries import Settings
-from dcae.benchmark.studies import Studies, variants
+
+# Studies that tables and figures show; "other" is for those that are not in the paper.
+StudyName = Literal["shortcuts", "high-resolution", "gan", "kl", "blocks", "recipe", "tuned-layers", "other"]
+
+
+class Study(Settings):
+    """An autoencoder and its variants, each of which differs from it in one thing."""
+
+    base: str = Field(description="entry that the variants are compared with")
+    variants: dict[str, str] = Field(min_length=1, description="entry: its difference from the base")
+    datasets: dict[str, list[PositiveInt]] | None = Field(
+        None, description="data set: resolutions, out of those under reconstruction; default: all of them"
+    )
+
+    def places(self, reconstruction: Mapping[str, Mapping[int, object]]) -> list[tuple[str, int]]:
+        """Return data set and resolution of its cells, given all of the benchmark's."""
+        chosen = self.datasets if self.datasets is not None else reconstruction
+        return [(dataset, resolution) for dataset, resolutions in chosen.items() for resolution in resolutions]
+
+
+Studies = dict[StudyName, list[Study]]
+
+
+def each_study(studies: Studies) -> Iterator[tuple[str, str, Study]]:
+    """Yield each study with its field in the benchmark's file, for errors, and its name."""
+    for name, groups in studies.items():
+        for index, study in enumerate(groups):
+            yield f"studies.{name}.{index}", name, study
+
+
+def variants(studies: Studies) -> list[str]:
+    """Return every variant, in the order of the file; one that is named twice comes twice."""
+    return [variant for _, _, study in each_study(studies) for variant in study.variants]
+
+
+def further_bases(studies: Studies, named: Sequence[str]) -> list[str]:
+    """Return the bases that a benchmark names nowhere else; they are measured for their studies alone."""
+    known = {*named, *variants(studies)}
+    return list(dict.fromkeys(study.base for _, _, study in each_study(studies) if study.base not in known))
+
+
+def membership(studies: Studies, autoencoder: str) -> dict[str, str | None]:
+    """Return ``study``, ``base`` and ``differs`` of a variant; ``None`` each for any other autoencoder."""
+    for _, name, study in each_study(studies):
+        if autoencoder in study.variants:
+            return {"study": name, "base": study.base, "differs": study.variants[autoencoder]}
+    return {"study": None, "base": None, "differs": None}
 
 
 class PublishedTwin(Settings):
-    """The published cell that stands beside a measured one: its data set and resolution in the paper."""
+    """Published cell to compare with: its data set and resolution in the paper."""
 
     dataset: str
     resolution: PositiveInt
 
 
 class PublishedRows(PublishedTwin):
-    """The published rows beside those of a block."""
+    """Published rows to compare the rows of a block with."""
 
     autoencoder: str | None = Field(
-        None, description="how the rows name it if not as the entry does, for example DC-AE-f64† of a longer training"
+        None, description="name in the published rows if it differs from the entry's, for example DC-AE-f64†"
     )
 
 
 class ReconstructionPlan(Settings):
-    """Every autoencoder is measured on every data set at every resolution named here, of those that it takes."""
+    """Every autoencoder is measured on every data set at every resolution here that it supports."""
 
     protocol: str
-    further_protocols: list[str] = Field([], description="measured in the same pass, beside the main protocol")
+    further_protocols: list[str] = Field([], description="additional protocols, measured in the same pass")
     datasets: dict[str, dict[PositiveInt, PublishedTwin | None]] = Field(
-        description="data set: resolution: the published cell beside it, or null"
+        description="data set: resolution: the published cell to compare with, or null"
     )
 
 
@@ -42,11 +91,10 @@ class GenerationPlan(Settings):
     """
 
     diffusion: str
-    dataset: str = Field(description="what the diffusion model is trained on")
+    dataset: str = Field(description="data set that the diffusion model is trained on")
     evaluated_on: str | None = Field(
         None,
-        description="data set whose images, and captions where the model has them, samples are measured against; "
-        "default: the one trained on",
+        description="data set whose images and captions samples are compared with; default: the training data set",
     )
     resolution: PositiveInt
     patch_sizes: dict[PositiveInt, list[PositiveInt]]
@@ -54,7 +102,7 @@ class GenerationPlan(Settings):
     without: list[str] = Field([], description="autoencoders to leave out")
     tables: list[int] = Field(description="tables of the paper that its cells belong to")
     published: PublishedRows | None = None
-    generation_images: PositiveInt | None = Field(None, description="samples; default: as many as the protocol says")
+    generation_images: PositiveInt | None = Field(None, description="number of samples; default: the protocol's")
 
 
 class BenchmarkFile(Settings):
@@ -64,11 +112,11 @@ class BenchmarkFile(Settings):
     seed: int = Field(0, ge=0)
     autoencoders: list[str] = Field(min_length=1, description="a row in every table")
     reconstruction_only: list[str] = Field([], description="a row in Table 2 alone")
-    studies: Studies = Field({}, description="what becomes of an autoencoder if one thing differs; reconstruction only")
+    studies: Studies = Field({}, description="autoencoders with one thing changed; reconstruction only")
     controls: list[str] = Field([], description="reconstruction only; their scores are known")
     reconstruction: ReconstructionPlan
     generation_protocol: str | None = None
-    further_generation_protocols: list[str] = Field([], description="of the same samples, beside generation_protocol")
+    further_generation_protocols: list[str] = Field([], description="additional protocols for the same samples")
     efficiency_protocol: str | None = None
     generation: list[GenerationPlan] = Field([], description="diffusion models on the latents of autoencoders")
 
@@ -91,5 +139,5 @@ class BenchmarkFile(Settings):
 
     @property
     def with_rows(self) -> list[str]:
-        """The autoencoders that are measured everywhere and have rows in Table 2."""
+        """Return the autoencoders that are measured everywhere and have rows in Table 2."""
         return [*self.autoencoders, *self.reconstruction_only, *self.controls]

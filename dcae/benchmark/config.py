@@ -13,13 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from dcae.benchmark.entries import ADAPTERS, Entry
 
-# Of the entry that another one extends: what is said about it, and its place in the paper's tables.
+# Fields that describe an entry, or place it in the paper's tables, belong to that entry alone.
 NOT_INHERITED = ("name", "extends", "description", "source", "paper_name", "paper_datasets", "choices")
 REPOSITORY_CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 class ConfigError(ValueError):
-    """A mistake in a configuration file: which file, which field, what is wrong, what is allowed."""
+    """A mistake in a configuration file. The message names the file, the field and the allowed values."""
 
 
 class UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -39,7 +39,7 @@ class UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; raises ``ConfigError`` if there is no such file or no mapping in it."""
+    """Return the mapping in a YAML file. Raises ``ConfigError`` if there is no such file or no mapping in it."""
     try:
         content = yaml.load(Path(path).read_text(), Loader=UniqueKeyLoader)
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def _explain(error: dict[str, Any]) -> str:
 def validate(
     adapter: TypeAdapter, content: dict[str, Any], path: Path | str, allowed: Callable[[], str] = lambda: ""
 ) -> Any:
-    """Content as its typed model; every wrong field is listed in the ``ConfigError``, and last what is allowed."""
+    """Return content as its typed model; the ``ConfigError`` lists every wrong field and the allowed ones."""
     try:
         return adapter.validate_python(content)
     except ValidationError as error:
@@ -70,7 +70,7 @@ def validate(
 
 
 def _allowed_fields(kind: str, content: dict[str, Any]) -> str:
-    """The field names that an entry of this kind may have, for the error about a wrong one."""
+    """Return the field names of an entry of this kind, for the error about a wrong one."""
     schema = ADAPTERS[kind].json_schema()
     variants = [schema["$defs"][option["$ref"].split("/")[-1]] for option in schema.get("oneOf", [])] or [schema]
     for variant in variants:
@@ -94,7 +94,7 @@ class Config:
         self._entries: dict[tuple[str, str], Entry] = {}
 
     def files(self, kind: str) -> dict[str, list[Path]]:
-        """Entry name to the files of that name."""
+        """Return entry names and the files of each name."""
         found: dict[str, list[Path]] = {}
         for folder in self.folders:
             for path in sorted([*(folder / kind).glob("*.yaml"), *(folder / kind).glob("*.yml")]):
@@ -102,7 +102,7 @@ class Config:
         return found
 
     def file(self, kind: str, name: str) -> Path:
-        """The one file of an entry; raises ``ConfigError`` if there is none (with the nearest names) or two."""
+        """Return the file of an entry. Raises ``ConfigError`` if there is none (with the nearest names) or two."""
         files = self.files(kind)
         if name not in files:
             near = difflib.get_close_matches(name, files, n=3) or sorted(files)
@@ -116,7 +116,7 @@ class Config:
         return files[name][0]
 
     def entry(self, kind: str, name: str) -> Entry:
-        """The entry ``config/<kind>/<name>.yaml``.
+        """Return the entry ``config/<kind>/<name>.yaml``.
 
         Raises:
             ConfigError: unknown name (with the nearest known ones), two files of that name, or a wrong field.
@@ -127,13 +127,13 @@ class Config:
 
 
 def read_entry(kind: str, path: Path, config: Config | None = None) -> Entry:
-    """The entry in one file, named after the file.
+    """Return the entry in one file, named after the file.
 
     Args:
         config: where an entry that it extends is looked up; by default around the file and in the repository
 
     Raises:
-        ConfigError: naming the file, the field and what is allowed.
+        ConfigError: naming the file, the field and the allowed values.
     """
     content, path = read_yaml(path), Path(path)
     if "name" in content:
@@ -142,18 +142,18 @@ def read_entry(kind: str, path: Path, config: Config | None = None) -> Entry:
 
 
 def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Config) -> Entry:
-    """The entry that some content stands for.
+    """Return the entry that some content describes.
 
-    With ``extends: <name of another entry of this kind>`` it says only what differs: mappings are merged, phases by
-    their names, anything else is replaced, and ``null`` takes a field or a phase away. What describes the other entry
-    is not inherited, and of its choices only those whose fields have the same values here.
+    With ``extends: <name of another entry of this kind>`` only differences are given: mappings are merged, phases by
+    their names, anything else is replaced, and ``null`` removes a field or a phase. Descriptions are not inherited;
+    choices are, if their fields have the same values here.
 
     Args:
         place: the file that the content stands in, or words for it, for errors.
         config: where the other entry is looked up.
 
     Raises:
-        ConfigError: naming the place, the field and what is allowed.
+        ConfigError: naming the place, the field and the allowed values.
     """
     below = _extended(kind, content, place, config)
     base = config.entry(kind, str(content["extends"])) if below else None
@@ -171,7 +171,7 @@ def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Co
 
 
 def _extended(kind: str, content: dict[str, Any], place: Path | str, config: Config) -> list[dict[str, Any]]:
-    """The contents that some content extends: the nearest first, then what that one extends."""
+    """Return the contents that some content extends, nearest first."""
     found, names = [], []
     while content.get("extends") is not None:
         name = str(content["extends"])
@@ -204,7 +204,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any], place: Path | str) -> 
 
 
 def _merged_phases(below: list[dict[str, Any]], above: dict[str, Any], place: Path | str) -> list[dict[str, Any]]:
-    """Phases with what a mapping of their names changes, or without those that it sets to null."""
+    """Return the phases merged with a mapping from their names to changes; null removes a phase."""
     names = [phase["name"] for phase in below]
     unknown = sorted(set(above) - set(names))
     if unknown:
@@ -214,6 +214,6 @@ def _merged_phases(below: list[dict[str, Any]], above: dict[str, Any], place: Pa
 
 
 def _same_values(entry: Entry, base: Entry, choice: str) -> bool:
-    """True if a choice of the base names fields of the entry, and each has the value that it has in the base."""
+    """True if a choice of the base names fields of the entry that have the same values as in the base."""
     here, there = entry.fields(choice), base.fields(choice)
     return bool(here) and all(name in there and there[name] == value for name, value in here.items())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record: one JSON file per cell, with the measured values and everything that decided them."""
+"""Records: one JSON file per cell, with the measured values, their protocol and their provenance."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ Number = Annotated[float, PlainSerializer(_json_number, when_used="json")]
 
 
 class Value(BaseModel):
-    """A measured number, from how many samples it came, and its standard error where one can be had.
+    """A measured number, its number of samples, and its standard error where there is one.
 
-    ``leave_group_out``: of distances between sets, the value without the images i with i mod G = g, for g = 0 … G - 1.
-    Two values over the same images are compared by these (delete-a-group jackknife).
-    ``repeats``: the number as each repeat of the measurement has it, where it was repeated; ``extrapolated``: computed
-    from smaller measurements.
+    ``leave_group_out``: for distances between sets, the value without the images i with i mod G = g, for
+    g = 0 … G - 1; two values over the same images are compared by these (delete-a-group jackknife).
+    ``repeats``: the value of each repeat of the measurement; ``extrapolated``: computed from smaller measurements.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,12 +44,12 @@ class Value(BaseModel):
 
     @property
     def spread(self) -> float:
-        """How far repeats of the measurement lie apart, as a share of the value; 0 if it was measured once."""
+        """Return the range of the repeats as a share of the value; 0 if it was measured once."""
         return (max(self.repeats) - min(self.repeats)) / self.value if len(self.repeats) > 1 and self.value else 0.0
 
 
 class Measured(BaseModel):
-    """What one protocol gives of a cell; ``excluded``: what it asks for and could not be had, with the reason."""
+    """Values of a cell by one protocol; ``excluded``: values that could not be measured, with the reason."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,11 +60,11 @@ class Measured(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Where a record came from. Hashes are sha256.
+    """Provenance of a record. Hashes are sha256.
 
     ``results_version``: version of the step's results (``RESULTS_VERSION`` beside its code). ``code_digest``: digest of
     the project's sources; it tells two records' code apart and decides nothing.
-    ``hub_commits``: of the input files that came from a hub, the commit of the repository, where it is known.
+    ``hub_commits``: for input files that came from a hub, the commit of the repository, where it is known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -90,11 +89,11 @@ class Provenance(BaseModel):
 class Record(BaseModel):
     """One cell's result. ``number_class``: re-evaluated = released weights, reproduced = trained here.
 
-    ``values`` are those of ``protocol``; ``excluded``: for a value that could not be had, why. What other protocols
-    gave in the same pass stands under their names in ``further``: no value is taken for one of another protocol.
-    ``dataset_fingerprint``: of the images that were reconstructed, or that samples were compared with.
-    ``conditions``: what a speed was measured under, such as batch sizes, clocks and temperature; ``remarks``: what a
-    reader has to know about a value.
+    ``values`` were measured by ``protocol``; ``excluded``: values that could not be measured, with the reason. Values
+    of additional protocols, measured in the same pass, are under their names in ``further``.
+    ``dataset_fingerprint``: fingerprint of the images that were reconstructed, or that samples were compared with.
+    ``conditions``: of a measurement of speed, such as batch sizes, clocks and temperature; ``remarks``: notes for the
+    reader about a value.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -115,12 +114,12 @@ class Record(BaseModel):
     remarks: list[str] = []
 
     def write(self, path: Path) -> None:
-        """Write the record so that a reader never sees half of it."""
+        """Write the record atomically."""
         write_atomically(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Read one record; raises ``ValueError`` naming the file if it does not follow the schema."""
+        """Read one record. Raises ``ValueError`` naming the file if it does not follow the schema."""
         try:
             return cls.model_validate_json(Path(path).read_text())
         except ValueError as error:
@@ -137,5 +136,5 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def schema() -> str:
-    """JSON Schema of a record, as published in ``docs/record.schema.json``."""
+    """Return the JSON Schema of a record, as published in ``docs/record.schema.json``."""
     return json.dumps(Record.model_json_schema(mode="serialization"), indent=1) + "\n"

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images to train on and to measure with: procedural scenes, bundled photographs, data sets, and mixtures of them."""
+"""Images for training and evaluation: procedural scenes, bundled photographs, data sets of files, and mixtures."""

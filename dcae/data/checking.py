@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A check of a data set's files: each is read and decoded once, and what is unusual about it is reported.
+"""Check a data set's files: read and decode each once, and report unusual images.
 
-The manifest that comes of it, one row per image with the sha256 of its file, has a fingerprint by which two copies of a
-data set can be compared.
+The resulting manifest has one row per image with the sha256 of its file; its fingerprint compares two copies of a data
+set.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import pyarrow.parquet
 
 from dcae.benchmark.entries import ImageFilesEntry, MJHQEntry
 from dcae.data.decoding import Transparency, decode, read_header
-from dcae.data.errors import DatasetError
 from dcae.data.image_sizes import remember_sizes
-from dcae.data.layouts.split_index import select
-from dcae.data.selection import Selection
+from dcae.data.layouts.index import index_split
+from dcae.data.split_index import SplitIndex
+from dcae.data.storage.files import DatasetError
 from dcae.data.workers import in_processes
 from dcae.files import replacing
 
-BLOCK = 64  # images that a process takes at a time
-EXAMPLES = 20  # images of a kind that a report names; the manifest has them all
+BLOCK = 64  # images per task of a worker process
+EXAMPLES = 20  # images of a kind that a report names; the manifest has all
 
 SCHEMA = pa.schema(
     [
@@ -37,21 +37,21 @@ SCHEMA = pa.schema(
         ("label", pa.int64()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        ("width", pa.int64()),  # 0 if the header cannot be read, and so on
+        ("width", pa.int64()),  # 0 if the header cannot be read
         ("height", pa.int64()),
         ("mode", pa.string()),  # as Pillow names it
         ("orientation", pa.int64()),  # EXIF, 1: upright
         ("deep", pa.bool_()),  # more than 8 bits per channel
         ("animated", pa.bool_()),
-        ("transparency", pa.bool_()),  # an alpha channel, or a colour that counts as transparent
-        ("error", pa.string()),  # why training and evaluation would refuse the image; empty if they would not
+        ("transparency", pa.bool_()),  # an alpha channel or a transparent colour
+        ("error", pa.string()),  # why training and evaluation would refuse the image, or empty
     ]
 )
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Images that have something unusual in common: how many, and the first of them."""
+    """Images with a common peculiarity: their number and the first of them."""
 
     images: int
     examples: list[str]
@@ -59,29 +59,29 @@ class Kind:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What the files of one split are."""
+    """The findings on one split."""
 
     images: int
     expected: int | None
     bytes: int
-    classes: dict[str, int]  # images of each
-    unusable: Kind  # examples are whole messages
+    classes: dict[str, int]  # images per class
+    unusable: Kind  # examples are error messages
     kinds: dict[str, Kind]
     smaller: dict[int, int]  # resolution to the number of images that a crop would enlarge
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the files of a data set are."""
+    """The findings on a data set."""
 
     dataset: str
     splits: dict[str, SplitReport]
-    in_both_splits: Kind  # files of validation images that are training images as well, whatever their names
+    in_both_splits: Kind  # validation images whose content is a training image as well
     fingerprint: str
 
     @property
     def passed(self) -> bool:
-        """True if every image can be used, and there are as many as the entry expects."""
+        """True if every image is usable and their number is the expected one."""
         return all(
             not split.unusable.images and split.expected in (None, split.images) for split in self.splits.values()
         )
@@ -97,35 +97,35 @@ def check_dataset(
     """Check every image file of a data set.
 
     Args:
-        entry: a file of ``config/datasets``; files are listed anew.
-        resolutions: at which images count as too small.
-        splits: default: those that the entry has.
-        processes: how many read and decode.
+        entry: of ``config/datasets``; its files are listed again.
+        resolutions: for which too small images are counted.
+        splits: default: all of the entry.
+        processes: number of processes that read and decode.
         progress: called with split, number of images done, and number of images.
 
     Returns:
-        The report, and the manifest (``SCHEMA``), in the order of the data set.
+        The report and the manifest (``SCHEMA``), in the order of the data set.
 
     Raises:
-        DatasetError: the data set cannot be opened at all.
+        DatasetError: the data set cannot be opened.
     """
     uncounted = entry.model_copy(update={"expected_images": None})
     manifests, reports = [], {}
     for split in splits or _splits_of(entry):
-        selection = select(uncounted, split, refresh=True)
-        rows = _examined(selection, split, entry.transparency, processes, progress)
+        samples = index_split(uncounted, split, refresh=True)
+        rows = _examined(samples, split, entry.transparency, processes, progress)
         manifests.append(rows)
         sizes = np.stack([rows[side].to_numpy() for side in ("width", "height")], axis=1)
         if sizes.all():
-            remember_sizes(selection, sizes)
+            remember_sizes(samples, sizes)
         expected = getattr(entry.expected_images, split) if entry.expected_images else None
-        reports[split] = _report(rows, selection.classes, expected, resolutions)
+        reports[split] = _report(rows, samples.classes, expected, resolutions)
     manifest = pa.concat_tables(manifests)
     return Report(entry.name, reports, _in_both_splits(manifest), manifest_fingerprint(manifest)), manifest
 
 
 def manifest_fingerprint(manifest: pa.Table) -> str:
-    """Sha256 (first 16 hex digits) of split, path and content of every image."""
+    """Return the sha256 (first 16 hex digits) of split, path and content of every image."""
     columns = [manifest[column].to_pylist() for column in ("split", "path", "sha256")]
     lines = ("\t".join(row) + "\n" for row in zip(*columns, strict=True))
     digest = hashlib.sha256()
@@ -135,7 +135,7 @@ def manifest_fingerprint(manifest: pa.Table) -> str:
 
 
 def write_manifest(manifest: pa.Table, report: Report, path: Path | str) -> None:
-    """Write a manifest as parquet, with data set and fingerprint as its metadata; half a file is never seen."""
+    """Write a manifest as parquet atomically, with data set and fingerprint as its metadata."""
     table = manifest.replace_schema_metadata({"dataset": report.dataset, "fingerprint": report.fingerprint})
     with replacing(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)
@@ -146,44 +146,44 @@ def _splits_of(entry: ImageFilesEntry) -> tuple[str, ...]:
     return ("validation",) if only_evaluated else ("train", "validation")
 
 
-# --- one image after the other ---
+# --- single images ---
 
 
 def _examined(
-    selection: Selection,
+    samples: SplitIndex,
     split: str,
     transparency: Transparency,
     processes: int,
     progress: Callable[[str, int, int], None] | None,
 ) -> pa.Table:
-    blocks = [range(start, min(start + BLOCK, len(selection))) for start in range(0, len(selection), BLOCK)]
+    blocks = [range(start, min(start + BLOCK, len(samples))) for start in range(0, len(samples), BLOCK)]
     rows: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
-    for found in in_processes(_examine, (selection, split, transparency), blocks, processes):
+    for found in in_processes(_examine, (samples, split, transparency), blocks, processes):
         rows += found
-        if len(rows) >= 100 * BLOCK:  # as a table they need a tenth of the memory
+        if len(rows) >= 100 * BLOCK:  # a table needs a tenth of the memory
             tables.append(pa.Table.from_pylist(rows, SCHEMA))
             rows = []
         if progress:
-            progress(split, sum(map(len, tables)) + len(rows), len(selection))
+            progress(split, sum(map(len, tables)) + len(rows), len(samples))
     return pa.concat_tables([*tables, pa.Table.from_pylist(rows, SCHEMA)])
 
 
-def _examine(shared: tuple[Selection, str, Transparency], block: range) -> list[dict[str, Any]]:
-    selection, split, transparency = shared
+def _examine(shared: tuple[SplitIndex, str, Transparency], block: range) -> list[dict[str, Any]]:
+    samples, split, transparency = shared
     return [
-        {"split": split, "path": selection.names[index].as_py(), "label": int(selection.labels[index])}
-        | _examine_image(selection, index, transparency)
+        {"split": split, "path": samples.names[index].as_py(), "label": int(samples.labels[index])}
+        | _examine_image(samples, index, transparency)
         for index in block
     ]
 
 
-def _examine_image(selection: Selection, index: int, transparency: Transparency) -> dict[str, Any]:
+def _examine_image(samples: SplitIndex, index: int, transparency: Transparency) -> dict[str, Any]:
     found = {"bytes": 0, "sha256": "", "width": 0, "height": 0, "mode": "", "orientation": 1}
     found |= {"deep": False, "animated": False, "transparency": False, "error": ""}
-    where = selection.where(index)
+    where = samples.where(index)
     try:
-        data = selection.read(index)
+        data = samples.read(index)
         found |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         found |= vars(read_header(data, where))
         decode(data, where, transparency)
@@ -192,7 +192,7 @@ def _examine_image(selection: Selection, index: int, transparency: Transparency)
     return found
 
 
-# --- all of them ---
+# --- the whole split ---
 
 
 def _report(rows: pa.Table, classes: list[str], expected: int | None, resolutions: Sequence[int]) -> SplitReport:

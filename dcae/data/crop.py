@@ -8,16 +8,16 @@ from PIL import Image
 
 
 def adm_crop(image: Image.Image, resolution: int) -> Image.Image:
-    """The centre crop of ADM, which DiT, DC-AE and most others use for training and for every metric.
+    """Return the centre crop of ADM, which DiT, DC-AE and most others use for training and for every metric.
 
-    While the short side is at least twice the resolution, the image is halved (box filter, an odd last row or column
-    is scaled along with the rest); then the short side is brought to the resolution (bicubic, antialiased), and the
-    centre is cut out. There is no guard: a smaller image is enlarged. Semantics of ``center_crop_arr`` in
-    openai/guided-diffusion (``image_datasets.py``), with its rounding.
+    The image is halved while its short side is at least twice the resolution (box filter; an odd last row or column is
+    scaled with the rest), then its short side is scaled to the resolution (bicubic, antialiased), and the centre is
+    cropped. A smaller image is enlarged. Same as ``center_crop_arr`` of openai/guided-diffusion
+    (``image_datasets.py``), including its rounding.
 
     Args:
         image: RGB, any size.
-        resolution: side R of the result in pixels.
+        resolution: side of the result in pixels.
     """
     while min(image.size) >= 2 * resolution:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
@@ -26,7 +26,7 @@ def adm_crop(image: Image.Image, resolution: int) -> Image.Image:
 
 
 def random_crop(image: Image.Image, resolution: int, rng: np.random.Generator) -> Image.Image:
-    """A crop at the image's own resolution, anywhere in it; an image smaller than the crop is enlarged to fit."""
+    """Return a random crop at the image's own resolution; an image smaller than the crop is enlarged to fit."""
     if min(image.size) < resolution:
         image = scale_short_side(image, resolution)
     left, top = (int(rng.integers(side - resolution + 1)) for side in image.size)
@@ -34,7 +34,7 @@ def random_crop(image: Image.Image, resolution: int, rng: np.random.Generator) -
 
 
 def scale_short_side(image: Image.Image, resolution: int) -> Image.Image:
-    """The whole image, its short side scaled to the resolution (bicubic, antialiased)."""
+    """Return the whole image with its short side scaled to the resolution (bicubic, antialiased)."""
     scale = resolution / min(image.size)
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
 
@@ -44,5 +44,5 @@ def _cut(image: Image.Image, left: int, top: int, resolution: int) -> Image.Imag
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
-    """An RGB image as uint8 [3, H, W]."""
+    """Return an RGB image as uint8 [3, H, W]."""
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))

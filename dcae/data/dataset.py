@@ -1,28 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every data set of images offers, wherever its images come from."""
+"""The interface of every image data set."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dcae.data.errors import DatasetError
-
-Split = Literal["train", "validation"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-
-__all__ = ["SPLITS", "DatasetError", "ImageDataset", "Sample", "Split", "fingerprint", "generator"]
+from dcae.data.split_index import SPLITS, Split
 
 
 class Sample(NamedTuple):
-    """One image with what is known about it; ``caption`` is empty where a data set has none."""
+    """One image with its label and caption; ``caption`` is empty if the data set has none."""
 
     image: Tensor  # uint8 [3, R, R], RGB
     label: int
@@ -32,14 +27,14 @@ class Sample(NamedTuple):
 class ImageDataset(Dataset[Sample]):
     """Square images of one resolution, by index.
 
-    A subclass sets the attributes and writes ``__len__``, ``pixels``, ``label`` and ``caption``, each a pure function
-    of its arguments, so that any process may ask for any image in any order.
+    A subclass sets the attributes and implements ``__len__``, ``pixels``, ``label`` and ``caption``. Each is a pure
+    function of its arguments, so any process may ask for any image in any order.
 
     Attributes:
         resolution: side R of every image, in pixels.
-        classes: names of the classes; labels index it.
+        classes: names of the classes, indexed by label.
         fingerprint: 16 hex digits that change if any image may have changed.
-        captions_fingerprint: the same of the captions.
+        captions_fingerprint: the same for the captions.
     """
 
     resolution: int
@@ -54,7 +49,7 @@ class ImageDataset(Dataset[Sample]):
         raise NotImplementedError
 
     def pixels(self, index: int, epoch: int = 0) -> np.ndarray:
-        """Image ``index`` as uint8 [3, R, R]. Only random crops differ between epochs."""
+        """Return image ``index`` as uint8 [3, R, R]. Only random crops differ between epochs."""
         raise NotImplementedError
 
     def label(self, index: int) -> int:
@@ -64,7 +59,7 @@ class ImageDataset(Dataset[Sample]):
         raise NotImplementedError
 
     def remarks(self, images: int) -> list[str]:
-        """What a reader has to know about numbers that were measured on the first ``images`` images."""
+        """Return caveats on numbers measured on the first ``images`` images."""
         return []
 
     def __getitem__(self, index: int) -> Sample:
@@ -72,12 +67,12 @@ class ImageDataset(Dataset[Sample]):
         return Sample(self.image(index), self.label(index), self.caption(index))
 
     def image(self, index: int, epoch: int = 0) -> Tensor:
-        """The image alone, uint8 [3, R, R]."""
+        """Return the image alone, uint8 [3, R, R]."""
         self.check_index(index)
         return torch.from_numpy(self.pixels(index, epoch))
 
     def batch(self, indices: Sequence[int]) -> Tensor:
-        """Images of the given indices, uint8 [B, 3, R, R]."""
+        """Return several images, uint8 [B, 3, R, R]."""
         return torch.stack([self.image(index) for index in indices])
 
     def check_index(self, index: int) -> None:
@@ -87,10 +82,10 @@ class ImageDataset(Dataset[Sample]):
 
 
 def generator(seed: int, split: Split, index: int) -> np.random.Generator:
-    """The random numbers of one image: independent streams for any two (seed, split, index)."""
+    """Return the random generator of one image; any two (seed, split, index) give independent streams."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), index])))
 
 
 def fingerprint(**decisive: Any) -> str:
-    """Sha256 (first 16 hex digits) of everything that decides the images of a data set."""
+    """Return the sha256 (first 16 hex digits) of everything that decides the images of a data set."""
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

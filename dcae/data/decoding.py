@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the bytes of an image file to RGB, by rules that have names.
+"""Decode image files to RGB, by fixed rules.
 
-- Grey and black-and-white images get three equal channels; palettes are looked up.
+- Greyscale and black-and-white images get three equal channels; palettes are looked up.
 - CMYK becomes RGB by Pillow's formula, without a colour profile, as in every loader built on it.
-- Transparent pixels follow the data set's rule (``transparency`` of its entry). Without any, alpha is dropped.
-- More than 8 bits per channel and animations are refused: bits cut off, or the first picture taken, would be silent.
-- An orientation in EXIF data is not applied, and embedded colour profiles are not: published protocols do neither. The
-  orientation of a TIFF file is part of its format, which Pillow applies.
+- Transparent pixels follow the data set's rule (``transparency`` of its entry).
+- More than 8 bits per channel and animations are refused, rather than cutting bits or taking the first frame silently.
+- EXIF orientation and embedded colour profiles are not applied: published protocols do neither. Pillow applies the
+  orientation of TIFF files, which is part of their format.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Literal
 
 from PIL import Image
 
-from dcae.data.errors import DatasetError
+from dcae.data.storage.files import DatasetError
 
-# What Pillow may take a file for, whatever its name; some of its other readers start programs.
+# The formats that Pillow may try, whatever the file's name; some of its other readers start programs.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 ORIENTATION = 0x0112  # EXIF tag
 
@@ -30,49 +30,49 @@ Transparency = Literal["refuse", "drop", "white", "black"]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about its image before any pixel is decoded."""
+    """An image file's header, read without decoding pixels."""
 
     width: int
     height: int
     mode: str  # as Pillow names it
     deep: bool  # more than 8 bits per channel
     animated: bool
-    transparency: bool  # an alpha channel, or a colour that counts as transparent
-    orientation: int  # 1: upright, as without EXIF data, or where a PNG file has it behind its pixels
+    transparency: bool  # an alpha channel or a transparent colour
+    orientation: int  # EXIF; 1 is upright, also without EXIF data or where a PNG file has it behind its pixels
 
 
 def read_header(data: bytes, where: str) -> Header:
-    """The header of an image file.
+    """Read the header of an image file.
 
     Args:
-        data: the file's content, or its beginning.
-        where: the file, for errors.
+        data: the file's content or its beginning.
+        where: name of the file, for errors.
 
     Raises:
-        DatasetError: it is no image file that can be read.
+        DatasetError: it cannot be read as an image.
     """
     with _opened(data, where) as image:
         return _header(image)
 
 
 def decode(data: bytes, where: str, transparency: Transparency = "refuse") -> Image.Image:
-    """The image in RGB, as its pixels are stored.
+    """Return the image in RGB, in its stored orientation.
 
     Args:
         data: the file's content.
-        where: the file, for errors.
-        transparency: refuse images with a transparent pixel, drop the alpha channel (which shows the colours that
-            transparent pixels have underneath, as torchvision does), or lay the image over white or black.
+        where: name of the file, for errors.
+        transparency: "refuse" images with transparent pixels, "drop" the alpha channel (as torchvision, which shows
+            the colours under transparent pixels), or composite over "white" or "black".
 
     Raises:
-        DatasetError: the file is damaged, or of a kind that is refused; names it and what to do.
+        DatasetError: the file is damaged or refused; names it and says what to do.
     """
     with _opened(data, where) as image:
         header = _header(image)
         if header.deep:
             raise DatasetError(f"{where}: has more than 8 bits per channel (mode {header.mode}); convert it to 8 bits")
         if header.animated:
-            raise DatasetError(f"{where}: is an animation or has several pages; save the one picture that is meant")
+            raise DatasetError(f"{where}: is an animation or has several pages; save it as a single image")
         try:
             without_alpha = image.convert("RGB")
             layered = image.convert("RGBA") if header.transparency else None
@@ -100,7 +100,7 @@ def _header(image: Image.Image) -> Header:
         *image.size,
         image.mode,
         deep=_is_deep(image),
-        # A photograph of a telephone may carry a second one, of another exposure or depth; the first is the photograph.
+        # MPO: photographs of telephones with a second exposure or a depth map; the first image is the photograph.
         animated=bool(getattr(image, "is_animated", False)) and image.format != "MPO",
         transparency=image.has_transparency_data,
         orientation=_orientation(image),
@@ -108,7 +108,7 @@ def _header(image: Image.Image) -> Header:
 
 
 def _orientation(image: Image.Image) -> int:
-    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode the whole image to look for it
+    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode the whole image to find it
         return 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged EXIF data, as some photographs of ImageNet have
@@ -117,14 +117,14 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """More than 8 bits per channel; Pillow itself cuts those of colour images to 8 and tells it only to its decoder."""
-    told = [each for _, _, _, args in image.tile for each in (args if isinstance(args, tuple) else (args,))]
-    raw_modes = (each for each in told if isinstance(each, str))
-    levels = (each for each in told if isinstance(each, int)) if image.format == "PPM" else ()  # of the brightest
+    """Return whether there are more than 8 bits per channel, which Pillow cuts to 8 in colour images without a sign."""
+    arguments = [each for _, _, _, args in image.tile for each in (args if isinstance(args, tuple) else (args,))]
+    raw_modes = (each for each in arguments if isinstance(each, str))
+    maxima = (each for each in arguments if isinstance(each, int)) if image.format == "PPM" else ()
     return (
         image.mode.startswith(("I", "F"))
         or any(re.search(r";(12|16|32)", raw) for raw in raw_modes)
-        or any(level > 255 for level in levels)
+        or any(maximum > 255 for maximum in maxima)
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a data set's entry to its images."""
+"""Open the images or captions of a data set's entry, and fingerprint them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import sys
 import numpy as np
 
 from dcae.benchmark.entries import DatasetEntry, ImageFilesEntry, PhotographsEntry, ScenesEntry
-from dcae.data.dataset import SPLITS, ImageDataset, Split
+from dcae.data.dataset import ImageDataset
 from dcae.data.image_sizes import large_enough
 from dcae.data.images import Crop, Images
-from dcae.data.layouts.split_index import select
+from dcae.data.layouts.index import index_split
 from dcae.data.photographs import Photographs
 from dcae.data.scenes.dataset import Scenes
+from dcae.data.split_index import SPLITS, Split
+from dcae.data.storage.archives import is_there
 
 
 def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop = "centre") -> ImageDataset:
-    """The images of one split of a data set.
+    """Open the images of one split of a data set.
 
     Args:
-        entry: a file of ``config/datasets``. A relative ``path`` counts from the current directory.
+        entry: of ``config/datasets``; a relative ``path`` counts from the current directory.
         split: "train" or "validation".
         resolution: side in pixels.
-        crop: for image files only; scenes are drawn to fit, and photographs have crops of their own.
+        crop: for image files only; scenes are drawn at the resolution, photographs have their own crops.
 
     Raises:
         DatasetError: images are missing.
@@ -40,21 +42,21 @@ def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop 
 
 
 def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Crop) -> Images:
-    found = select(entry, split)
-    kept = large_enough(found, resolution, _processes()) if _discards(entry, split) else np.arange(len(found))
-    if len(kept) < len(found):
+    samples = index_split(entry, split)
+    kept = large_enough(samples, resolution, _processes()) if _discards(entry, split) else np.arange(len(samples))
+    if len(kept) < len(samples):
         print(
-            f"data set {entry.name}: {len(found) - len(kept):,} of {len(found):,} training images are smaller than "
+            f"data set {entry.name}: {len(samples) - len(kept):,} of {len(samples):,} training images are smaller than "
             f"{resolution} px and left out",
             file=sys.stderr,
             flush=True,
         )
-        found = found.take(kept)
-    return Images(found, resolution, crop, transparency=entry.transparency)
+        samples = samples.take(kept)
+    return Images(samples, resolution, crop, transparency=entry.transparency)
 
 
 def _discards(entry: DatasetEntry, split: Split) -> bool:
-    """Validation images are all measured, as the paper's protocol does."""
+    """Whether images are discarded; never in validation, where the paper's protocol measures all of them."""
     return split == "train" and getattr(entry, "smaller_images", None) == "discard"
 
 
@@ -62,23 +64,52 @@ def _processes() -> int:
     return len(os.sched_getaffinity(0))
 
 
-# --- captions, which are embedded once for all resolutions ---
+# --- captions: embedded once, for all resolutions ---
 
 
 def open_captioned(entry: DatasetEntry, split: Split) -> ImageDataset:
-    """Every image of a split with its caption, those that ``smaller_images: discard`` leaves out as well.
+    """Open every image of a split with its caption, including those that ``smaller_images: discard`` drops.
 
     Raises:
         DatasetError: images are missing.
     """
     whole = entry.model_copy(update={"smaller_images": "upsample"}) if _discards(entry, split) else entry
-    return open_dataset(whole, split, resolution=64)  # captions are those of any resolution
+    return open_dataset(whole, split, resolution=64)  # captions do not depend on it
 
 
 def caption_rows(entry: DatasetEntry, split: Split, resolution: int) -> np.ndarray | None:
-    """Which images of ``open_captioned`` are those of ``open_dataset``, int64 [N]; ``None``: all of them.
+    """Return the indices in ``open_captioned`` of the images of ``open_dataset``, int64 [N]; ``None`` means all.
 
     Raises:
         DatasetError: images are missing.
     """
-    return large_enough(select(entry, split), resolution, _processes()) if _discards(entry, split) else None
+    return large_enough(index_split(entry, split), resolution, _processes()) if _discards(entry, split) else None
+
+
+# --- fingerprints, to validate cached latents and captions ---
+
+
+def images_fingerprint(entry: DatasetEntry, split: Split, resolution: int) -> str | None:
+    """Return the fingerprint of a data set's images; ``None`` if its path does not exist, as with copied latents.
+
+    Raises:
+        DatasetError: the path exists, but images are missing.
+    """
+    return open_dataset(entry, split, resolution).fingerprint if _is_here(entry) else None
+
+
+def captions_fingerprint(entry: DatasetEntry, split: Split) -> str | None:
+    """As ``images_fingerprint``, for the captions."""
+    return open_captioned(entry, split).captions_fingerprint if _is_here(entry) else None
+
+
+def _is_here(entry: DatasetEntry) -> bool:
+    if not isinstance(entry, ImageFilesEntry) or is_there(entry.path):
+        return True
+    print(
+        f"data set {entry.name}: {entry.path} does not exist, so cached latents and captions of its images are used "
+        "without comparing them",
+        file=sys.stderr,
+        flush=True,
+    )
+    return False

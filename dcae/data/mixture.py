@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which training sees images: a pure function of the seed and the number of the draw.
+"""The order of training images: a pure function of the seed and the number of the draw.
 
-Draws are numbered over the whole training and over all processes. A training that goes on after an interruption, or on
-another number of GPUs, therefore sees the same images in the same order.
+Draws are numbered over the whole training and all processes, so a resumed training, also on another number of GPUs,
+sees the same images in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,14 +16,29 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dcae.data.dataset import ImageDataset, fingerprint
-from dcae.data.order import epoch_index, permutation
 
 BLOCK = 1000
-"""Every block of so many draws holds each data set in exactly its share."""
+"""Draws in a block; every block holds each data set in exactly its share."""
+
+
+@lru_cache(maxsize=16)
+def permutation(n: int, seed: int, stream: int, epoch: int) -> np.ndarray:
+    """Return the order of ``n`` items in an epoch, int64 [n]; streams of one seed are independent."""
+    random_numbers = np.random.SeedSequence(seed, spawn_key=(stream, epoch))
+    return np.random.Generator(np.random.PCG64(random_numbers)).permutation(n)
+
+
+def epoch_index(n: int, seed: int, k: int, stream: int = 0) -> int:
+    """Return which of ``n`` items draw ``k`` takes: each once per epoch, in a new order every epoch.
+
+    Streams of one seed are independent.
+    """
+    epoch, position = divmod(k, n)
+    return int(permutation(n, seed, stream, epoch)[position])
 
 
 def shares_of_block(weights: Sequence[float]) -> list[int]:
-    """How many of ``BLOCK`` draws each data set gets, by largest remainder.
+    """Return how many of ``BLOCK`` draws each data set gets, by the largest remainder method.
 
     Raises:
         ValueError: a weight is not positive, or so small that its data set would never be drawn.
@@ -38,15 +54,15 @@ def shares_of_block(weights: Sequence[float]) -> list[int]:
 
 
 class Mixture(Dataset[Tensor]):
-    """Images drawn from several data sets of one resolution, each without replacement within its own epochs.
+    """Images drawn from several data sets of one resolution, each data set without replacement within its epochs.
 
     Args:
-        datasets: of equal resolution.
-        weights: share of the draws of each data set, up to a common factor.
-        seed: not negative; decides the order.
+        datasets: all of the same resolution.
+        weights: relative share of draws of each data set.
+        seed: of the order; not negative.
 
     Raises:
-        ValueError: resolutions differ, or see ``shares_of_block``.
+        ValueError: resolutions differ, or as ``shares_of_block``.
     """
 
     def __init__(self, datasets: Sequence[ImageDataset], weights: Sequence[float], seed: int):
@@ -62,7 +78,7 @@ class Mixture(Dataset[Tensor]):
         )
 
     def locate(self, k: int) -> tuple[int, int, int]:
-        """Draw ``k`` (0, 1, ...) as (number of the data set, index in it, epoch of that data set)."""
+        """Return draw ``k`` (0, 1, ...) as (number of the data set, index in it, epoch of that data set)."""
         block, position = divmod(k, BLOCK)
         order = self.members[permutation(BLOCK, self.seed, 0, block)]
         number = int(order[position])
@@ -71,14 +87,14 @@ class Mixture(Dataset[Tensor]):
         return number, epoch_index(length, self.seed, earlier, stream=1 + number), earlier // length
 
     def sample(self, k: int) -> Tensor:
-        """The image of draw ``k``, uint8 [3, R, R]."""
+        """Return the image of draw ``k``, uint8 [3, R, R]."""
         number, index, epoch = self.locate(k)
         return self.datasets[number].image(index, epoch)
 
     def batch(self, draws: Sequence[int]) -> Tensor:
-        """The images of several draws, uint8 [B, 3, R, R]."""
+        """Return the images of several draws, uint8 [B, 3, R, R]."""
         return torch.stack([self.sample(k) for k in draws])
 
     def __getitem__(self, k: int) -> Tensor:
-        """As ``sample``: for a ``DataLoader`` whose sampler yields numbers of draws."""
+        """As ``sample``, for a ``DataLoader`` whose sampler yields numbers of draws."""
         return self.sample(k)

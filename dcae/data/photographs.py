@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crops of the photographs that are part of the scikit-image package; nothing is downloaded."""
+"""Crops of the photographs bundled with scikit-image; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import numpy as np
 from PIL import Image
 
 from dcae.data.crop import to_pixels
-from dcae.data.dataset import DatasetError, ImageDataset, Split, fingerprint, generator
+from dcae.data.dataset import ImageDataset, fingerprint, generator
+from dcae.data.split_index import Split
+from dcae.data.storage.files import DatasetError
 
 VERSION = 1
-"""Raised whenever a crop of given (seed, split, index) looks different, so that nothing old is taken for it."""
+"""Part of the fingerprint; raise it whenever the crop of a given (seed, split, index) changes."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture in ``skimage/data``; source and licence are what the documentation of ``skimage.data`` states."""
+    """A picture in ``skimage/data``, with source and licence as stated in the documentation of ``skimage.data``."""
 
     file: str
     split: Split
@@ -36,7 +38,7 @@ PHOTOGRAPHS = (
     Photograph("grass.png", "train", "a photograph of grass", "linolafett on DeviantArt; CC0"),
     Photograph("hubble_deep_field.jpg", "train", "a photograph of distant galaxies", "NASA; public domain"),
     Photograph("ihc.png", "train", "a micrograph of stained tissue", "CMMI; no known copyright restrictions"),
-    # Left and right show the same motorcycle, hence the same split.
+    # Left and right show the same motorcycle, so they are in the same split.
     Photograph("motorcycle_left.png", "train", "a photograph of a motorcycle", "Middlebury 2014 stereo; none stated"),
     Photograph("motorcycle_right.png", "train", "a photograph of a motorcycle", "Middlebury 2014 stereo; none stated"),
     Photograph("page.png", "train", "a scan of a printed page", "none stated beyond the package's BSD-3-Clause"),
@@ -52,16 +54,16 @@ PHOTOGRAPHS = (
 
 
 def folder() -> Path:
-    """Where the installed scikit-image keeps its pictures."""
+    """Return the folder of the installed scikit-image's pictures."""
     package = importlib.util.find_spec("skimage")
     if package is None:
-        raise DatasetError("photographs: scikit-image, which holds them, is not installed; run `make setup`")
+        raise DatasetError("photographs: scikit-image, which includes them, is not installed; run `make setup`")
     return Path(package.origin).parent / "data"
 
 
 @lru_cache(maxsize=len(PHOTOGRAPHS))
 def decoded(path: Path) -> Image.Image:
-    """The picture in RGB, decoded once in each process."""
+    """Return the picture in RGB, decoded once per process."""
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
@@ -72,15 +74,15 @@ def decoded(path: Path) -> Image.Image:
 
 
 class Photographs(ImageDataset):
-    """Square crops at any scale, from the whole short side of a picture down to single pixels of it.
+    """Square crops at any scale, from the whole short side of a picture down to its single pixels.
 
-    Crop ``index`` is a pure function of (seed, split, index, resolution). It is never enlarged, unless the picture is
-    smaller than the resolution: most of them have about 500 pixels a side. Pictures take turns.
+    Crop ``index`` is a pure function of (seed, split, index, resolution). It is enlarged only if the picture is smaller
+    than the resolution; most have about 500 pixels a side. Pictures take turns.
 
     Args:
-        seed: not negative; another seed gives other crops.
+        seed: of the crops; not negative.
         split: training and validation pictures are disjoint.
-        images: how many; a longer data set starts with the images of a shorter one.
+        images: number of crops; a longer data set starts with the images of a shorter one.
         resolution: side in pixels.
     """
 

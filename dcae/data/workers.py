@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work on many files by several processes."""
+"""Tasks on many files in several processes."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_received: list[Any] = []  # in a worker: what it was given when it started
+_shared: Any = None  # in a worker: the argument that all its tasks share
 
 
 def _receive(shared: Any) -> None:
-    _received[:] = [shared]
+    global _shared
+    _shared = shared
 
 
 def _call(function: Callable[[Any, Any], T], task: Any) -> T:
-    return function(_received[0], task)
+    return function(_shared, task)
 
 
 def in_processes(function: Callable[[Any, Any], T], shared: Any, tasks: Iterable[Any], processes: int) -> Iterator[T]:
-    """``function(shared, task)`` of every task, in order.
+    """Yield ``function(shared, task)`` for each task, in order.
 
     Args:
-        function: of a module, so that processes of their own can import it.
-        shared: sent to each process once, as it may be large.
-        tasks: small.
-        processes: 1 does everything in this one.
+        function: top-level in its module, so that worker processes can import it.
+        shared: sent to each process once; may be large.
+        tasks: small; sent one by one.
+        processes: with 1 everything runs in the calling process.
     """
     if processes == 1:
         yield from (function(shared, task) for task in tasks)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Diffusion models: networks, what they are trained for, how they generate, and the latents they are trained on."""
+"""Diffusion models: networks, training objectives, sampling, and their latents and captions."""

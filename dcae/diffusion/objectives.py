@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a denoiser is trained for: the noise schedule, the mean squared error, and the bound that trains the variance.
+"""Training objectives: noise schedule, mean squared error, and the variational bound that trains the variance.
 
-Timesteps here are indices 0 ... T - 1 into the noise schedule; a network sees them shifted by its ``first_timestep``.
-For a velocity they are times in [0, 1] that a network sees as they are: noise at 0, data at 1, a straight line between
-(willisma/SiT ``transport/path.py``, ICPlan; what USiT, a U-ViT, is fed in mit-han-lab/efficientvit
-``diffusioncore/models/uvit.py``).
+Timesteps here are indices 0 ... T - 1 into the noise schedule; a network gets them shifted by its ``first_timestep``.
+For a velocity they are times in [0, 1], not shifted: noise at 0, data at 1, a straight line between (willisma/SiT
+``transport/path.py``, ICPlan; for USiT, a U-ViT, mit-han-lab/efficientvit ``diffusioncore/models/uvit.py``).
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from torch import Tensor, nn
 from dcae.benchmark.entries import DiffusionRecipe, NoiseSchedule
 from dcae.diffusion.conditions import Condition
 
-# Half the distance of 8-bit grey levels in [-1, 1]: the decoder term of the bound treats values as such levels, in
-# latents too, as DiT's release does.
+# Half the distance of 8-bit values in [-1, 1]: the decoder term of the bound treats values, also latents, as 8-bit
+# values, as DiT's release does.
 HALF_BIN = 1 / 255
 SMALLEST_PROBABILITY = 1e-12
 
 
 def alphas_cumprod(schedule: NoiseSchedule) -> Tensor:
-    """The share of signal variance that is left at each timestep (Ho et al. 2020, equation 4), float64 [T]."""
+    """Return the remaining share of signal variance at each timestep (Ho et al. 2020, equation 4), float64 [T]."""
     power = {"linear": 1, "scaled_linear": 2}[schedule.beta_schedule]
     start, end = schedule.beta_start ** (1 / power), schedule.beta_end ** (1 / power)
     betas = torch.linspace(start, end, schedule.timesteps, dtype=torch.float64) ** power
@@ -45,15 +44,15 @@ class Coefficients(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-@torch.inference_mode(False)  # what is kept may be asked for first in inference and later in training
+@torch.inference_mode(False)  # the cache may be filled in inference and read in training
 def coefficients(schedule: NoiseSchedule, device: torch.device) -> Coefficients:
-    """The coefficients of a schedule, computed in float64 and kept on the device."""
+    """Return the coefficients of a schedule, computed in float64 and cached on the device."""
     remaining = alphas_cumprod(schedule)
     before = torch.cat([remaining.new_ones(1), remaining[:-1]])
     alphas = remaining / before
     betas = 1 - alphas
     posterior = betas * (1 - before) / (1 - remaining)
-    # At timestep 0 the posterior has no variance; Nichol & Dhariwal put that of timestep 1 in its place.
+    # At timestep 0 the posterior has no variance; Nichol & Dhariwal use that of timestep 1.
     posterior[0] = posterior[1]
     exact = Coefficients(
         signal=remaining.sqrt(),
@@ -67,29 +66,29 @@ def coefficients(schedule: NoiseSchedule, device: torch.device) -> Coefficients:
 
 
 def at(values: Tensor, timesteps: Tensor) -> Tensor:
-    """The values [T] of the given timesteps [B], to be multiplied with latents: [B, 1, 1, 1]."""
+    """Return the values [T] at timesteps [B], broadcastable to latents: [B, 1, 1, 1]."""
     return values[timesteps][:, None, None, None]
 
 
 def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """The forward process in one go (Ho et al., equation 4): latents, noise [B, c, h, w], timesteps [B]."""
+    """Return noisy latents (Ho et al., equation 4) of latents and noise [B, c, h, w] at timesteps [B]."""
     table = coefficients(schedule, latents.device)
     return at(table.signal, timesteps) * latents + at(table.noise, timesteps) * noise
 
 
 def per_sample_mean(values: Tensor) -> Tensor:
-    """[B, c, h, w] -> [B]."""
+    """Average [B, c, h, w] to [B]."""
     return values.flatten(1).mean(dim=1)
 
 
 def gaussian_divergence(mean_difference: Tensor, log_variance: Tensor, model_log_variance: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of a model's Gaussian from the true one, in nats per value."""
+    """Return the Kullback-Leibler divergence of a model's Gaussian from the true one, in nats per value."""
     log_ratio = log_variance - model_log_variance
     return 0.5 * (log_ratio.exp() - 1 - log_ratio + mean_difference**2 * torch.exp(-model_log_variance))
 
 
 def discretised_nats(values: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Minus log-probability that a Gaussian falls into a value's bin; the outer bins are open (Ho et al., eq. 13)."""
+    """Return the negative log-probability of a value's bin; the outer bins are open (Ho et al., equation 13)."""
     inverse_deviation = torch.exp(-0.5 * log_variance)
     below_upper = torch.special.ndtr((values - mean + HALF_BIN) * inverse_deviation)
     below_lower = torch.special.ndtr((values - mean - HALF_BIN) * inverse_deviation)
@@ -107,12 +106,12 @@ def variational_bound(
     range_position: Tensor,
     schedule: NoiseSchedule,
 ) -> Tensor:
-    """The timestep's term of the variational bound, in bits per value (Nichol & Dhariwal 2021, equations 4-7, 15).
+    """Return a timestep's term of the variational bound, in bits per value (Nichol & Dhariwal 2021, eq. 4-7, 15).
 
     Args:
         latents, noisy, noise: clean and noisy latents, and the noise between them, [B, c, h, w].
         timesteps: [B].
-        epsilon: predicted noise; give it detached, so that the bound trains the variance alone.
+        epsilon: predicted noise, detached, so that the bound trains only the variance.
         range_position: network output v; -1 means the smallest log-variance of the reverse step, 1 the largest.
         schedule: the noise schedule.
 
@@ -133,7 +132,7 @@ def variational_bound(
 
 
 def straight_path(latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the line from noise to latents is at some times [B], and its velocity; [B, c, h, w] (SiT, linear path)."""
+    """Return the point at times [B] of the line from noise to latents, and its velocity, [B, c, h, w] (SiT)."""
     return torch.lerp(noise, latents, times[:, None, None, None]), latents - noise
 
 
@@ -145,21 +144,21 @@ def diffusion_losses(
     noise: Tensor,
     recipe: DiffusionRecipe,
 ) -> dict[str, Tensor]:
-    """The terms of a recipe's objective for each sample; their sum is the loss.
+    """Return the terms of a recipe's objective for each sample; their sum is the loss.
 
     Args:
         denoiser: from ``build_denoiser``.
         latents: normalised, [B, c, h, w].
-        condition: labels [B], of which dropped ones are the denoiser's ``null_label``, or captions.
+        condition: labels [B], dropped ones as the denoiser's ``null_label``, or captions.
         timesteps: [B] in 0 ... T - 1; for ``velocity`` times [B] in [0, 1].
         noise: standard normal, [B, c, h, w].
         recipe: its objective and noise schedule.
 
     Returns:
-        ``mse`` [B]; for ``epsilon-learned-range`` also ``vlb`` [B], in bits per value and not rescaled.
+        ``mse`` [B], and for ``epsilon-learned-range`` also ``vlb`` [B] in bits per value.
 
     Raises:
-        ValueError: the denoiser has another number of output channels than the objective needs.
+        ValueError: the denoiser's number of output channels does not fit the objective.
     """
     channels = latents.shape[1]
     needed = 2 * channels if recipe.objective == "epsilon-learned-range" else channels
@@ -192,7 +191,7 @@ def draw_training_inputs(
     generator: torch.Generator,
     out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What is random about a training step, from one generator and on its device.
+    """Draw a training step's random inputs from one generator, on its device.
 
     Args:
         labels: [B]; each is dropped with the recipe's ``label_dropout``.
@@ -200,7 +199,7 @@ def draw_training_inputs(
         null_label: of the denoiser.
         recipe: its label dropout and number of timesteps.
         generator: of this step.
-        out: where the noise goes, [B, c, h, w].
+        out: receives the noise, [B, c, h, w].
 
     Returns:
         labels [B], timesteps [B] in 0 ... T - 1 or, for ``velocity``, times [B] in [0, 1), noise [B, c, h, w].

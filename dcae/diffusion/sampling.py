@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generates latents. The schedulers are diffusers'; their arguments make them equal to the authors' samplers.
+"""Generates latents with diffusers' schedulers, whose arguments reproduce the authors' samplers.
 
 DDPM equals DiT's sampler to float precision. DPM-Solver++ equals U-ViT's "fast" single-step solver of order 3 and
 PixArt-α's multi-step solver of order 2 but for two details: diffusers rounds the timesteps to whole numbers, and the
 second stage of a third-order step uses the midpoint coefficient (1 - exp(-h)) / 2 where the original has
-(exp(-h) - 1) / h + 1. Velocities are integrated by torchdiffeq, as USiT's authors do.
+(exp(-h) - 1) / h + 1. Velocities are integrated by torchdiffeq, as in USiT's release.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from dcae.diffusion.conditions import (
 )
 from dcae.diffusion.objectives import alphas_cumprod
 
-# Of the adaptive solver, as in mit-han-lab/efficientvit diffusioncore/models/uvit.py.
+# Tolerances of the adaptive solver, as in mit-han-lab/efficientvit diffusioncore/models/uvit.py.
 ATOL, RTOL = 1e-6, 1e-3
 
 
 def ddpm_scheduler(schedule: NoiseSchedule) -> DDPMScheduler:
-    """Ancestral sampling with learned variance, timesteps evenly spaced from the last to 0 (DiT)."""
+    """Return ancestral sampling with learned variance and evenly spaced timesteps (DiT)."""
     return DDPMScheduler(
         num_train_timesteps=schedule.timesteps,
         beta_start=schedule.beta_start,
@@ -50,7 +50,7 @@ def ddpm_scheduler(schedule: NoiseSchedule) -> DDPMScheduler:
 
 
 def dpm_solver_scheduler(schedule: NoiseSchedule) -> DPMSolverSinglestepScheduler:
-    """DPM-Solver++, single-step, order 3, data prediction (U-ViT)."""
+    """Return DPM-Solver++: single-step, order 3, data prediction (U-ViT)."""
     return DPMSolverSinglestepScheduler(
         num_train_timesteps=schedule.timesteps,
         beta_start=schedule.beta_start,
@@ -66,7 +66,7 @@ def dpm_solver_scheduler(schedule: NoiseSchedule) -> DPMSolverSinglestepSchedule
 
 
 def multistep_scheduler(schedule: NoiseSchedule) -> DPMSolverMultistepScheduler:
-    """DPM-Solver++, multi-step, order 2, data prediction (PixArt-α)."""
+    """Return DPM-Solver++: multi-step, order 2, data prediction (PixArt-α)."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=schedule.timesteps,
         beta_start=schedule.beta_start,
@@ -90,7 +90,7 @@ SCHEDULERS = {
 
 
 def scheduler_of(sampler: str, schedule: NoiseSchedule, steps: int):
-    """A scheduler of diffusers, ready for so many steps; its tables in float64, where it has float32."""
+    """Return a diffusers scheduler set to ``steps``, with float64 tables."""
     scheduler = SCHEDULERS[sampler](schedule)
     remaining = alphas_cumprod(schedule)
     scheduler.alphas_cumprod = remaining
@@ -112,7 +112,7 @@ def sample_generators(seed: int, indices: Sequence[int]) -> list[torch.Generator
 
 
 def draw_labels(generators: list[torch.Generator], classes: int) -> Tensor:
-    """Uniform labels [B]; all 0 without classes."""
+    """Draw uniform labels [B]; all 0 without classes."""
     return torch.cat([torch.randint(max(classes, 1), (1,), generator=generator) for generator in generators])
 
 
@@ -125,22 +125,22 @@ def predict(
     guided_channels: str = "all",
     empty: Captions | None = None,
 ) -> Tensor:
-    """The denoiser's output with classifier-free guidance: unconditional + scale * (conditional - unconditional).
+    """Return the output with classifier-free guidance: unconditional + scale * (conditional - unconditional).
 
-    Guidance concerns the predicted noise or velocity; what else a network predicts is that of the conditional pass.
-    Both passes go through the denoiser as one batch; a scale of 1 takes the conditional pass alone.
+    Guidance applies to the predicted noise or velocity; other outputs are those of the conditional pass. Both passes
+    are one batch; a scale of 1 needs only the conditional pass.
 
     Args:
         denoiser: from ``build_denoiser``.
         latents: [B, c, h, w].
-        timesteps: [B], as the denoiser counts them.
+        timesteps: [B], in the denoiser's counting.
         condition: labels [B] or captions.
         guidance_scale: 1 means none.
         guided_channels: ``first-three`` guides the first three latent channels only, as DiT's release does.
-        empty: the empty caption, where the condition is captions.
+        empty: the empty caption, if the condition is captions.
 
     Returns:
-        [B, out_channels, h, w] in the precision of the latents.
+        [B, out_channels, h, w] in the latents' precision.
     """
     if guidance_scale == 1:
         return denoiser(latents, timesteps, condition).to(latents.dtype)
@@ -154,15 +154,14 @@ def predict(
 
 
 def integrate(velocity: Callable[[Tensor, Tensor, slice], Tensor], noise: Tensor, solver: str, points: int) -> Tensor:
-    """From noise at time 0 to latents at time 1 along a velocity, [B, c, h, w].
+    """Integrate a velocity from noise at time 0 to latents at time 1, [B, c, h, w].
 
     Args:
-        velocity: of times [b], latents [b, c, h, w] and which of the batch these are.
+        velocity: returns the velocity, given times [b], latents [b, c, h, w] and their rows in the batch.
         noise: [B, c, h, w].
-        solver: ``heun2`` takes ``points - 1`` steps of equal length and two evaluations each. ``dopri5`` chooses its
-            steps by the error, with the authors' tolerances; as it would by that of a whole batch, so that an image
-            would depend on its neighbours, every sample is integrated by itself.
-        points: of the time grid, ends included; the adaptive solver takes no notice of them.
+        solver: ``heun2`` takes ``points - 1`` equal steps of two evaluations each. ``dopri5`` adapts its steps to the
+            error, with the authors' tolerances; samples are integrated separately, so as not to depend on their batch.
+        points: of the time grid, ends included; ignored by the adaptive solver.
     """
     ends = torch.tensor([0.0, 1.0], device=noise.device, dtype=noise.dtype)
 
@@ -222,27 +221,27 @@ def sample(
     classes: int,
     captions: EmbeddedCaptions | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The samples of the given indices, as one batch on the denoiser's device.
+    """Generate the samples of the given indices as one batch on the denoiser's device.
 
-    Condition and noises of a sample depend on (seed, index) alone, so the batches may be cut in any way; labels do not
-    depend on the latent shape either. Samples are conditioned on the captions in their order, over and over.
+    A sample's condition and noises depend only on (seed, index), not on its batch; labels do not depend on the latent
+    shape either. Samples cycle through the captions in order.
 
     Args:
-        denoiser: from ``build_denoiser``; one in float64 is sampled in float64.
-        entry: its conditioning, sampler, sampling steps and guided channels.
-        schedule: noise schedule of the recipe that the denoiser was trained by; ``None`` for a velocity.
+        denoiser: from ``build_denoiser``; in float64 it is sampled in float64.
+        entry: conditioning, sampler, sampling steps and guided channels.
+        schedule: noise schedule of the training recipe; ``None`` for a velocity.
         indices: one per sample.
         latent_shape: (c, h, w).
         seed: of the whole set of samples.
         guidance_scale: 1 means none.
         classes: of the data; labels are drawn from 0 ... classes - 1 for a class-conditional denoiser.
-        captions: where the denoiser is conditioned on them.
+        captions: for a denoiser conditioned on them.
 
     Returns:
-        Normalised latents, float32 [B, c, h, w], and the label or the index of the caption of each, int64 [B].
+        Normalised latents, float32 [B, c, h, w], and labels or caption indices, int64 [B].
 
     Raises:
-        ValueError: denoiser, sampler, noise schedule, guidance and condition do not go together.
+        ValueError: denoiser, sampler, noise schedule, guidance and condition do not match.
     """
     classes = entry.classes(classes)
     _check(denoiser, entry, schedule, latent_shape[0], guidance_scale, classes, captions)

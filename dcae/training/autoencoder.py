@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from dcae.autoencoders import folder
 from dcae.autoencoders.loading import load, save
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import AutoencoderFields, AutoencoderRecipe, DatasetEntry, Phase
@@ -20,32 +21,31 @@ from dcae.files import sha256
 from dcae.training import engine
 from dcae.training.batches import Batch, batches, split
 from dcae.training.gan import Adversary
-from dcae.training.gradient_checkpointing import recompute_activations
+from dcae.training.gradient_checkpointing import set_gradient_checkpointing
 from dcae.training.layers import evaluating, freeze_all_but, last_layer
+from dcae.training.logging import LogWith
 from dcae.training.losses import kl_per_value
 from dcae.training.optimisers import MovingAverage, Updater
 from dcae.training.perceptual import perceptual_network
 from dcae.training.randomness import per_sample
-from dcae.training.trackers import LogWith
 
 # Raise it when results change, and say below what each raise changed.
 RESULTS_VERSION = 1
 
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
-VALIDATION_IMAGES = 8  # of each data set, the first ones
-SHOWN_IMAGES = 8  # of these, with their reconstructions below
-EVALUATION_BATCH = 16  # at most, and no more than the training has in memory at a time
+VALIDATION_IMAGES = 8  # the first ones of each data set
+SHOWN_IMAGES = 8  # of these, with their reconstructions
+EVALUATION_BATCH = 16  # at most, and no more than a training step holds in memory
 
 
 class Reconstruction(nn.Module):
-    """Images to reconstructions and the KL divergence of their posteriors, as one forward pass."""
+    """Reconstruction and KL divergence of the posterior as one forward pass."""
 
     def __init__(self, autoencoder: nn.Module):
         super().__init__()
         self.autoencoder = autoencoder
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Reconstructions [B, 3, H, W], and nats per image [B] if noise [B, c, h, w] for the posteriors is given."""
+        """Return reconstructions [B, 3, H, W], and nats per image [B] if posterior noise [B, c, h, w] is given."""
         if noise is None:
             return self.autoencoder.decode(self.autoencoder.encode(images)), None
         posterior = self.autoencoder.posterior(images)
@@ -55,12 +55,12 @@ class Reconstruction(nn.Module):
 class PhaseTraining:
     """One phase of one autoencoder, in the parts that the training loop calls (``engine.Task``).
 
-    With ``gradient_accumulation`` the parts of a batch run one after the other. Their mean gradient is that of the
-    whole batch (up to rounding), except where images of a batch meet: statistics of BatchNorm, which the discriminator
-    has in any case, and the adaptive weight of the GAN are those of a part, over all processes.
+    With ``gradient_accumulation`` the parts of a batch run one after the other. Their mean gradient equals that of the
+    whole batch up to rounding, except that BatchNorm statistics (as in the discriminator) and the adaptive GAN weight
+    are those of a part, over all processes.
 
     Args:
-        latent_scale_images: training images that the latent scale is measured on.
+        latent_scale_images: number of training images for measuring the latent scale.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class PhaseTraining:
         self.evaluation_batch = min(EVALUATION_BATCH, at_a_time)
         self.phase, self.data, self.validation, self.seed, self.accelerator = phase, data, validation, seed, accelerator
         self.autoencoder = autoencoder.to(accelerator.device)
-        if phase.channels_last:  # an autoencoder may be so by itself
+        if phase.channels_last:  # an autoencoder may set it itself
             self.autoencoder.to(memory_format=torch.channels_last)
         freeze_all_but(self.autoencoder, phase.trains, phase.extra_blocks)
         self.average = MovingAverage(self.autoencoder, phase.ema) if phase.ema else None
-        recompute_activations(self.autoencoder, phase.gradient_checkpointing)
+        set_gradient_checkpointing(self.autoencoder, phase.gradient_checkpointing)
         self.reconstruct = engine.prepare(Reconstruction(self.autoencoder), accelerator, phase.compile)
         self.updater = Updater(self.reconstruct, phase.optimiser, phase.gradient_clip, accelerator)
         self.perceptual = None
@@ -94,7 +94,7 @@ class PhaseTraining:
             self.adversary = Adversary(gan, last, phase.gradient_clip, seed, accelerator)
 
     def task(self) -> engine.Task:
-        """What the loop calls, and whose state it keeps."""
+        """Return the task of the training loop."""
         stateful = {"autoencoder": self.autoencoder, "optimiser": self.updater}
         stateful |= {"average": self.average} if self.average else {}
         stateful |= self.adversary.stateful if self.adversary else {}
@@ -104,15 +104,15 @@ class PhaseTraining:
 
     @property
     def finished(self) -> nn.Module:
-        """The autoencoder as it is saved: its moving average if there is one."""
+        """The autoencoder to save: the moving average if there is one."""
         return self.average.module if self.average else self.autoencoder
 
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """Images uint8 [b, 3, H, W] of this process."""
+        """Return this process's batches of images uint8 [b, 3, H, W]."""
         return batches(self.data.batch, first_step, self.phase.steps, self.phase.batch_size, self.accelerator)
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
-        """One update of the autoencoder and, once it is on, one of the discriminator."""
+        """Update the autoencoder and, from its start step on, the discriminator."""
         logged, pairs = [], []
 
         def loss_of(part: Batch) -> Tensor:
@@ -135,12 +135,12 @@ class PhaseTraining:
         return terms
 
     def _images(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, 3, H, W] to float in [-1, 1] on the device."""
+        """Convert uint8 [B, 3, H, W] to float in [-1, 1] on the device."""
         images = pixels.to(self.accelerator.device, non_blocking=True).float() / 127.5 - 1
         return images.contiguous(memory_format=torch.channels_last) if self.phase.channels_last else images
 
     def _posterior_noise(self, numbers: Sequence[int]) -> Tensor | None:
-        """Noise [b, c, h, w] of these samples, for autoencoders that are trained with a KL divergence."""
+        """Return posterior noise [b, c, h, w] of samples for a training with KL loss, else ``None``."""
         if self.phase.losses.kl is None:
             return None
         side = self.phase.resolution // self.autoencoder.spatial_compression
@@ -151,7 +151,7 @@ class PhaseTraining:
     def _reconstruction_loss(
         self, images: Tensor, reconstructions: Tensor, kl: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the terms, and each term without its weight."""
+        """Return the weighted sum of the terms, and each unweighted term."""
         weights = self.phase.losses
         terms = {"l1": (images - reconstructions).abs().mean()}
         loss = weights.l1 * terms["l1"]
@@ -164,10 +164,10 @@ class PhaseTraining:
         return loss, terms
 
     def validate(self) -> engine.Validation:
-        """A look at the training; it is no result of a protocol.
+        """Validate for the log, independent of any protocol.
 
-        Numbers: mean PSNR in dB of the validation images, their loss without the GAN, and its terms. A variational
-        autoencoder is seen through the means of its posteriors. The picture has images above their reconstructions.
+        Numbers: mean PSNR in dB of the validation images, their loss without the GAN, and its terms, at the posterior
+        means of a variational autoencoder. The picture shows images above their reconstructions.
         """
         rows: list[dict[str, Tensor]] = []
         shown: list[Tensor] = []
@@ -189,14 +189,14 @@ class PhaseTraining:
         return engine.Validation(numbers, {"reconstructions": _picture(pairs)})
 
     def measure_scale(self) -> None:
-        """Measure the latent scale, unless it is known and the encoder is as it was."""
+        """Set the latent scale by measuring it, unless it is known."""
         if self.finished.latent_scale is None:
             self.finished.latent_scale = self.measured_scale()
 
     def measured_scale(self) -> float:
-        """1 / RMS of the (shifted) latents of the first training images, which the processes share between them."""
+        """Return 1 / RMS of the (shifted) latents of the first training images, shared among the processes."""
         shift = torch.as_tensor(self.finished.latent_shift or 0.0).reshape(-1, 1, 1).to(self.accelerator.device)
-        sums = torch.zeros(2, dtype=torch.float64)  # of squares, and how many
+        sums = torch.zeros(2, dtype=torch.float64)  # sum of squares, and count
         batches = torch.arange(self.latent_scale_images).split(self.evaluation_batch)
         with evaluating(self.finished):
             for numbers in batches[self.accelerator.process_index :: self.accelerator.num_processes]:
@@ -211,15 +211,15 @@ class PhaseTraining:
 
 
 def _picture(pairs: Tensor) -> np.ndarray:
-    """Pairs of images [n, 2, 3, H, W] in [-1, 1], a column each, as uint8 [2 H, n W, 3]."""
+    """Arrange pairs of images [n, 2, 3, H, W] in [-1, 1] as columns of a picture, uint8 [2 H, n W, 3]."""
     pixels = ((pairs.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
     columns, rows, channels, height, width = pixels.shape
     return pixels.permute(1, 3, 0, 4, 2).reshape(rows * height, columns * width, channels).numpy()
 
 
 def _identity_of_start(start: Path | None) -> str:
-    """Sha256 of the weights and the configuration that a phase starts from."""
-    return "none" if start is None else " ".join(sha256(start / name) for name in (WEIGHTS, CONFIG))
+    """Return the sha256 of weights and configuration that a phase starts from."""
+    return "none" if start is None else " ".join(sha256(start / name) for name in (folder.WEIGHTS, folder.CONFIG))
 
 
 def train_autoencoder_phase(
@@ -235,25 +235,25 @@ def train_autoencoder_phase(
     time_limit_minutes: float | None = None,
     log_with: LogWith = "tensorboard",
 ) -> None:
-    """Train one phase of an autoencoder and write it into ``output``; the same call again goes on or returns at once.
+    """Train one phase of an autoencoder and write it into ``output``; the same call again continues or returns at once.
 
     Args:
         entry: the autoencoder.
-        recipe: with the phase and the mixture of data sets.
-        phase_name: which phase of the recipe.
+        recipe: the recipe with the phase and the mixture of data sets.
+        phase_name: name of the phase.
         datasets: entry of each data set in the recipe.
-        output: folder for the finished autoencoder; complete or not there.
-        state: folder for checkpoints and the completion record, beside the output.
+        output: folder for the finished autoencoder, filled when complete.
+        state: folder for checkpoints and the completion record, next to the output.
         start: folder of the autoencoder that the phase starts from; ``None`` starts from random weights.
-        seed: decides random weights, the order of the images and all noise.
+        seed: of random weights, image order and all noise.
         config_digest: digest of the configuration that decides the result.
-        time_limit_minutes: save and stop shortly before so many minutes have passed.
-        log_with: where curves are shown; decides nothing.
+        time_limit_minutes: wall-clock budget; saves and stops shortly before it runs out.
+        log_with: tracker of the curves; never affects results.
 
     Raises:
-        ConfigError: recipe, autoencoder and device do not fit together.
-        Unfinished: stopped by a signal or the time limit; the same call goes on.
-        TrainingDiverged, NoProgress, StateLocked: see there.
+        ConfigError: recipe, autoencoder and device do not match.
+        Unfinished: stopped by a signal or the time limit; the same call continues.
+        TrainingDiverged, NoProgress, StateLocked: see ``engine.run``.
     """
     phase = next((phase for phase in recipe.phases if phase.name == phase_name), None)
     if phase is None:
@@ -270,14 +270,14 @@ def train_autoencoder_phase(
     data = Mixture(opened, [recipe.datasets[name] for name in names], seed)
 
     def build(accelerator: Accelerator) -> engine.Task:
-        # Tiles are for images that do not fit; a training's ones do, and gradients flow through them as a whole.
+        # Training images fit into memory untiled, and gradients need whole images.
         autoencoder = load(entry.model_copy(update={"tiling": None}), weights=start, seed=seed)
-        plain = not getattr(entry, "variational", True)  # a DC-AE is one or the other
+        plain = not getattr(entry, "variational", True)  # an entry of DC-AE states it
         if phase.losses.kl is not None and (plain or not hasattr(autoencoder, "posterior")):
             missing = "its entry does not say variational: true" if plain else "it has no method posterior(images)"
             raise ConfigError(f"phase {phase.name} has a KL loss, but {entry.name} has no posterior: {missing}")
         if phase.trains != "decoder-head" and entry.latent_scale is None:
-            autoencoder.latent_scale = None  # that of another encoder
+            autoencoder.latent_scale = None  # measured for another encoder
         validation = [open_dataset(datasets[name], "validation", phase.resolution) for name in names]
         pixels = torch.cat([images.batch(range(min(len(images), VALIDATION_IMAGES))) for images in validation])
         return PhaseTraining(autoencoder, phase, data, pixels, seed, accelerator, recipe.latent_scale_images).task()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The batches of one process, a whole batch at a time, made in worker processes where that pays."""
+"""Loads this process's batches, on GPUs in worker processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MOST_WORKERS = 8
 
 
 class Batch(NamedTuple):
-    """Global numbers of the samples, and what was read for them."""
+    """Global numbers of the samples, and the tensors read for them."""
 
     numbers: list[int]
     content: Any
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """A process's batch as so many equal parts, in order; that it divides, ``engine.check_batch_size`` sees to."""
+    """Split a process's batch into equal parts, in order; divisibility is checked by ``engine.check_batch_size``."""
     size = len(batch.numbers) // parts
 
     def part(tensor: Tensor, first: int) -> Tensor:
@@ -40,13 +40,7 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 
 
 def share_of_batch(step: int, batch_size: int, process: int, processes: int) -> range:
-    """Global numbers of a process's samples in a step: step s has samples s * batch_size … (s + 1) * batch_size - 1.
-
-    Raises:
-        ValueError: the batch cannot be split evenly over the processes.
-    """
-    if batch_size % processes:
-        raise ValueError(f"batch_size {batch_size} cannot be split evenly over {processes} processes")
+    """Return the global numbers of a process's samples; step s has s * batch_size … (s + 1) * batch_size - 1."""
     share = batch_size // processes
     first = step * batch_size + process * share
     return range(first, first + share)
@@ -63,12 +57,12 @@ class _BatchOfStep(Dataset[Batch]):
         return Batch(list(numbers), self.read(numbers))
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _unchanged(batch: Batch) -> Batch:
     return batch
 
 
-def _leave_stopping_to_the_training(_worker: int) -> None:
-    """Signals reach a whole process group; a worker that died of one would end the training before it is saved."""
+def _ignore_signals(_worker: int) -> None:
+    """Ignore signals, which reach a whole process group: a killed worker would end the training before it is saved."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
@@ -80,21 +74,21 @@ def batches(
     batch_size: int,
     accelerator: Accelerator,
 ) -> Iterator[Batch]:
-    """The batches of the steps ``first_step`` … ``steps - 1``, on the CPU.
+    """Yield the batches of the steps ``first_step`` … ``steps - 1``, on the CPU.
 
     Args:
-        read: makes tensors of the samples with the given global numbers; a function of these numbers alone.
+        read: returns the tensors of the samples with the given global numbers; depends only on these numbers.
         first_step, steps, batch_size: as in the recipe; the batch size is over all processes.
-        accelerator: on a GPU, worker processes read ahead; on a CPU they would take the cores from the training.
+        accelerator: on a GPU, worker processes read ahead; on a CPU they would compete with the training for cores.
     """
     on_gpu = accelerator.device.type != "cpu"
     loader = DataLoader(
         _BatchOfStep(read, batch_size, accelerator.process_index, accelerator.num_processes),
         batch_size=None,  # an item is a batch already
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         sampler=range(first_step, steps),
         num_workers=min(MOST_WORKERS, max(own_cores() - 1, 1)) if on_gpu else 0,
-        worker_init_fn=_leave_stopping_to_the_training,
+        worker_init_fn=_ignore_signals,
         pin_memory=accelerator.device.type == "cuda",
     )
     return iter(loader)

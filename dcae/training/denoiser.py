@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import DiffusionEntry, DiffusionRecipe, digest
-from dcae.data.order import epoch_index
+from dcae.data.mixture import epoch_index
 from dcae.diffusion.captions.dataset import CaptionDataset, Captions
 from dcae.diffusion.latents.cached import LatentDataset
 from dcae.diffusion.models.build import build_denoiser
@@ -23,19 +23,19 @@ from dcae.diffusion.models.checkpoint import save_denoiser
 from dcae.diffusion.objectives import diffusion_losses, draw_training_inputs
 from dcae.training import engine
 from dcae.training.batches import Batch, batches, split
+from dcae.training.logging import LogWith
 from dcae.training.optimisers import MovingAverage, Updater
 from dcae.training.randomness import derived_seed, seeded
-from dcae.training.trackers import LogWith
 
 # Raise it when results change, and say below what each raise changed.
 RESULTS_VERSION = 1
 
 
 class Latents(Protocol):
-    """What trainings read: ``LatentDataset`` or ``EncodedOnTheFly``.
+    """Training data: ``LatentDataset`` or ``EncodedOnTheFly``.
 
-    ``condition(indices)`` and ``read(indices, draws, seed)`` run in the loader's processes, ``latents(*read)`` on the
-    device of the training.
+    ``condition(indices)`` and ``read(indices, draws, seed)`` run in loader processes, ``latents(*read)`` on the
+    training's device.
     """
 
     shape: tuple[int, int, int]
@@ -54,14 +54,14 @@ class Latents(Protocol):
 def read_samples(
     data: Latents, numbers: Sequence[int], null_label: int, recipe: DiffusionRecipe, seed: int
 ) -> tuple[Tensor, ...]:
-    """Timesteps [B], noise [B, c, h, w], labels or captions, and what becomes the latents, on the CPU.
+    """Return timesteps [B], noise [B, c, h, w], labels or captions, and the input of ``data.latents``, on the CPU.
 
-    Sample k is a function of (seed, k) alone, whatever its neighbours are.
+    Sample k depends only on (seed, k), not on its batch.
     """
     indices = [epoch_index(len(data), seed, number) for number in numbers]
     condition = data.condition(indices)
     captions = data.captions
-    # Captions are dropped like labels: these are 0 for a caption, 1 for none.
+    # Captions are dropped like labels: 0 is a caption, 1 is none.
     labels = condition[0] if captions is None else torch.zeros(len(numbers), dtype=torch.long)
     null_label = null_label if captions is None else 1
     noise, random, drawn = torch.empty(len(numbers), *data.shape), torch.Generator(), []
@@ -86,7 +86,7 @@ class Objective(nn.Module):
     def forward(
         self, latents: Tensor, condition: Tensor | Captions, timesteps: Tensor, noise: Tensor
     ) -> dict[str, Tensor]:
-        """The terms of the loss for each sample, [B]."""
+        """Return the loss terms of each sample, [B]."""
         return diffusion_losses(self.denoiser, latents, condition, timesteps, noise, self.recipe)
 
 
@@ -98,13 +98,13 @@ class DenoiserTraining:
     ):
         self.recipe, self.data, self.seed, self.accelerator = recipe, latents, seed, accelerator
         self.denoiser = denoiser.to(accelerator.device)
-        self.denoiser.activation_checkpointing = recipe.gradient_checkpointing
+        self.denoiser.gradient_checkpointing = recipe.gradient_checkpointing
         self.average = MovingAverage(self.denoiser, recipe.ema) if recipe.ema else None
         self.losses = engine.prepare(Objective(self.denoiser, recipe), accelerator, recipe.compile)
         self.updater = Updater(self.losses, recipe.optimiser, recipe.gradient_clip, accelerator)
 
     def task(self, metadata: dict[str, Any]) -> engine.Task:
-        """What the loop calls, and whose state it keeps; the metadata is saved with the weights."""
+        """Return the task of the training loop; the metadata is saved with the weights."""
         stateful = {"denoiser": self.denoiser, "optimiser": self.updater}
         stateful |= {"average": self.average} if self.average else {}
         finished = self.average.module if self.average else self.denoiser
@@ -117,15 +117,15 @@ class DenoiserTraining:
         )
 
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """Timesteps [b] and noise [b, c, h, w] of this process, labels or captions, and what becomes its latents."""
+        """Return this process's batches of ``read``."""
         return batches(self.read, first_step, self.recipe.steps, self.recipe.batch_size, self.accelerator)
 
     def read(self, numbers: range) -> tuple[Tensor, ...]:
-        """The samples of the given global numbers, with all that is random about them."""
+        """Return the samples of the given global numbers; see ``read_samples``."""
         return read_samples(self.data, numbers, self.denoiser.null_label, self.recipe, self.seed)
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
-        """One update of the denoiser."""
+        """Update the denoiser."""
         logged = []
 
         def loss_of(part: Batch) -> Tensor:
@@ -146,12 +146,12 @@ class DenoiserTraining:
 
 
 def fingerprint(latents: Path) -> str:
-    """Digest of the latents themselves and of how they are normalised, whatever code and configuration made them."""
+    """Return the digest of the latents and their normalisation, independent of their code and configuration."""
     return _content(latents, "shape", "classes", "latent_scale", "latent_shift")
 
 
 def _content(folder: Path, *fields: str) -> str:
-    """Digest of a folder's shards, and of what else its index says that decides how they are read."""
+    """Return the digest of a folder's shards and of the given fields of its index."""
     index = json.loads((folder / "index.json").read_text())
     return digest({**{name: index[name] for name in fields}, "shards": list(index["shards"].values())})
 
@@ -173,30 +173,30 @@ def train_denoiser(
     time_limit_minutes: float | None = None,
     log_with: LogWith = "tensorboard",
 ) -> None:
-    """Train a denoiser and write it into ``output``; the same call again goes on or returns at once.
+    """Train a denoiser and write it into ``output``; the same call again continues or returns at once.
 
     Args:
         entry: the diffusion model.
-        recipe: how it is trained.
-        latents: folder that ``encode_dataset`` wrote; ``None`` if the recipe's latents are encoded on the fly.
+        recipe: the recipe of the training.
+        latents: folder of ``encode_dataset``; ``None`` if the recipe's latents are encoded on the fly.
         patch_size: p.
-        output: folder for the finished denoiser (its moving average, if the recipe has one); complete or not there.
-        state: folder for checkpoints and the completion record, beside the output.
-        seed: decides initial weights, the order of the latents and all noise.
+        output: folder for the finished denoiser (the moving average if the recipe has one), filled when complete.
+        state: folder for checkpoints and the completion record, next to the output.
+        seed: of initial weights, order of the latents and all noise.
         config_digest: digest of the configuration that decides the result.
-        expected_latents: identity that the latents must have, or that tells apart what encodes them on the fly.
-        on_the_fly: makes images and autoencoder, given the device to encode on.
-        captions: folder that ``encode_captions`` wrote, of the same images, for an entry that is conditioned on them.
-        expected_captions: identity that the captions must have.
-        caption_rows: which of the captions are those of the images, as ``CaptionDataset`` takes them.
-        time_limit_minutes: save and stop shortly before so many minutes have passed.
-        log_with: where curves are shown; decides nothing.
+        expected_latents: required identity of the latents, cached or on the fly.
+        on_the_fly: returns images and autoencoder, given the device to encode on.
+        captions: folder of ``encode_captions`` of the same images, for an entry conditioned on them.
+        expected_captions: required identity of the captions.
+        caption_rows: rows of the captions that belong to the images, as in ``CaptionDataset``.
+        time_limit_minutes: wall-clock budget; saves and stops shortly before it runs out.
+        log_with: tracker of the curves; never affects results.
 
     Raises:
         CacheError: latents or captions are of another identity or damaged.
-        ConfigError: captions are missing or not wanted, or patch size or batch size do not fit.
-        Unfinished: stopped by a signal or the time limit; the same call goes on.
-        TrainingDiverged, NoProgress, StateLocked: see there.
+        ConfigError: captions are missing or unexpected, or patch size or batch size do not fit.
+        Unfinished: stopped by a signal or the time limit; the same call continues.
+        TrainingDiverged, NoProgress, StateLocked: see ``engine.run``.
     """
     if (captions is None) != (entry.conditioning != "caption"):
         given = "missing: embed them with `dcae captions`" if captions is None else "given: leave them out"
@@ -216,7 +216,7 @@ def train_denoiser(
     def build(accelerator: Accelerator) -> engine.Task:
         data = cached or on_the_fly(accelerator.device)
         for folder in filter(None, (cached, embedded)):
-            folder.verify()
+            folder.check_files()
         channels, side, _ = data.shape
         with seeded(seed, "denoiser"):
             denoiser = build_denoiser(entry, channels, side, patch_size, data.classes)

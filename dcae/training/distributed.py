@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of one training, however they were started: by torchrun, by srun, or one alone.
+"""The processes of one training, started by torchrun, by srun, or alone; imports no torch.
 
-Accelerate reads torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT). The
-tasks of an srun get the same variables here, made from Slurm's own, so that one command serves every launch.
+Accelerate reads torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT). For
+tasks of an srun they are set here from Slurm's own, so that one command works with every launcher.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ FIRST_PORT, PORTS = 20_000, 20_000
 
 
 class NoMeetingPoint(RuntimeError):
-    """The tasks of an srun cannot tell where the first of them runs."""
+    """The tasks of an srun do not know the address of the first node."""
 
 
 def join_slurm_step() -> None:
-    """If this process is one of several tasks of an srun, set torchrun's variables; otherwise change nothing.
+    """Set torchrun's variables if this process is one of several tasks of an srun.
 
-    What is set already stays: torchrun within an srun knows better, and MASTER_ADDR and MASTER_PORT may be chosen.
+    Existing variables stay: those of torchrun within an srun, and MASTER_ADDR and MASTER_PORT set by the user.
 
     Raises:
-        NoMeetingPoint: no address of the first node is known here.
+        NoMeetingPoint: the address of the first node is unknown.
     """
-    # Set within srun alone; SLURM_NTASKS is there in a batch script as well, which is one process all the same.
+    # Set only within srun; a batch script, which is one process, has SLURM_NTASKS too.
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks == 1 or "RANK" in os.environ:
         return
@@ -50,7 +50,7 @@ def join_slurm_step() -> None:
 
 
 def tasks_on_node(tasks_per_node: str, node: int) -> int:
-    """How many tasks a node has, from Slurm's ``8(x2),4``: 8, 8 and 4."""
+    """Return the number of tasks of a node from Slurm's format: ``8(x2),4`` means 8, 8 and 4."""
     counts: list[int] = []
     for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks_per_node):
         counts += [int(count)] * int(times or 1)
@@ -58,10 +58,10 @@ def tasks_on_node(tasks_per_node: str, node: int) -> int:
 
 
 def _first_node() -> str:
-    """A name or address of the node that has the first task.
+    """Return a name or address of the node with the first task.
 
-    A node's name in Slurm need not be known to the network; then the address of the node that srun ran on is taken,
-    which is the first one of a batch job.
+    If the network does not resolve a node's name in Slurm, this is the address of the node that srun ran on, the first
+    one of a batch job.
     """
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ["SLURM_JOB_NODELIST"]
     candidates = [*_host_names(nodes)[:1], os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "")]
@@ -78,7 +78,7 @@ def _first_node() -> str:
 
 
 def _host_names(nodes: str) -> list[str]:
-    """The nodes of Slurm's ``n[1-2]``, none if there is no scontrol to ask."""
+    """Expand Slurm's ``n[1-2]`` to node names; empty without scontrol."""
     try:
         command = ["scontrol", "show", "hostnames", nodes]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split()
@@ -87,7 +87,7 @@ def _host_names(nodes: str) -> list[str]:
 
 
 def own_cores() -> int:
-    """Cores that this process has to itself: those of its Slurm task, or its share of the machine's or the task's."""
+    """Return the number of cores for this process: those of its Slurm task, or its share of the machine or task."""
     granted = os.environ.get("SLURM_CPUS_PER_TASK")
     if granted and "TORCHELASTIC_RUN_ID" not in os.environ:
         return int(granted)
@@ -96,10 +96,10 @@ def own_cores() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what this process frees, for its next allocations; other C libraries are left as they are.
+    """Make glibc keep freed memory for later allocations; other C libraries stay unchanged.
 
-    By default it hands large blocks back to the system, which fills their pages with zeros at every use. In a training
-    step of DC-AE on a CPU that was a sixth of the time.
+    By default it returns large blocks to the system, which zeroes their pages at every use: a sixth of the time of a
+    DC-AE training step on a CPU.
     """
     c_library = ctypes.CDLL(None)
     if not hasattr(c_library, "gnu_get_libc_version"):

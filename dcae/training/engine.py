@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop, the same for autoencoders and diffusion models.
+"""The training loop of autoencoders and diffusion models.
 
-``run`` is the whole of a training: it takes the lock of the state folder, returns at once if the training is complete,
-and otherwise goes on from the last checkpoint. A training stopped after any step and started again computes what it
-would have computed undisturbed (bit for bit on one CPU): randomness follows from (seed, step) and from (seed, sample
-number), and learning rates and averages from the step.
+``run`` locks the state folder, returns at once if the training is complete, and otherwise continues from the last
+checkpoint. A training stopped after any step and continued gives the same result as an undisturbed one (bit for bit on
+one CPU): randomness depends on (seed, step) and (seed, sample number), learning rates and averages on the step.
 """
 
 from __future__ import annotations
@@ -26,20 +25,17 @@ from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import TrainingFields
-from dcae.training import checkpoint
-from dcae.training.batch_norm import over_all_processes
-from dcae.training.logging import Progress, report
+from dcae.training.logging import Curves, LogWith, Progress, check_installed, report
 from dcae.training.randomness import derived_seed
-from dcae.training.state import LOCK_WAIT_MINUTES, TrainingState, lock
+from dcae.training.state import LOCK_WAIT_MINUTES, TrainingState, checkpoint_path, lock
 from dcae.training.stopping import StopRequest, TrainingDiverged, Unfinished
-from dcae.training.trackers import Curves, LogWith, check_installed
 
 VALIDATIONS = 5  # during a training, the last one at its end
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_FLUSHES = 1.0
 
 
 class Stateful(Protocol):
-    """Anything that a checkpoint can hold."""
+    """Has a state that a checkpoint holds."""
 
     def state_dict(self) -> dict: ...
 
@@ -48,28 +44,25 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Validation:
-    """A look at a training: numbers by name (``validation_…``), and pictures by name, uint8 [H, W, 3]."""
+    """Numbers by name (``validation_…``), and pictures by name, uint8 [H, W, 3]."""
 
     numbers: dict[str, float] = field(default_factory=dict)
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def _nothing_to_finish() -> None:
-    """Most trainings are done after their last step."""
-
-
 @dataclass(frozen=True)
 class Task:
-    """What the loop trains. Steps count from 0.
+    """A training, in the parts that the loop calls. Steps count from 0.
 
-    stateful: everything that changes over the steps, by name; a checkpoint holds the state of each.
-    batches: the batches of this process from a step on, one for each step to come.
-    step: given the step and its batch, updates the weights; returns losses as scalar tensors, ``loss`` among them, the
-        same names at every step.
-    learning_rate: of a step, for the log.
-    save: writes the finished weights into a folder, on the main process.
-    validate: numbers and pictures for the log, made on the main process; leaves no trace in the training.
-    finish: called on every process after the last step, before ``save``.
+    Attributes:
+        stateful: everything that changes over the steps, by name; saved in checkpoints.
+        batches: returns this process's batches from a step on, one per step.
+        step: updates the weights, given step and batch; returns losses as scalar tensors, ``loss`` among them, with the
+            same names at every step.
+        learning_rate: returns the learning rate of a step, for the log.
+        save: writes the finished weights into a folder, on the main process.
+        validate: returns numbers and pictures for the log, on the main process; must not affect the training.
+        finish: called on every process after the last step, before ``save``.
     """
 
     stateful: dict[str, Stateful]
@@ -78,11 +71,11 @@ class Task:
     learning_rate: Callable[[int], float]
     save: Callable[[Path], None]
     validate: Callable[[], Validation] = Validation
-    finish: Callable[[], None] = _nothing_to_finish
+    finish: Callable[[], None] | None = None
 
 
 def means(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Mean of each scalar over the parts of a batch."""
+    """Average each scalar over the parts of a batch."""
     return {name: torch.stack([values[name] for values in parts]).mean() for name in parts[0]}
 
 
@@ -98,14 +91,14 @@ def check_batch_size(settings: TrainingFields, processes: int) -> None:
 
 
 def accelerator_for(settings: TrainingFields) -> Accelerator:
-    """Device, processes and precision of a training; fp16 gets a gradient scaler.
+    """Return the accelerator of a training (device, processes, precision); fp16 gets a gradient scaler.
 
     Raises:
-        ConfigError: the precision or the batch size does not fit the device or the processes.
+        ConfigError: precision or batch size does not fit the device or the number of processes.
     """
-    # Accelerate connects several CPU processes only if it is told that there is nothing but CPUs.
+    # Accelerate connects several CPU processes only with cpu=True.
     on_cpu = not torch.accelerator.is_available()
-    if on_cpu and settings.precision == "fp16":  # Accelerate would compute in fp32 and say nothing
+    if on_cpu and settings.precision == "fp16":  # Accelerate would silently compute in fp32
         raise ConfigError("precision is fp16 in the recipe, which needs a GPU, and there is none: choose bf16 or fp32")
     accelerator = Accelerator(
         cpu=on_cpu,
@@ -118,19 +111,41 @@ def accelerator_for(settings: TrainingFields) -> Accelerator:
 
 
 def prepare(module: nn.Module, accelerator: Accelerator, compiled: bool = False) -> nn.Module:
-    """What to call in training steps in a module's place; its parameters are the module's own.
+    """Wrap a module for training steps; it shares the module's parameters.
 
-    Called so, the module runs in the training's precision, compiled if wanted, and processes average its gradients and
-    share the statistics of BatchNorm.
+    The wrapper runs in the training's precision, compiled on request; processes average its gradients and share the
+    statistics of BatchNorm.
+
+    Raises:
+        ConfigError: BatchNorm in training mode on several CPU processes.
     """
     if accelerator.num_processes > 1:
-        module = over_all_processes(module)
+        module = _synchronise_batch_norm(module, accelerator.device)
     if compiled:
         from torch._functorch import config as of_compiled_graphs
 
-        of_compiled_graphs.donated_buffer = False  # a GAN's adaptive weight goes backward through a graph several times
+        of_compiled_graphs.donated_buffer = False  # the adaptive GAN weight backpropagates through a graph repeatedly
         module.compile()
     return accelerator.prepare_model(module)
+
+
+def _synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Replace every BatchNorm in training mode by torch's ``SyncBatchNorm``, which needs a GPU.
+
+    In evaluation mode statistics are fixed, so the BatchNorm of a frozen autoencoder stays.
+    """
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if not module.training:
+            return module
+        if device.type == "cpu":
+            raise ConfigError(
+                "several processes share the statistics of BatchNorm on GPUs only: train this autoencoder or "
+                "discriminator in one process on a CPU"
+            )
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for name, child in module.named_children():
+        setattr(module, name, _synchronise_batch_norm(child, device))
+    return module
 
 
 class Loop:
@@ -143,7 +158,7 @@ class Loop:
         self.task, self.title, self.settings, self.seed = task, title, settings, seed
         self.state, self.stop, self.accelerator = state, stop, accelerator
         self.stateful = {**task.stateful, **({"scaler": accelerator.scaler} if accelerator.scaler else {})}
-        self.pending: list[dict[str, Tensor]] = []  # losses not looked at yet
+        self.pending: list[dict[str, Tensor]] = []  # losses of the steps since the last flush
         self.seconds_to_save = 0.0
         self.first_step = self.saved_step = self._restore()
         self.curves = self.progress = None
@@ -161,7 +176,7 @@ class Loop:
         steps = self.settings.steps
         step = self.first_step
         self.started = time.monotonic()
-        self._agree(step)
+        self._sync_stop(step)
         for batch in self.task.batches(step):
             # For layers that draw from torch's global generator, such as dropout.
             torch.manual_seed(derived_seed(self.seed, "step", step, self.accelerator.process_index))
@@ -169,17 +184,17 @@ class Loop:
             step += 1
             save_now = step % self.settings.checkpoint_every == 0 or step == steps
             validate_now = step % max(1, steps // VALIDATIONS) == 0 or step == steps
-            if step >= self.next_look or validate_now or save_now:
-                self._look(step)
+            if step >= self.next_flush or validate_now or save_now:
+                self._flush_losses(step)
             if validate_now and self.accelerator.is_main_process:
                 self._validate(step)
             if save_now:
                 self._save(step)
-            if step >= self.next_look:
-                self._agree(step)
+            if step >= self.next_flush:
+                self._sync_stop(step)
 
     def _restore(self) -> int:
-        """Load the newest checkpoint if there is one; the number of steps done."""
+        """Load the newest checkpoint, if any, and return the number of finished steps."""
         main = self.accelerator.is_main_process
         path = broadcast_object_list([self.state.newest_checkpoint() if main else None])[0]
         step = 0
@@ -195,8 +210,8 @@ class Loop:
                 report(f"{self.title}  goes on from step {step}/{self.settings.steps}")
         return step
 
-    def _look(self, step: int) -> None:
-        """Read the losses since the last look, as means over the processes; reading them waits for the device."""
+    def _flush_losses(self, step: int) -> None:
+        """Log the losses since the last flush, averaged over processes; waits for the device."""
         names = list(self.pending[0])
         losses = [torch.stack([values[name].detach().float() for name in names]) for values in self.pending]
         rows = self.accelerator.reduce(torch.stack(losses), "mean").tolist()  # [steps, losses]
@@ -204,7 +219,7 @@ class Loop:
         for number, row in enumerate(rows, step - len(rows) + 1):
             if not all(map(math.isfinite, row)):
                 values = ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True))
-                self._end_diverged(f"loss is not finite at step {number} ({values})")
+                self._raise_diverged(f"loss is not finite at step {number} ({values})")
             if self.accelerator.is_main_process:
                 self.progress.add(number, dict(zip(names, row, strict=True)), self.task.learning_rate(number - 1))
         if self.accelerator.is_main_process:
@@ -217,15 +232,15 @@ class Loop:
         for name, picture in validation.pictures.items():
             self.curves.show(step, name, picture)
 
-    def _agree(self, step: int) -> None:
-        """Agree with the other processes on whether to stop and on when to look next."""
+    def _sync_stop(self, step: int) -> None:
+        """Agree with the other processes on whether to stop and on the step of the next flush."""
         seconds_per_step = (time.monotonic() - self.started) / max(step - self.first_step, 1)
         on_cpu = self.accelerator.device.type == "cpu"
-        interval = 1 if on_cpu or step == self.first_step else max(1, int(SECONDS_BETWEEN_LOOKS / seconds_per_step))
+        interval = 1 if on_cpu or step == self.first_step else max(1, int(SECONDS_BETWEEN_FLUSHES / seconds_per_step))
         mine = [self.stop.signal is not None, self.stop.out_of_time(self.seconds_to_save), interval]
         votes = torch.tensor(mine, dtype=torch.float32, device=self.accelerator.device)
         signalled, out_of_time, interval = self.accelerator.reduce(votes, "mean").tolist()
-        self.next_look = step + int(interval)
+        self.next_flush = step + int(interval)
         if (signalled or out_of_time) and step < self.settings.steps:
             reason = f"stopped by {self.stop.signal or 'a signal'}" if signalled else "time slice used up"
             if step > self.saved_step:
@@ -241,17 +256,17 @@ class Loop:
         began = time.monotonic()
         for name, module in self.stateful.items():
             if isinstance(module, nn.Module) and not all(value.isfinite().all() for value in module.parameters()):
-                self._end_diverged(f"weights of {name} are not finite after step {step}")
+                self._raise_diverged(f"weights of {name} are not finite after step {step}")
         if self.accelerator.is_main_process:
             content = {name: stateful.state_dict() for name, stateful in self.stateful.items()}
             self.state.save(step, {"stateful": content})
         self.saved_step, self.seconds_to_save = step, time.monotonic() - began
 
-    def _end_diverged(self, what: str) -> None:
+    def _raise_diverged(self, problem: str) -> None:
         last = "there is no checkpoint yet"
         if self.saved_step:
-            last = f"the last good checkpoint is {checkpoint.path_of(self.state.folder, self.saved_step)}"
-        raise TrainingDiverged(f"{self.title}: {what}; {last}. Lower the learning rate or warm up longer")
+            last = f"the last good checkpoint is {checkpoint_path(self.state.folder, self.saved_step)}"
+        raise TrainingDiverged(f"{self.title}: {problem}; {last}. Lower the learning rate or warm up longer")
 
 
 def run(
@@ -259,20 +274,20 @@ def run(
     identity: dict[str, str], seed: int, output: Path, state: Path, time_limit_minutes: float | None,
     log_with: LogWith = "tensorboard",
 ) -> None:  # fmt: skip
-    """Train, or go on training, until the finished weights lie in ``output``.
+    """Train, or continue training, until the finished weights are in ``output``.
 
     Args:
-        build: makes the task; called only if there is anything left to train.
-        title: what is trained, for the screen and for errors.
-        identity: everything that decides the result, by name; another identity never meets this one's state.
-        output: folder for the finished weights, placed there when complete.
-        state: folder for what is needed to go on (module ``state``).
-        log_with: where curves are shown (module ``trackers``); decides nothing.
+        build: returns the task; called only if the training is incomplete.
+        title: name of the training, for the screen and for errors.
+        identity: everything that decides the result, by name; other identities do not share its state.
+        output: folder for the finished weights, filled when complete.
+        state: folder for checkpoints and logs (see ``dcae.training.state``).
+        log_with: tracker of the curves; never affects results.
 
     Raises:
-        ConfigError: the precision or the batch size does not fit the device or the processes.
+        ConfigError: precision or batch size does not fit the device or the number of processes.
         TrackerMissing: the package for the curves is not installed.
-        Unfinished: stopped by SIGTERM, SIGINT or the time limit; the same call goes on.
+        Unfinished: stopped by SIGTERM, SIGINT or the time limit; the same call continues.
         TrainingDiverged, NoProgress, StateLocked: see there.
     """
     check_installed(log_with)
@@ -301,7 +316,8 @@ def _train(
     loop = Loop(task, title, settings, seed, training, stop, accelerator, log_with)
     try:
         loop.run()
-        task.finish()
+        if task.finish:
+            task.finish()
         if accelerator.is_main_process:
             training.complete(task.save)
     except Unfinished:

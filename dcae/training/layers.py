@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which layers a phase trains, and how everything else stays bit for bit as it was."""
+"""Selects the layers that a phase trains, and freezes all others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from dcae.autoencoders.layers import decoder_head, middle_layers
+from dcae.autoencoders.contract import decoder_head, middle_layers
 
 
 def trained_layers(autoencoder: nn.Module, trains: str, extra_blocks: int = 0) -> list[nn.Module]:
-    """The modules that a phase trains (``all``, ``middle`` or ``decoder-head``), from image to image.
+    """Return the modules that a phase trains (``all``, ``middle`` or ``decoder-head``), in the order in which they run.
 
     Args:
-        extra_blocks: blocks beyond the least that ``middle`` (on each side) or ``decoder-head`` can mean.
+        extra_blocks: additional blocks of ``middle`` (on each side) or ``decoder-head``.
 
     Raises:
         ValueError: the autoencoder has fewer blocks.
@@ -28,16 +28,15 @@ def trained_layers(autoencoder: nn.Module, trains: str, extra_blocks: int = 0) -
 
 
 def last_layer(autoencoder: nn.Module) -> nn.Parameter:
-    """Weight of the layer that makes the image."""
+    """Return the weight of the layer that outputs the image."""
     return [parameter for parameter in decoder_head(autoencoder)[-1].parameters() if parameter.dim() > 1][-1]
 
 
 def freeze_all_but(autoencoder: nn.Module, trains: str, extra_blocks: int = 0) -> None:
-    """Let a phase train its own layers and nothing else.
+    """Freeze every layer that a phase does not train.
 
-    The other parameters get no gradients, so layers before the first trained one run without recording anything for a
-    backward pass. If anything is frozen, the whole network is in evaluation mode: running statistics of BatchNorm would
-    change in training mode even where no parameter does.
+    Layers before the first trained one then record nothing for the backward pass. If anything is frozen, the whole
+    network is in evaluation mode, since BatchNorm's running statistics would change in training mode.
     """
     autoencoder.requires_grad_(False)
     for layer in trained_layers(autoencoder, trains, extra_blocks):
@@ -47,7 +46,7 @@ def freeze_all_but(autoencoder: nn.Module, trains: str, extra_blocks: int = 0) -
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every part is in the mode that it was in."""
+    """Switch to evaluation mode without gradients, and restore every module's mode afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     with torch.no_grad():

@@ -19,9 +19,9 @@ Part = TypeVar("Part")
 
 
 def parameter_groups(module: nn.Module, weight_decay: float, decay_norms_and_biases: bool) -> list[dict]:
-    """The trained parameters of a module, those without weight decay in a group of their own.
+    """Group a module's trained parameters by weight decay.
 
-    Norms and biases are the parameters of fewer than two dimensions.
+    Norms and biases are the parameters with fewer than two dimensions.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in trained if decay_norms_and_biases or parameter.dim() >= 2]
@@ -31,9 +31,9 @@ def parameter_groups(module: nn.Module, weight_decay: float, decay_norms_and_bia
 
 
 class Updater:
-    """Turns losses into one update of a module's trained parameters.
+    """Updates a module's trained parameters.
 
-    The learning rate is a function of the step alone: linear up to ``warmup_steps``, constant from there.
+    The learning rate depends only on the step: linear up to ``warmup_steps``, then constant.
 
     Args:
         module: as ``engine.prepare`` returned it, so that several processes average its gradients once per update.
@@ -51,14 +51,14 @@ class Updater:
         self.optimiser = accelerator.prepare_optimizer(optimiser)
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of a step; ``step`` counts from 0."""
+        """Return the learning rate of a step; ``step`` counts from 0."""
         return self.settings.learning_rate * min(1.0, (step + 1) / max(self.settings.warmup_steps, 1))
 
     def update(self, step: int, parts: Sequence[Part], loss_of: Callable[[Part], Tensor]) -> None:
-        """One step of the optimiser along the gradient of the mean of the parts' losses.
+        """Take one optimiser step along the gradient of the parts' mean loss.
 
-        Only one part's graph is alive at a time: ``loss_of`` runs the forward pass, and the backward pass follows at
-        once. Processes average their gradients in the last one.
+        Only one part's graph is alive at a time: its backward pass follows its forward pass, ``loss_of``. Processes
+        average their gradients in the last backward pass.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
@@ -67,7 +67,7 @@ class Updater:
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.module):
                 self.accelerator.backward(loss_of(part) / len(parts))
         if self.gradient_clip:
-            # Accelerate's own clipping would remove fp16's scale from the gradients of all optimisers at once.
+            # Accelerate's own clipping would unscale the gradients of all optimisers at once in fp16.
             self.accelerator.unscale_gradients(self.optimiser)
             parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip)

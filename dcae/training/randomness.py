@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random numbers that depend on what they are for, and on nothing that happened before.
+"""Random numbers that depend only on their purpose.
 
-A training that is stopped and started again must draw what it would have drawn undisturbed, whatever the number of
-processes. Every draw therefore names its purpose: the seed, a word, and the number of the step or of the sample.
+A training that is stopped and continued must draw the same numbers as an undisturbed one, on any number of processes.
+Every draw therefore names its purpose: the seed, a word, and the number of the step or the sample.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from torch import Tensor
 
 
 def derived_seed(*purpose: int | str) -> int:
-    """A 63-bit seed that is a function of the given values alone."""
+    """Return a 63-bit seed that depends only on the given values."""
     return int.from_bytes(hashlib.sha256(repr(purpose).encode()).digest()[:8], "big") >> 1
 
 
 def generator(*purpose: int | str) -> torch.Generator:
-    """A new CPU generator for one purpose; two purposes give independent streams."""
+    """Return a new CPU generator; different purposes give independent streams."""
     return torch.Generator().manual_seed(derived_seed(*purpose))
 
 
 def per_sample(
     draw: Callable[[torch.Generator], Tensor], numbers: Sequence[int], *purpose: int | str
 ) -> Tensor:  # [len(numbers), ...]
-    """One draw for each global sample number, so that it does not matter which process holds which sample."""
+    """Stack one draw per global sample number, independent of the process that holds the sample."""
     return torch.stack([draw(generator(*purpose, number)) for number in numbers])
 
 
 @contextmanager
 def seeded(*purpose: int | str):
-    """Within this context torch's global generators depend on the purpose alone; afterwards they are as before.
+    """Seed torch's global generators within this context, and restore them afterwards.
 
     For code that takes no generator, such as the default initialisation of layers.
     """

@@ -1,80 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state folder of a training: it holds all that is needed to go on, and keeps two trainings from mixing.
+"""The state folder of a training: everything needed to continue it, separate for each identity.
 
-    <state>/lock                    held by the process that trains
-    <state>/<digest of identity>/   one folder for each identity, so that no training meets the state of another
-        identity.json               what decides the result: digests of configuration, code and data, and the seed
-        checkpoint-00000300.pt      the last two (module ``checkpoint``)
+    <state>/lock                    held by the training process
+    <state>/<digest of identity>/   one folder per identity, so that trainings do not mix
+        identity.json               everything that decides the result: configuration, version, data and seed
+        checkpoint-00000300.pt      the last two checkpoints
         log.jsonl                   losses, validation and speed over the steps
         attempts.json               attempts since the last progress
-        result/, completed.json     the finished weights and the record that says so
+        result/, completed.json     the finished weights, and the record of completion
 
-The folder lies beside the training's output and is no declared output of any rule, since Snakemake deletes those when a
-job fails or starts again.
+The folder is next to the training's output and is not a declared output of any rule, since Snakemake deletes outputs
+when a job fails or starts again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
 
 from dcae.benchmark.entries import digest
 from dcae.benchmark.record import write_atomically
 from dcae.files import sha256
-from dcae.training import checkpoint
 from dcae.training.logging import report
 from dcae.training.stopping import NoProgress
 
 FAILED_ATTEMPTS = 2
-STARTED_ATTEMPTS = 10  # an attempt killed from outside leaves no word of why; many in a row are no accident either
+STARTED_ATTEMPTS = 10  # killed attempts leave no reason; many in a row are no accident
 LOCK_WAIT_MINUTES = 60.0
+KEPT_CHECKPOINTS = 2
+CHECKPOINTS = "checkpoint-*.pt"
 
 
 class StateLocked(RuntimeError):
-    """Another process holds the state folder for longer than this one waits."""
+    """Another process holds the state folder for longer than the wait limit."""
+
+
+def _write_holder(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
 
 @contextmanager
 def lock(folder: Path, wait_minutes: float = LOCK_WAIT_MINUTES):
-    """Hold the lock of a state folder; wait for a process that has it.
+    """Hold the lock of a state folder; wait while another process holds it.
 
-    A killed Snakemake leaves its jobs running, so a second process may be asked for a training that still goes on. The
-    kernel releases the lock when its holder dies, however it dies. A file system without locks is reported.
+    A killed Snakemake leaves its jobs running, so a second process may be asked for a training that still runs. The
+    kernel releases the lock when its holder dies. On a file system without locks, a message says so.
 
     Raises:
-        StateLocked: after ``wait_minutes``, naming the process that holds the lock.
+        StateLocked: after ``wait_minutes``; names the process that holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + 60 * wait_minutes
-    with (folder / "lock").open("a+") as file:
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "a process that just started"
-                if time.monotonic() > deadline:
-                    raise StateLocked(f"{folder} is in use by {holder}; wait for it or stop it") from None
-                if not waiting:
-                    report(f"{folder} is in use by {holder}; waiting up to {wait_minutes:g} minutes")
-                waiting = True
-                time.sleep(0.5)
-            except OSError as error:
-                report(f"{folder}: no lock ({error}); see to it that nothing else trains the same meanwhile")
-                break
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    file = folder / "lock"
+    held = FileLock(file, poll_interval=0.5, fallback_to_soft=False, on_acquired=_write_holder)
+    holder = ""
+    try:
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            holder = file.read_text().strip() or "a process that just started"
+            report(f"{folder} is in use by {holder}; waiting up to {wait_minutes:g} minutes")
+            held.acquire(timeout=60 * wait_minutes)
+    except Timeout:
+        raise StateLocked(f"{folder} is in use by {holder}; wait for it or stop it") from None
+    except OSError as error:
+        report(f"{folder}: no lock ({error}); make sure that nothing else trains the same meanwhile")
+    try:
         yield
+    finally:
+        held.release()
 
 
 def _replace_folder(temporary: Path, folder: Path) -> None:
@@ -83,7 +86,7 @@ def _replace_folder(temporary: Path, folder: Path) -> None:
 
 
 def _place(source: Path, target: Path) -> None:
-    """Let ``target`` be the file ``source``: a second link to it, or a copy on another file system."""
+    """Make ``target`` a hard link to ``source``, or a copy on another file system."""
     temporary = target.with_name(f".{target.name}.partial")
     temporary.unlink(missing_ok=True)
     try:
@@ -93,8 +96,68 @@ def _place(source: Path, target: Path) -> None:
     os.replace(temporary, target)
 
 
+# --- Checkpoints: tensors only, verified when read --------------------------------------------------------------------
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return the path of a step's checkpoint."""
+    return folder / f"checkpoint-{step:08d}.pt"
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".pt.sha256")
+
+
+def write_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
+    """Write a step's checkpoint (tensors, numbers, strings and containers of them), and remove all but the last two.
+
+    The file is renamed into place once complete, after its digest.
+    """
+    path = checkpoint_path(folder, step)
+    temporary = folder / ".checkpoint.partial"  # one name, so that killed processes leave at most one
+    with temporary.open("wb") as file:
+        torch.save({"step": step, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    _digest_file(path).write_text(sha256(temporary) + "\n")
+    os.replace(temporary, path)
+    for old in sorted(folder.glob(CHECKPOINTS))[:-KEPT_CHECKPOINTS]:
+        remove_checkpoint(old)
+    return path
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint and its digest."""
+    path.unlink(missing_ok=True)
+    _digest_file(path).unlink(missing_ok=True)
+
+
+def _is_whole(path: Path) -> bool:
+    digest_file = _digest_file(path)
+    return digest_file.is_file() and sha256(path) == digest_file.read_text().strip()
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint; a damaged one is renamed to ``*.unreadable`` and reported."""
+    for path in sorted(folder.glob(CHECKPOINTS), reverse=True):
+        if _is_whole(path):
+            return path
+        aside = path.with_suffix(".pt.unreadable")
+        os.replace(path, aside)
+        report(f"checkpoint {path} is damaged; kept as {aside.name}, going back to the previous one")
+    return None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, on the CPU."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+# --- The part of one training -----------------------------------------------------------------------------------------
+
+
 class TrainingState:
-    """The part of a state folder that belongs to one identity."""
+    """The part of a state folder of one identity."""
 
     def __init__(self, state: Path, identity: dict[str, str]):
         self.identity = identity
@@ -105,7 +168,7 @@ class TrainingState:
         self._result = self.folder / "result"
 
     def create(self) -> None:
-        """Make the folder; if there are states of other identities, say in what they differ, and leave them alone."""
+        """Create the folder; report how existing states of other identities differ, and keep them."""
         for other in sorted(self.folder.parent.glob("*/identity.json")):
             theirs = json.loads(other.read_text())
             names = sorted({*theirs, *self.identity})
@@ -119,20 +182,20 @@ class TrainingState:
     # --- checkpoints ---
 
     def save(self, step: int, content: dict) -> None:
-        checkpoint.write(self.folder, step, {"identity": self.identity, **content})
+        write_checkpoint(self.folder, step, {"identity": self.identity, **content})
 
     def newest_checkpoint(self) -> Path | None:
-        return checkpoint.newest(self.folder)
+        return newest_checkpoint(self.folder)
 
     def read_checkpoint(self, path: Path) -> dict:
-        """Content of a checkpoint; raises ``ValueError`` if it belongs to another training."""
-        content = checkpoint.read(path)
+        """Return the content of a checkpoint; raises ``ValueError`` if it belongs to another training."""
+        content = read_checkpoint(path)
         if content["identity"] != self.identity:
             raise ValueError(f"{path} belongs to another training: {content['identity']}, expected {self.identity}")
         return content
 
     def truncate_log(self, step: int) -> None:
-        """Drop log lines after a step: they are written again when training goes on from there."""
+        """Remove log lines after a step; training writes them again from there."""
         if self.log.exists():
             lines = self.log.read_text().splitlines()
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
@@ -141,21 +204,21 @@ class TrainingState:
     # --- attempts ---
 
     def begin_attempt(self, step: int) -> None:
-        """Note that an attempt starts at a step.
+        """Record that an attempt starts at a step.
 
         Raises:
-            NoProgress: earlier attempts started at this very step and failed.
+            NoProgress: earlier attempts at this step failed.
         """
         attempts = self._read_attempts(step)
         if attempts["failed"] >= FAILED_ATTEMPTS or attempts["started"] >= STARTED_ATTEMPTS:
             raise NoProgress(
                 f"{attempts['started']} attempts at this training got no further than step {step} "
-                f"(last failure: {attempts['reason']}); mend the cause, remove {self._attempts}, and start it again"
+                f"(last failure: {attempts['reason']}); fix the cause, remove {self._attempts}, and start it again"
             )
         self._write_attempts({**attempts, "started": attempts["started"] + 1})
 
     def attempt_failed(self, reason: str) -> None:
-        """Note that the attempt failed by itself, which one that was stopped from outside did not."""
+        """Record that the attempt failed by itself, not stopped from outside."""
         attempts = json.loads(self._attempts.read_text())
         self._write_attempts({**attempts, "failed": attempts["failed"] + 1, "reason": reason})
 
@@ -170,7 +233,7 @@ class TrainingState:
     # --- completion ---
 
     def complete(self, save: Callable[[Path], None]) -> None:
-        """Let ``save`` write the finished weights into a folder, keep them, and write the completion record."""
+        """Keep the finished weights that ``save`` writes into a folder, and write the completion record."""
         temporary = self.folder / ".result.partial"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -185,10 +248,10 @@ class TrainingState:
         return self._completed.exists()
 
     def publish(self, output: Path) -> None:
-        """Put the finished weights into the output folder, unless they are there, and drop the checkpoints.
+        """Put the finished weights into the output folder, and remove the checkpoints.
 
         Raises:
-            RuntimeError: the training is complete, but its weights are gone from both places.
+            RuntimeError: the training is complete, but its weights are missing in both places.
         """
         output.mkdir(parents=True, exist_ok=True)
         for name, expected in json.loads(self._completed.read_text())["files"].items():
@@ -198,9 +261,9 @@ class TrainingState:
             whole = [path for path in (kept, wanted) if path.is_file() and sha256(path) == expected]
             if not whole:
                 raise RuntimeError(
-                    f"{self._completed} says that this training is complete, but neither {kept} nor {wanted} is what "
-                    f"it wrote; restore one of them, or remove {self._completed} to train again"
+                    f"{self._completed} says that this training is complete, but neither {kept} nor {wanted} has "
+                    f"the recorded content; restore one of them, or remove {self._completed} to train again"
                 )
             _place(whole[0], wanted if whole[0] == kept else kept)
-        for path in self.folder.glob(checkpoint.PATTERN):
-            checkpoint.remove(path)
+        for path in self.folder.glob(CHECKPOINTS):
+            remove_checkpoint(path)

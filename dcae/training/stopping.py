@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a training ends before its last step: signals, time limits, and the errors that say so."""
+"""Reasons to stop a training before its last step: signals, time limits and errors."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import signal
 import time
 
 EXIT_UNFINISHED = 75
-"""Exit status of a training that saved its state and waits to be started again (``EX_TEMPFAIL`` of sysexits.h).
+"""Exit status of a process whose training saved its state and can continue (``EX_TEMPFAIL`` of sysexits.h).
 
-That of its processes: torchrun, where it started them, ends with 1.
+torchrun itself exits with 1.
 """
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -17,21 +17,21 @@ LARGEST_MARGIN = 300.0  # seconds
 
 
 class Unfinished(Exception):
-    """The training stopped on request and saved its state; the same command goes on with it."""
+    """The training stopped on request and saved its state; the same command continues it."""
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss or a weight is no longer a finite number."""
+    """A loss or a weight is not finite."""
 
 
 class NoProgress(RuntimeError):
-    """Earlier attempts failed without getting any further, so another one would too."""
+    """Earlier attempts failed at the same step, so another one would too."""
 
 
 class StopRequest:
-    """Whether a training has to stop: after SIGTERM or SIGINT, or shortly before its time limit.
+    """Detects that a training must stop: after SIGTERM or SIGINT, or shortly before its time limit.
 
-    Used as a context: within it, the two signals set a flag instead of ending the process.
+    Within this context the two signals set a flag instead of ending the process.
     """
 
     def __init__(self, time_limit_minutes: float | None):
@@ -51,7 +51,7 @@ class StopRequest:
         self.signal = signal.Signals(number).name
 
     def out_of_time(self, seconds_to_save: float) -> bool:
-        """True once no more than a margin is left: time to save twice, or 5 % of the limit (at most five minutes)."""
+        """Return whether only a margin is left: time to save twice, or 5 % of the limit (at most five minutes)."""
         if self.limit is None:
             return False
         margin = max(2 * seconds_to_save, min(0.05 * self.limit, LARGEST_MARGIN))

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weight files of feature networks: where they lie and what they must be, by ``config/weights.yaml``.
+"""Weight files of feature networks: location, sha256 and source, from ``config/weights.yaml``.
 
-No torch here: the command line and the identities of results ask without opening any.
+``DCAE_WEIGHTS_CATALOGUE`` replaces that file by another one. Imports no torch, for the command line.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -14,17 +15,18 @@ from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml, validate
 from dcae.files import sha256
 
 CATALOGUE = REPOSITORY_CONFIG / "weights.yaml"
+ENVIRONMENT = "DCAE_WEIGHTS_CATALOGUE"
 
 
 class WeightsError(RuntimeError):
-    """A weight file is missing or is not the file that it should be."""
+    """A weight file is missing, or its content is not the expected one."""
 
 
 class WeightFile(BaseModel):
     """One file of the catalogue.
 
-    ``sha256`` may be a prefix of at least eight digits where no more is published, and ``None`` where the catalogue
-    does not know any: a user has to enter it, and until then the file is refused.
+    ``sha256`` may be a prefix of at least eight digits where no more is published, and ``None`` where none is: the file
+    is rejected until a user enters it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,40 +47,30 @@ class Catalogue(BaseModel):
     files: dict[str, WeightFile]
 
 
-def weights_dir(catalogue: Path = CATALOGUE) -> Path:
-    """The folder of all weight files; released models lie in it under their hub ids (``owner/name``)."""
-    return _folder_of(validate(TypeAdapter(Catalogue), read_yaml(catalogue), catalogue), catalogue)
+def weights_dir(catalogue: Path | None = None) -> Path:
+    """Return the folder of all weight files; released models are in it under their hub ids (``owner/name``)."""
+    return _read(catalogue)[1]
 
 
-def _folder_of(content: Catalogue, catalogue: Path) -> Path:
-    return (Path(catalogue).parent.parent / content.weights_dir).resolve()
-
-
-def expected_sha256(name: str, catalogue: Path = CATALOGUE) -> str | None:
-    """The sha256 that a weight file must have, whether it is there or not; ``None`` if the catalogue knows none.
+def expected_sha256(name: str, catalogue: Path | None = None) -> str | None:
+    """Return the catalogue's sha256 of a weight file, whether the file exists or not; ``None`` if it has none.
 
     Raises:
         WeightsError: unknown name.
     """
-    return _wanted(name, catalogue)[0].sha256
+    return _entry(name, catalogue)[0].sha256
 
 
-def _wanted(name: str, catalogue: Path) -> tuple[WeightFile, Path]:
-    """What the catalogue says of a file, and the folder where it belongs."""
-    content: Catalogue = validate(TypeAdapter(Catalogue), read_yaml(catalogue), catalogue)
-    if name not in content.files:
-        raise WeightsError(f"{catalogue} has no weights named {name!r}; known: {', '.join(content.files)}")
-    return content.files[name], _folder_of(content, catalogue)
+def find(name: str, catalogue: Path | None = None) -> Path:
+    """Return the path of a weight file after verifying its sha256.
 
-
-def find(name: str, catalogue: Path = CATALOGUE) -> Path:
-    """Path of a weight file whose sha256 was just verified.
+    Args:
+        catalogue: defaults to ``DCAE_WEIGHTS_CATALOGUE`` or else ``config/weights.yaml``, looked up at each call.
 
     Raises:
-        WeightsError: unknown name, missing file, or wrong content; says what the file is for, where it comes from and
-            where it belongs.
+        WeightsError: unknown name, missing file, or wrong content; names purpose, source and location of the file.
     """
-    wanted, folder = _wanted(name, catalogue)
+    wanted, folder, catalogue = _entry(name, catalogue)
     path = folder / wanted.file
     if not path.is_file():
         raise WeightsError(
@@ -88,8 +80,8 @@ def find(name: str, catalogue: Path = CATALOGUE) -> Path:
     actual = sha256(path)
     if wanted.sha256 is None:
         raise WeightsError(
-            f"{path} has sha256 {actual}, and {catalogue} does not say what it should be: compare it with the one "
-            f"shown at {wanted.source} and enter it as sha256 of {name}"
+            f"{path} has sha256 {actual}, and {catalogue} has no sha256 for it: compare it with the one shown "
+            f"at {wanted.source} and enter it as sha256 of {name}"
         )
     if not actual.startswith(wanted.sha256):
         raise WeightsError(
@@ -97,3 +89,18 @@ def find(name: str, catalogue: Path = CATALOGUE) -> Path:
             f"remove it and get {wanted.source}"
         )
     return path
+
+
+def _read(catalogue: Path | None) -> tuple[Catalogue, Path, Path]:
+    """Return the catalogue, its weights folder, and its own path."""
+    path = Path(catalogue or os.environ.get(ENVIRONMENT) or CATALOGUE)
+    content: Catalogue = validate(TypeAdapter(Catalogue), read_yaml(path), path)
+    return content, (path.parent.parent / content.weights_dir).resolve(), path
+
+
+def _entry(name: str, catalogue: Path | None) -> tuple[WeightFile, Path, Path]:
+    """Return a file's entry, the weights folder, and the catalogue's path."""
+    content, folder, path = _read(catalogue)
+    if name not in content.files:
+        raise WeightsError(f"{path} has no weights named {name!r}; known: {', '.join(content.files)}")
+    return content.files[name], folder, path

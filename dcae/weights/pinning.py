@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes which commit of a hub's repository, and which file, an entry means into the entry's own file.
+"""Pins an entry's released weights: writes the hub's current commit and the sha256 into the entry's file.
 
-What stands in the file besides, comments and all, stays as it is.
+The rest of the file, comments included, stays unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 from dcae.benchmark.config import ConfigError, read_entry
 from dcae.benchmark.entries import Pretrained
 from dcae.benchmark.record import write_atomically
-from dcae.weights.hub import USUAL
+from dcae.weights.hub import USUAL_NAMES
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -28,12 +28,12 @@ FIELD = "pretrained"
 
 
 class PinError(ValueError):
-    """An entry that cannot be pinned, and why."""
+    """An entry cannot be pinned."""
 
 
 @dataclass(frozen=True)
 class Pin:
-    """What was found out about one field ``pretrained``; ``sha256`` is ``None`` where it means several files."""
+    """Commit and sha256 of one ``pretrained`` field; ``sha256`` is ``None`` if it covers several files."""
 
     id: str
     revision: str
@@ -41,9 +41,9 @@ class Pin:
 
 
 def pin_entry(kind: str, path: Path, api: HfApi) -> list[Pin]:
-    """Write commit and sha256 into every ``pretrained`` of an entry's file, as they are on the hub now.
+    """Write the hub's current commit and sha256 into every ``pretrained`` of an entry's file.
 
-    A revision that is a commit already is kept, and its sha256 added; any other one, such as a branch, is resolved.
+    A revision that is a commit is kept and its sha256 added; any other, such as a branch, is resolved.
 
     Args:
         kind: folder under ``config``.
@@ -51,17 +51,17 @@ def pin_entry(kind: str, path: Path, api: HfApi) -> list[Pin]:
         api: of the hub.
 
     Returns:
-        What was written; nothing for an entry without weights of the hub in its own file.
+        The pins written; empty for an entry without hub weights in its own file.
 
     Raises:
-        PinError: the hub does not know the repository, or does not let it be read; the file stays as it was.
-        ConfigError: a mistake in the file.
+        PinError: the repository is unknown to the hub or cannot be read; the file stays unchanged.
+        ConfigError: the file is wrong.
     """
     path = Path(path)
     read_entry(kind, path)
     text = path.read_text()
     pins = []
-    # From the last to the first, since what is written moves all that follows.
+    # From last to first, since an insertion moves everything after it.
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     own = {key.value: value for key, value in root.value}.get(FIELD)
     for node in reversed(list(_pretrained(root))):
@@ -79,7 +79,7 @@ def pin_entry(kind: str, path: Path, api: HfApi) -> list[Pin]:
 
 
 def _pretrained(node: yaml.Node | None) -> Iterator[yaml.MappingNode]:
-    """Every mapping named ``pretrained`` with an id, in the order of the file."""
+    """Yield every mapping named ``pretrained`` with an id, in the order of the file."""
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
@@ -107,10 +107,10 @@ def _resolved(given: Pretrained, api: HfApi, path: Path) -> Pin:
 
 
 def _sha256(given: Pretrained, info: ModelInfo) -> str | None:
-    """Of the file that ``released_files.find`` would take."""
+    """Return the sha256 of the file that ``hub.find`` would choose."""
     folder = f"{given.subfolder}/" if given.subfolder else ""
     files = {each.rfilename.removeprefix(folder): each for each in info.siblings if each.rfilename.startswith(folder)}
-    wanted = [given.file] if given.file else [*USUAL]
+    wanted = [given.file] if given.file else [*USUAL_NAMES]
     found = [files[name] for name in wanted if name in files]
     if not found and not given.file:
         found = [each for name, each in files.items() if name.endswith(".safetensors") and "/" not in name]
@@ -118,7 +118,7 @@ def _sha256(given: Pretrained, info: ModelInfo) -> str | None:
 
 
 def _with(text: str, node: yaml.MappingNode, fields: dict[str, str | None]) -> str:
-    """The text with fields of a mapping set; those that are ``None`` stay as they are."""
+    """Return the text with fields of a mapping set; those that are ``None`` stay unchanged."""
     here = {key.value: value for key, value in node.value}
     set_to = {name: _as_yaml(value) for name, value in fields.items() if value is not None}
     changes = [
@@ -135,12 +135,12 @@ def _with(text: str, node: yaml.MappingNode, fields: dict[str, str | None]) -> s
 
 
 def _as_yaml(value: str) -> str:
-    """A digest of digits alone would be read as a number."""
+    """Quote a digest of digits only, which YAML would read as a number."""
     return value if yaml.safe_load(value) == value else f'"{value}"'
 
 
 def _write_checked(kind: str, path: Path, text: str) -> None:
-    """Write the new text, if it makes an entry; the file stays as it was otherwise."""
+    """Write the new text if it is a valid entry, and restore the file otherwise."""
     before = path.read_text()
     write_atomically(path, text)
     try:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's own pictures through several autoencoders: a table, the worst images side by side, and a page of both."""
+"""``dcae compare``: autoencoders on a user's own pictures, with tables, the worst images, and a page of both."""

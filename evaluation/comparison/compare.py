@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole comparison of autoencoders on a folder of pictures, and its files."""
+"""Comparison of autoencoders on a folder of pictures, and its files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,25 +16,30 @@ from dcae.benchmark.config import Config, ConfigError
 from dcae.benchmark.entries import AutoencoderFields, Protocol
 from dcae.benchmark.record import write_atomically
 from dcae.files import replacing, sha256
-from dcae.weights.catalogue import WeightsError
-from evaluation.comparison.measuring import Measured, Metrics
+from dcae.weights.catalogue import WeightsError, find
 from evaluation.comparison.page import Page, side_by_side, to_page
 from evaluation.comparison.pictures import Pictures, find_pictures
 from evaluation.comparison.tables import main_table, paired_table, per_image_csv
 from evaluation.comparison.worst import WorstImage, ranking_metric, worst_images
+from evaluation.features.fingerprints import weights_identity
+from evaluation.features.reference import read_detections, write_reference
+from evaluation.metrics.registry import FID, IMAGE_METRICS, QualityMetric, SetMetric, image_metrics
+from evaluation.quality.distances import subset_members
+from evaluation.quality.reconstruction import Reconstruction, evaluate_reconstruction
 from evaluation.tables.formats import Table, write_table
 
-TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "rfid": "rFID"}
+# The standard error of an rFID comes from 64 groups of images: four in each. Fewer images say next to nothing.
+FEWEST_FOR_RFID = 256
 PAGE = "comparison.html"
 
 
 class CompareError(ValueError):
-    """There is nothing to compare."""
+    """No autoencoder could be measured."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """An autoencoder to compare: its entry, and the folder of its weights if it was trained here."""
+    """An autoencoder to compare: its entry, and the folder of its weights if they were trained here."""
 
     entry: AutoencoderFields
     weights: Path | None = None
@@ -45,17 +51,24 @@ class Contender:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured.
+    """Everything that the files of a comparison show.
 
     Attributes:
-        measured: autoencoder to its numbers.
-        warnings: everything that was left out, and why.
-        left_out: autoencoders that could not be measured, and why.
+        pictures: that the autoencoders were measured on.
+        protocol: without the subsets that were left out.
+        metrics: that were measured.
+        measured: by autoencoder.
+        worst: worst images of each autoencoder, the worst first.
+        warnings: everything that was left out, with the reason.
+        left_out: autoencoders that could not be measured, with the reason.
+        shapes: of the latents of each autoencoder.
+        origins: source of the weights of each autoencoder.
     """
 
     pictures: Pictures
     protocol: Protocol
-    measured: dict[str, Measured]
+    metrics: list[QualityMetric]
+    measured: dict[str, Reconstruction]
     worst: dict[str, list[WorstImage]]
     warnings: list[str]
     left_out: dict[str, str]
@@ -73,27 +86,28 @@ def compare(
     batch_size: int = 4,
     worst: int = 3,
     tell: Callable[[str], None] = print,
+    metrics: Sequence[QualityMetric] = (FID, *IMAGE_METRICS),
 ) -> Comparison:
     """Measure autoencoders on every picture in a folder.
 
     Args:
-        folder: with pictures, in sub-folders or not, or a zip file.
-        contenders: at least one; none is loaded before the one before it is done.
-        protocol: of kind quality; what of it cannot be had is left out and told.
+        folder: of pictures, in sub-folders or not, or a zip file.
+        contenders: at least one; only one is in memory at a time.
+        protocol: of kind quality; metrics and subsets whose weights are missing are left out and reported.
         resolution: side of the ADM crop in pixels.
         config: where the entries below ``space-to-channel`` are found.
-        worst: how many of an autoencoder's worst images are shown.
-        tell: what is said while it runs.
+        device: where everything runs.
+        batch_size: images at a time.
+        worst: number of each autoencoder's worst images to show.
+        tell: called with each line of progress.
+        metrics: to measure.
 
     Raises:
         CompareError: no autoencoder could be measured.
         DatasetError: no pictures.
     """
     pictures = find_pictures(folder, resolution)
-    metrics = Metrics(protocol, pictures, device)
-    warnings = [*_about_pictures(pictures), *_about_metrics(metrics)]
-    for line in warnings:
-        tell(line)
+    protocol, metrics, warnings = _measurable(protocol, metrics, len(pictures))
     by_name = {each.name: each for each in contenders}
     origins: dict[str, str] = {}
 
@@ -102,26 +116,77 @@ def compare(
         origins[name] = _origin(by_name[name], autoencoder)
         return autoencoder, by_name[name].entry.padding
 
-    measured: dict[str, Measured] = {}
+    measured: dict[str, Reconstruction] = {}
     left_out: dict[str, str] = {}
-    for name in by_name:
-        try:
-            measured[name] = metrics.measure(*loaded(name), batch_size)
-        except torch.OutOfMemoryError:
-            left_out[name] = f"needs more memory than {device} has for {batch_size} pictures at a time"
-            tell(f"Left out: autoencoder {name}: {left_out[name]}")
-        except (ConfigError, WeightsError, ValueError) as error:
-            left_out[name] = str(error).removeprefix(f"autoencoder {name}: ")
-            tell(f"Left out: autoencoder {name}: {left_out[name]}")
-        else:
-            tell(f"measured {name} on {len(pictures)} pictures")
+    with tempfile.TemporaryDirectory() as scratch:
+        reference = Path(scratch) / "reference.safetensors"
+        write_reference(pictures, len(pictures), protocol, reference, 16, device=device, metrics=metrics)
+        subsets = subset_members(read_detections(reference, protocol), protocol).items()
+        reasons = [f"Left out: pictures with {name}: {reason}" for name, reason in subsets if isinstance(reason, str)]
+        warnings = [*_about_pictures(pictures), *warnings, *reasons]
+        for line in warnings:
+            tell(line)
+
+        def measure(name: str) -> Reconstruction:
+            autoencoder, padding = loaded(name)
+            # A shard per batch: its random numbers are a function of its first image, as in worst_images.
+            return evaluate_reconstruction(
+                autoencoder, pictures, protocol, reference, batch_size, device=device, shown=0, padding=padding,
+                shard_size=batch_size, metrics=metrics,
+            )  # fmt: skip
+
+        for name in by_name:
+            try:
+                measured[name] = measure(name)
+            except torch.OutOfMemoryError:
+                left_out[name] = f"needs more memory than {device} has for {batch_size} pictures at a time"
+                tell(f"Left out: autoencoder {name}: {left_out[name]}")
+            except (ConfigError, WeightsError, ValueError) as error:
+                left_out[name] = str(error).removeprefix(f"autoencoder {name}: ")
+                tell(f"Left out: autoencoder {name}: {left_out[name]}")
+            else:
+                tell(f"measured {name} on {len(pictures)} pictures")
     if not measured:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in left_out.items())
         raise CompareError(f"no autoencoder could be measured:{reasons}")
-    shown = worst_images(metrics, measured, loaded, worst, batch_size) if worst else {}
+    shown = worst_images(pictures, protocol, measured, loaded, worst, batch_size, device) if worst else {}
     warnings += [f"Left out: autoencoder {name}: {reason}" for name, reason in left_out.items()]
     shapes = {name: _latent_shape(by_name[name].entry, resolution) for name in measured}
-    return Comparison(pictures, protocol, measured, shown, warnings, left_out, shapes, origins)
+    return Comparison(pictures, protocol, metrics, measured, shown, warnings, left_out, shapes, origins)
+
+
+def _measurable(
+    protocol: Protocol, metrics: Sequence[QualityMetric], pictures: int
+) -> tuple[Protocol, list[QualityMetric], list[str]]:
+    """Return the protocol and the metrics without those that cannot be measured, and a line for each left out."""
+    kept, subsets, lines = [], {}, []
+    for metric in metrics:
+        weights = metric.weights(protocol)
+        if isinstance(metric, SetMetric) and pictures < FEWEST_FOR_RFID:
+            reason = f"{pictures} pictures are too few, it needs {FEWEST_FOR_RFID}"
+        else:
+            reason = weights and _why_missing(weights_identity, weights)
+        if reason:
+            title = metric.of_reconstructions().title if isinstance(metric, SetMetric) else metric.title
+            lines.append(f"Left out: metric {title}: {reason}")
+        else:
+            kept.append(metric)
+    for name, subset in (protocol.subsets or {}).items():
+        if reason := _why_missing(find, subset.weights):
+            lines.append(f"Left out: pictures with {name}: {reason}")
+        else:
+            subsets[name] = subset
+    changes = {"subsets": subsets or None, "reconstruction_images": pictures}
+    return protocol.model_copy(update=changes), kept, lines
+
+
+def _why_missing(lookup: Callable, weights: object) -> str | None:
+    """Return the error of looking up weights, or ``None`` if they are there."""
+    try:
+        lookup(weights)
+    except WeightsError as error:
+        return str(error)
+    return None
 
 
 def _load(contender: Contender, resolution: int, config: Config, device: str | torch.device) -> nn.Module:
@@ -149,7 +214,7 @@ def _latent_shape(entry: AutoencoderFields, resolution: int) -> str:
 
 
 def _origin(contender: Contender, autoencoder: nn.Module) -> str:
-    """Where the weights came from, for the page."""
+    """Return the source of the weights, for the page."""
     file = getattr(autoencoder, "released_file", None)
     if contender.weights:
         return f"{contender.name}: trained here, {contender.weights}"
@@ -170,31 +235,24 @@ def _about_pictures(pictures: Pictures) -> list[str]:
         listed = ", ".join(pictures.enlarged[:5]) + (" and others" if len(pictures.enlarged) > 5 else "")
         found.append(
             f"Enlarged: {len(pictures.enlarged)} of {len(pictures)} pictures, which are smaller than "
-            f"{pictures.resolution} px and easier to reconstruct for it: {listed}"
+            f"{pictures.resolution} px and therefore easier to reconstruct: {listed}"
         )
     return found
-
-
-def _about_metrics(metrics: Metrics) -> list[str]:
-    return [
-        f"Left out: {f'metric {TITLES[name]}' if name in TITLES else f'pictures with {name}'}: {reason}"
-        for name, reason in metrics.left_out.items()
-    ]
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
 def write_comparison(comparison: Comparison, output: Path, footer: Mapping[str, str]) -> list[Path]:
-    """Write the page, the tables, the values of every image, and the crops; each file appears whole.
+    """Write the page, the tables, the values of every image, and the crops, each by a rename.
 
     Args:
         comparison: from ``compare``.
-        output: folder, made if need be.
-        footer: further facts about the run, such as versions and device.
+        output: folder; created if missing.
+        footer: facts about the run, such as versions and device.
 
     Returns:
-        The page, then everything else.
+        The paths, that of the page first.
     """
     table, paired = comparison_tables(comparison)
     lines = [
@@ -207,9 +265,10 @@ def write_comparison(comparison: Comparison, output: Path, footer: Mapping[str, 
         title=table.title,
         introduction=table.caption,
         warnings=comparison.warnings,
-        tables=[_renamed(table, "Reconstruction"), paired],
+        tables=[replace(table, title="Reconstruction", caption=""), paired],
         worst=comparison.worst,
         measured=comparison.measured,
+        metrics=image_metrics(comparison.metrics),
         names=comparison.pictures.names,
         ranking=ranking_metric(comparison.measured),
         footer=lines,
@@ -219,7 +278,7 @@ def write_comparison(comparison: Comparison, output: Path, footer: Mapping[str, 
     for name, each in {"reconstruction": table, "differences": paired}.items():
         written += write_table(each, output, name, ("csv", "md"))
     written.append(output / "per_image.csv")
-    write_atomically(written[-1], per_image_csv(comparison.measured, comparison.pictures.names))
+    write_atomically(written[-1], per_image_csv(comparison.measured, comparison.pictures.names, comparison.metrics))
     for name, images in comparison.worst.items():
         for rank, image in enumerate(images, 1):
             written.append(output / "worst" / name / f"{rank}.png")
@@ -228,7 +287,7 @@ def write_comparison(comparison: Comparison, output: Path, footer: Mapping[str, 
 
 
 def comparison_tables(comparison: Comparison) -> tuple[Table, Table]:
-    """The means, and the differences image by image."""
+    """Return the table of means and the table of differences image by image."""
     count = len(comparison.pictures)
     title = f"{len(comparison.measured)} autoencoders on {count} picture{'s' if count > 1 else ''}"
     caption = (
@@ -238,11 +297,8 @@ def comparison_tables(comparison: Comparison) -> tuple[Table, Table]:
     )
     if comparison.protocol.random_features:
         caption += " Random features: networks without trained weights; such numbers mean nothing outside their column."
-    return main_table(comparison.measured, comparison.shapes, title, caption), paired_table(comparison.measured)
-
-
-def _renamed(table: Table, title: str) -> Table:
-    return Table(title, "", table.columns, table.sections, table.notes)
+    main = main_table(comparison.measured, comparison.shapes, title, caption, comparison.metrics)
+    return main, paired_table(comparison.measured, comparison.metrics)
 
 
 def _write_bytes(path: Path, data: bytes) -> None:

@@ -1,28 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A comparison as one HTML file: opens offline, without scripts, in light and dark, and prints."""
+"""A comparison as one HTML file: works offline, without scripts, in light and dark, and in print."""
 
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jinja2 import Environment, StrictUndefined
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from dcae.data.crop import adm_crop, to_pixels
-from evaluation.comparison.measuring import Measured
-from evaluation.comparison.worst import Region, WorstImage
+from evaluation.comparison.worst import WorstImage
+from evaluation.metrics.registry import ImageMetric
+from evaluation.quality.reconstruction import Reconstruction
 from evaluation.tables.formats import Table, html_sections
 
-NARROWEST_CROP = 128  # pixels in a PNG, so that a name has room above it
-OVERVIEW_SIDE = 192  # pixels of the whole picture as shown; crops are shown at the same size
-DIGITS = {"psnr": ("{:.1f} dB", "PSNR"), "ssim": ("{:.3f}", "SSIM"), "lpips": ("{:.3f}", "LPIPS")}
+NARROWEST_CROP = 128  # pixels in a PNG, so that a name fits above it
+OVERVIEW_SIDE = 192  # pixels of the whole picture; crops have the same size on the page
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -52,17 +53,92 @@ figure { margin: 0.6rem 0 1.4rem } figcaption { font-size: 0.88rem; overflow-wra
 """
 
 
+TEMPLATE = """\
+{% macro tile(image, label, values, picture, kind="", own=false) -%}
+<div class="tile{{ kind }}"><img src="{{ image | data_url }}" alt="{{ label }}: {{ picture }}">
+<span class="{{ "own" if own }}">{{ label }}</span><br><span class="soft">{{ values }}</span></div>
+{%- endmacro -%}
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ page.title }}</title>
+<style>{{ style | safe }}</style>
+</head>
+<body>
+<h1>{{ page.title }}</h1>
+<p>{{ page.introduction }}</p>
+{% if page.warnings %}
+<h2>Before you read the numbers</h2>
+<ul class="warnings">
+{% for line in page.warnings %}
+<li><b>{{ line.partition(":")[0] }}</b>:{{ line.partition(":")[2] }}</li>
+{% endfor %}
+</ul>
+{% endif %}
+{% for table in page.tables if table.sections %}
+<section>
+<h2>{{ table.title }}</h2>
+{% if table.caption %}
+<p class="soft">{{ table.caption }}</p>
+{% endif %}
+<div class="wide">{{ table | body | safe }}</div>
+</section>
+{% endfor %}
+{% if page.worst %}
+<section>
+<h2>Worst images</h2>
+<p class="soft">For each autoencoder the images with the {{ "lowest" if ranking.better == "higher" else "highest" }}
+{{ ranking.title }}, the worst first. The first tile is the whole image with a frame; the others show the content of the
+frame, the place of that autoencoder's largest error. Pixels are enlarged, not smoothed.</p>
+{% for autoencoder, images in page.worst.items() %}
+<h3>{{ autoencoder }}</h3>
+{% if not images %}
+<p class="soft">No image differs from its reconstruction.</p>
+{% endif %}
+{% for image in images %}
+{% set picture = page.names[image.index] %}
+<figure>
+<figcaption>{{ picture }}</figcaption>
+<div class="tiles">
+{{ tile(image | framed, "whole image", "", picture, " whole") }}
+{{ tile(image.region.of(image.original), "original", "", picture) }}
+{% for name, reconstruction in image.reconstructions.items() %}
+{{ tile(image.region.of(reconstruction), name, values(name, image.index), picture, own=name == autoencoder) }}
+{% endfor %}
+</div>
+</figure>
+{% endfor %}
+{% endfor %}
+</section>
+{% endif %}
+<h2>How it was measured</h2>
+<ul>
+{% for line in page.footer %}
+<li>{{ line }}</li>
+{% endfor %}
+</ul>
+</body>
+</html>
+"""
+
+
 @dataclass(frozen=True)
 class Page:
-    """What a page shows.
+    """Content of a page.
 
     Attributes:
         title: heading of the page.
         introduction: sentences below it.
-        warnings: what was left out and why, one line each.
+        warnings: what was left out and why, one line each, as ``kind: reason``.
         tables: under headings of their own, in order.
-        ranking: metric that decides which pictures are worst.
-        footer: how it was measured.
+        worst: worst images of each autoencoder.
+        measured: values of every image, by autoencoder.
+        metrics: of single images, that are shown below the crops.
+        names: of the pictures.
+        ranking: name of the metric that ranks the pictures.
+        footer: how it was measured, one line each.
     """
 
     title: str
@@ -70,109 +146,48 @@ class Page:
     warnings: Sequence[str]
     tables: Sequence[Table]
     worst: Mapping[str, Sequence[WorstImage]]
-    measured: Mapping[str, Measured]
+    measured: Mapping[str, Reconstruction]
+    metrics: Sequence[ImageMetric]
     names: Sequence[str]
     ranking: str
     footer: Sequence[str]
 
 
 def to_page(page: Page) -> str:
-    """The whole file; everything that comes from outside, such as names of files, is escaped."""
-    text = html.escape
-    warnings = "".join(f"<li>{_warning(line)}</li>" for line in page.warnings)
-    parts = [
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{text(page.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>",
-        f"<h1>{text(page.title)}</h1>\n<p>{text(page.introduction)}</p>",
-        f'<h2>Before you read the numbers</h2>\n<ul class="warnings">{warnings}</ul>' if warnings else "",
-        *(_table(table) for table in page.tables if table.sections),
-        _worst(page) if page.worst else "",
-        "<h2>How it was measured</h2>\n<ul>" + "".join(f"<li>{text(line)}</li>" for line in page.footer) + "</ul>",
-        "</body>\n</html>",
-    ]
-    return "\n".join(part for part in parts if part) + "\n"
-
-
-def _warning(line: str) -> str:
-    """What kind of warning it is stands before the first colon."""
-    kind, colon, rest = line.partition(":")
-    return f"<b>{html.escape(kind)}</b>{colon}{html.escape(rest)}"
-
-
-def _table(table: Table) -> str:
-    title, caption = html.escape(table.title), html.escape(table.caption)
-    above = f'<p class="soft">{caption}</p>\n' if caption else ""
-    return f'<section>\n<h2>{title}</h2>\n{above}<div class="wide">{_body(table)}</div>\n</section>'
+    """Return the file; everything from outside, such as names of files, is escaped."""
+    environment = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+    environment.filters |= {"data_url": _data_url, "body": _body, "framed": _framed}
+    ranking = next(metric for metric in page.metrics if metric.name == page.ranking)
+    values = partial(_values, page)
+    return environment.from_string(TEMPLATE).render(page=page, style=STYLE, ranking=ranking, values=values)
 
 
 def _body(table: Table) -> str:
-    """The one section of a table, whose heading would say the table's title again."""
+    """Return a table as HTML; the heading of a single section would repeat the table's title."""
     whole = html_sections(table, "h3")
     return whole.partition("</h3>")[2] if len(table.sections) == 1 else whole
 
 
-# --- the worst images -----------------------------------------------------------------------------------------------
+def _data_url(image: Tensor) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
 
 
-def _worst(page: Page) -> str:
-    shown = DIGITS[page.ranking][1]
-    way = "highest" if page.ranking == "lpips" else "lowest"
-    explained = (
-        f"For each autoencoder the images of {way} {shown}, the worst first. The first tile is the whole image with a "
-        "frame; all others show what is in the frame, at the place where that autoencoder is furthest off. Pixels are "
-        "enlarged, not smoothed."
-    )
-    parts = ["<section>\n<h2>Worst images</h2>", f'<p class="soft">{explained}</p>']
-    for autoencoder, images in page.worst.items():
-        parts.append(f"<h3>{html.escape(autoencoder)}</h3>")
-        if not images:
-            parts.append('<p class="soft">No image differs from its reconstruction.</p>')
-        parts += [_figure(page, image) for image in images]
-    return "\n".join([*parts, "</section>"])
+def _values(page: Page, autoencoder: str, index: int) -> str:
+    """Return the values of one image, with three digits."""
+    rows = page.measured[autoencoder].per_image
+    numbers = {metric: f"{float(rows[metric.name][index]):.3g}".replace("inf", "∞") for metric in page.metrics}
+    return ", ".join(f"{metric.title} {number} {metric.unit}".strip() for metric, number in numbers.items())
 
 
-def _figure(page: Page, image: WorstImage) -> str:
-    name = page.names[image.index]
-    tiles = [
-        _tile(png(_framed(image.original, image.region)), "whole image", "", name, "tile whole"),
-        _tile(png(image.region.of(image.original)), "original", "", name),
-    ]
-    for autoencoder, reconstruction in image.reconstructions.items():
-        own = "own" if autoencoder == image.autoencoder else ""
-        values = _values(page.measured[autoencoder], image.index)
-        tiles.append(_tile(png(image.region.of(reconstruction)), autoencoder, values, name, label_class=own))
-    return (
-        f'<figure>\n<figcaption>{html.escape(name)}</figcaption>\n<div class="tiles">\n'
-        + "\n".join(tiles)
-        + "\n</div>\n</figure>"
-    )
+# --- pictures -------------------------------------------------------------------------------------------------------
 
 
-def _tile(data: bytes, label: str, values: str, name: str, classes: str = "tile", label_class: str = "") -> str:
-    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    described = html.escape(f"{label}: {name}", quote=True)
-    below = (
-        f'<span class="{label_class}">{html.escape(label)}</span><br><span class="soft">{html.escape(values)}</span>'
-    )
-    return f'<div class="{classes}"><img src="{source}" alt="{described}">{below}</div>'
-
-
-def _values(measured: Measured, index: int) -> str:
-    """The numbers of one image."""
-    found = []
-    for metric, column in measured.per_image.items():
-        form, name = DIGITS[metric]
-        value = float(column[index])
-        found.append(f"{name} {'∞' if value == float('inf') else form.format(value)}")
-    return ", ".join(found)
-
-
-def _framed(original: Tensor, region: Region) -> Tensor:
-    """The whole picture at the size it is shown at, with a frame around the region, black within white."""
+def _framed(worst: WorstImage) -> Tensor:
+    """Return the whole picture, uint8 [3, 192, 192], with a frame around the region, black within white."""
+    original, region = worst.original, worst.region
     image = Image.fromarray(original.permute(1, 2, 0).numpy())
     scale = OVERVIEW_SIDE / original.shape[-1]
-    small = _tensor(adm_crop(image, OVERVIEW_SIDE))
+    small = torch.from_numpy(to_pixels(adm_crop(image, OVERVIEW_SIDE)).copy())
     for inset, grey in ((0, 255), (1, 0)):
         low = [round(place * scale) + inset for place in (region.top, region.left)]
         high = [round((place + region.side) * scale) - 1 - inset for place in (region.top, region.left)]
@@ -181,21 +196,17 @@ def _framed(original: Tensor, region: Region) -> Tensor:
     return small
 
 
-def _tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(to_pixels(image).copy())
-
-
 def png(image: Tensor) -> bytes:
-    """uint8 [3, H, W] as a PNG file, which changes no pixel."""
+    """Encode uint8 [3, H, W] as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
 def side_by_side(image: WorstImage) -> bytes:
-    """The crops of one of the worst images as one PNG: original, then each autoencoder in the order of the table.
+    """Return the crops of one of the worst images as one PNG: original, then each autoencoder, with names above.
 
-    Each pixel of a small crop is shown as a square of several, and names stand above the crops.
+    Small crops are enlarged by repeating pixels.
     """
     named = {"original": image.original, **image.reconstructions}
     enlarged = -(-NARROWEST_CROP // image.region.side)
@@ -207,7 +218,7 @@ def side_by_side(image: WorstImage) -> bytes:
 
 
 def _title(name: str, width: int) -> Tensor:
-    """Black on white, uint8 [3, 16, width]; the end of a name that is too long is cut off."""
+    """Return a name in black on white, uint8 [3, 16, width]; long names are cut off."""
     strip = Image.new("RGB", (width, 16), "white")
     ImageDraw.Draw(strip).text((2, 2), name, fill="black")
     return torch.from_numpy(np.array(strip)).permute(2, 0, 1)

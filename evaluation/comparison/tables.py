@@ -3,68 +3,78 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+import pandas
 
 from dcae.benchmark.record import Value
-from evaluation.comparison.measuring import Measured
 from evaluation.metrics.paired import Comparison, compare
+from evaluation.metrics.registry import METRICS, QualityMetric, image_metrics, metrics_of_reconstructions
+from evaluation.quality.reconstruction import Reconstruction
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.metrics import RECONSTRUCTION, Metric
+from evaluation.tables.metrics import Metric, reconstruction_column
 from evaluation.tables.numbers import NOTHING
 from evaluation.tables.paired import difference_columns, difference_entries
 
-PER_IMAGE = ("psnr", "ssim", "lpips")
-METRICS = {metric.name: metric for metric in RECONSTRUCTION}
+Measured = Mapping[str, Reconstruction]  # by autoencoder
 
 
-def difference(a: Measured, b: Measured, name: str) -> Comparison | None:
-    """A metric of one autoencoder less that of another on the same images; ``None`` if one of them is perfect."""
+def difference(a: Reconstruction, b: Reconstruction, metric: Metric | QualityMetric) -> Comparison | None:
+    """Subtract a metric of b from that of a on the same images; ``None`` if one of them is perfect."""
     rows_a, rows_b = ({"image": np.arange(len(v)), **v} for v in (_arrays(a), _arrays(b)))
-    return compare(name, a.values[name], b.values[name], rows_a, rows_b, METRICS[name].better)
+    return compare(metric.name, a.values[metric.name], b.values[metric.name], rows_a, rows_b, metric.better)
 
 
-def _arrays(measured: Measured) -> dict[str, np.ndarray]:
+def _arrays(measured: Reconstruction) -> dict[str, np.ndarray]:
     return {name: column.numpy() for name, column in measured.per_image.items()}
 
 
-def main_table(measured: Mapping[str, Measured], shapes: Mapping[str, str], title: str, caption: str) -> Table:
-    """A row for each autoencoder; the best of a metric is bold if it differs from every other, image by image."""
-    names = [name for name in METRICS if any(name in each.values for each in measured.values())]
+def _columns(measured: Measured, metrics: Sequence[QualityMetric]) -> list[Metric]:
+    """Return the metrics that some autoencoder has a value of."""
+    columns = map(reconstruction_column, metrics_of_reconstructions(metrics))
+    return [metric for metric in columns if any(metric.name in each.values for each in measured.values())]
+
+
+def main_table(
+    measured: Measured,
+    shapes: Mapping[str, str],
+    title: str,
+    caption: str,
+    metrics: Sequence[QualityMetric] = METRICS,
+) -> Table:
+    """Return a row per autoencoder; the best value is bold if it differs from every other, image by image."""
+    shown = _columns(measured, metrics)
     columns = [Column("Autoencoder", "Autoencoder", label=True), Column("Latent shape", "Latent shape")]
-    for name in names:
-        suffix = " [random features]" if _random(measured, name) else ""
-        metric = METRICS[name]
+    for metric in shown:
+        suffix = " [random features]" if _random(measured, metric.name) else ""
         columns.append(Column(metric.title + suffix, metric.title + metric.arrow + suffix, measured=True))
-    subsets = _subsets(measured)
+    subsets = _subsets(measured, shown)
     for metric, subset in subsets:
         suffix = " [random features]" if _random(measured, f"{metric.name}_{subset}") else ""
-        title = f"{metric.title}{metric.arrow} {subset}{suffix}"
-        columns.append(Column(f"{metric.title}, {subset}{suffix}", title, measured=True))
+        heading = f"{metric.title}{metric.arrow} {subset}{suffix}"
+        columns.append(Column(f"{metric.title}, {subset}{suffix}", heading, measured=True))
     counts = ["psnr", *dict.fromkeys(f"psnr_{subset}" for _, subset in subsets)]
     titles = ["N", *dict.fromkeys(f"N {subset}" for _, subset in subsets)]
-    columns += [Column(title, title, in_csv=False) for title in titles]
-    best = {name: _best(measured, name) for name in names}
+    columns += [Column(heading, heading, in_csv=False) for heading in titles]
+    best = {metric.name: _best(measured, metric) for metric in shown}
     rows = []
     for autoencoder, each in measured.items():
-        numbers = [_number(each.values.get(name), METRICS[name], best[name] == autoencoder) for name in names]
+        numbers = [_number(each.values.get(metric.name), metric, best[metric.name] == autoencoder) for metric in shown]
         numbers += [_number(each.values.get(f"{metric.name}_{subset}"), metric, False) for metric, subset in subsets]
         rows.append([autoencoder, shapes[autoencoder], *numbers, *(str(each.values[name].n) for name in counts)])
     return Table(title, caption, columns, [Section("Reconstruction", rows)], [])
 
 
-def _subsets(measured: Mapping[str, Measured]) -> list[tuple[Metric, str]]:
-    """The metrics of pictures with faces, with text, …: what was measured of each."""
-    first = next(iter(measured.values())).values
-    names = dict.fromkeys(name.removeprefix("psnr_") for name in first if name.startswith("psnr_"))
-    return [(METRICS[name], subset) for subset in names for name in PER_IMAGE if f"{name}_{subset}" in first]
+def _subsets(measured: Measured, shown: list[Metric]) -> list[tuple[Metric, str]]:
+    """Return the metrics of the pictures with faces, with text, ..., that were measured."""
+    values = next(iter(measured.values())).values
+    subsets = [name.removeprefix("psnr_") for name in values if name.startswith("psnr_")]
+    return [(metric, subset) for subset in subsets for metric in shown if f"{metric.name}_{subset}" in values]
 
 
-def _random(measured: Mapping[str, Measured], name: str) -> bool:
+def _random(measured: Measured, name: str) -> bool:
     return any(each.values[name].random_features for each in measured.values() if name in each.values)
 
 
@@ -74,42 +84,41 @@ def _number(value: Value | None, metric: Metric, bold: bool) -> Number:
     return Number(value.value, metric.decimals, standard_error=value.standard_error, n=value.n, bold=bold)
 
 
-def _best(measured: Mapping[str, Measured], name: str) -> str | None:
-    """The autoencoder that is better than every other, image by image; controls that are perfect do not contend."""
+def _best(measured: Measured, metric: Metric) -> str | None:
+    """Return the autoencoder that is better than every other, image by image; perfect controls do not contend."""
     contending = {key: each for key, each in measured.items() if not each.per_image["psnr"].isinf().all()}
-    if len(contending) < 2 or any(name not in each.values for each in contending.values()):
+    if len(contending) < 2 or any(metric.name not in each.values for each in contending.values()):
         return None
-    higher = METRICS[name].better == "higher"
-    first, *others = sorted(contending, key=lambda each: contending[each].values[name].value, reverse=higher)
-    found = [difference(contending[first], contending[other], name) for other in others]
+    higher = metric.better == "higher"
+    first, *others = sorted(contending, key=lambda each: contending[each].values[metric.name].value, reverse=higher)
+    found = [difference(contending[first], contending[other], metric) for other in others]
     return first if all(each and each.verdict == "better" for each in found) else None
 
 
-def paired_table(measured: Mapping[str, Measured]) -> Table:
-    """A row for each two autoencoders: the differences of their metrics on the same images, with verdicts."""
-    names = [name for name in METRICS if all(name in each.values for each in measured.values())]
+def paired_table(measured: Measured, metrics: Sequence[QualityMetric] = METRICS) -> Table:
+    """Return a row for each two autoencoders: the differences of their metrics on the same images, with verdicts."""
+    shown = [m for m in _columns(measured, metrics) if all(m.name in each.values for each in measured.values())]
     columns = [Column("A", "A", label=True), Column("B", "B", label=True)]
-    columns += [column for name in names for column in difference_columns(METRICS[name], _random(measured, name))]
-    rows = []
-    for a, b in combinations(measured, 2):
-        found = {name: difference(measured[a], measured[b], name) for name in names}
-        rows.append([a, b, *(entry for name in names for entry in difference_entries(found[name], METRICS[name]))])
+    columns += [column for metric in shown for column in difference_columns(metric, _random(measured, metric.name))]
+    rows = [
+        [a, b, *(e for m in shown for e in difference_entries(difference(measured[a], measured[b], m), m))]
+        for a, b in combinations(measured, 2)
+    ]
     caption = (
         "A less B, mean over the images ± one standard error, and which of the two is better: A, B, or = where the "
-        "95 % interval of the difference (Student's t; rFID: jackknife over groups of images) holds zero; – where one "
-        "of them is perfect. Each comparison stands for itself: of twenty between equals, one is expected to differ."
+        "95 % interval of the difference (Student's t; rFID: jackknife over groups of images) includes zero; – where "
+        "one of them is perfect. Each comparison is a test of its own: of twenty between equals, one is expected to "
+        "differ."
     )
     sections = [Section("Differences", rows)] if rows else []
     return Table("Differences, image by image", caption, columns, sections, [])
 
 
-def per_image_csv(measured: Mapping[str, Measured], names: list[str]) -> str:
-    """A line for each image and autoencoder: file, autoencoder, and the values at full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    metrics = [name for name in PER_IMAGE if any(name in each.per_image for each in measured.values())]
-    writer.writerow(["image", "autoencoder", *metrics])
-    for autoencoder, each in measured.items():
-        for index, name in enumerate(names):
-            writer.writerow([name, autoencoder, *(repr(each.per_image[metric][index].item()) for metric in metrics)])
-    return text.getvalue()
+def per_image_csv(measured: Measured, names: list[str], metrics: Sequence[QualityMetric] = METRICS) -> str:
+    """Return a line per image and autoencoder: file, autoencoder, and the values at full precision."""
+    shown = [metric.name for metric in image_metrics(metrics)]
+    frames = [
+        pandas.DataFrame({"image": names, "autoencoder": autoencoder} | {m: _arrays(each)[m] for m in shown})
+        for autoencoder, each in measured.items()
+    ]
+    return pandas.concat(frames).to_csv(index=False, lineterminator="\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures that an autoencoder does worst, and where in them: crops of all autoencoders side by side."""
+"""The worst pictures of each autoencoder: crops of all autoencoders at the place of the largest error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.comparison.measuring import Measured, Metrics
+from dcae.benchmark.entries import Protocol
+from evaluation.comparison.pictures import Pictures
+from evaluation.quality.one_pass import random_numbers
+from evaluation.quality.reconstruction import Reconstruction, reconstruct_pixels
 
 CROP_SHARE = 4  # a crop's side is this part of the picture's
 SMALLEST_CROP = 32
@@ -25,7 +28,7 @@ class Region:
     side: int
 
     def of(self, image: Tensor) -> Tensor:
-        """The square of an image [..., H, W]."""
+        """Crop an image [..., H, W] to the square."""
         return image[..., self.top : self.top + self.side, self.left : self.left + self.side]
 
 
@@ -34,9 +37,9 @@ class WorstImage:
     """One of an autoencoder's worst pictures.
 
     Attributes:
-        autoencoder: whose it is.
+        autoencoder: name.
         index: of the picture.
-        region: where that autoencoder is furthest off.
+        region: of that autoencoder's largest error.
         original: uint8 [3, R, R].
         reconstructions: autoencoder to uint8 [3, R, R].
     """
@@ -48,34 +51,38 @@ class WorstImage:
     reconstructions: dict[str, Tensor]
 
 
-def ranking_metric(measured: Mapping[str, Measured]) -> str:
-    """What decides which pictures are worst: LPIPS if it was measured, otherwise PSNR."""
+def ranking_metric(measured: Mapping[str, Reconstruction]) -> str:
+    """Return the metric that ranks the pictures: LPIPS if it was measured, otherwise PSNR."""
     return "lpips" if all("lpips" in each.per_image for each in measured.values()) else "psnr"
 
 
-def worst_indices(measured: Measured, metric: str, count: int) -> list[int]:
-    """Indices of the pictures of highest LPIPS, or of lowest PSNR or SSIM, the worst first; no perfect ones."""
+def worst_indices(measured: Reconstruction, metric: str, count: int) -> list[int]:
+    """Return indices of the pictures of highest LPIPS, or of lowest PSNR, the worst first; no perfect ones."""
     order = torch.argsort(measured.per_image[metric], descending=metric == "lpips", stable=True).tolist()
     return [index for index in order if measured.per_image["psnr"][index].isfinite()][:count]
 
 
 def worst_images(
-    metrics: Metrics,
-    measured: Mapping[str, Measured],
+    pictures: Pictures,
+    protocol: Protocol,
+    measured: Mapping[str, Reconstruction],
     load: Callable[[str], tuple[nn.Module, str | None]],
     count: int,
     batch_size: int,
+    device: str | torch.device,
 ) -> dict[str, list[WorstImage]]:
-    """For each autoencoder its worst pictures, with what every other makes of them.
+    """Return the worst pictures of each autoencoder, with the reconstructions of all autoencoders.
 
-    Autoencoders are loaded one after the other and see the very batches that they were measured on, so that what is
-    shown is what was measured.
+    Autoencoders are loaded one after the other and see the batches and random numbers that they were measured with.
 
     Args:
-        metrics: what they were measured with.
-        load: an autoencoder by name, on its device, and its padding.
+        pictures: that they were measured on.
+        protocol: that they were measured by.
+        measured: values of every picture, by autoencoder.
+        load: returns an autoencoder by name, on its device, and its padding.
         count: pictures per autoencoder.
-        batch_size: as it was measured with.
+        batch_size: that they were measured with.
+        device: of the autoencoders.
     """
     metric = ranking_metric(measured)
     chosen = {name: worst_indices(each, metric, count) for name, each in measured.items()}
@@ -85,8 +92,9 @@ def worst_images(
     for name in measured:
         autoencoder, padding = load(name)
         for start in sorted({index // batch_size * batch_size for index in wanted}):
-            inputs = metrics.pictures.batch(range(start, min(start + batch_size, len(metrics.pictures))))
-            results = metrics.reconstruct(autoencoder, inputs.to(metrics.device), start, padding).cpu()
+            inputs = pictures.batch(range(start, min(start + batch_size, len(pictures))))
+            with random_numbers(0, start):
+                results = reconstruct_pixels(autoencoder, inputs.to(device), padding, protocol.quantisation).cpu()
             for index in wanted:
                 if start <= index < start + batch_size:
                     originals[index] = inputs[index - start]
@@ -103,7 +111,7 @@ def worst_images(
 
 
 def region_of_error(original: Tensor, reconstruction: Tensor) -> Region:
-    """The square, a quarter of the picture's side, over which the squared error of uint8 [3, H, W] is greatest."""
+    """Return the square, a quarter of the side wide, with the greatest squared error of uint8 images [3, H, W]."""
     height, width = original.shape[-2:]
     side = min(max(min(height, width) // CROP_SHARE, SMALLEST_CROP), height, width)
     error = (original.float() - reconstruction.float()).square().mean(0)

@@ -76,7 +76,7 @@ class DenoiserShape:
             for parameter in denoiser.parameters():
                 if parameter.dim() > 1:
                     nn.init.normal_(parameter, std=0.02)
-        denoiser.activation_checkpointing = protocol.activation_checkpointing
+        denoiser.gradient_checkpointing = protocol.activation_checkpointing
         return OnTensors(denoiser)
 
     def inputs(self, batch_size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CLIP score: how well an image fits a caption, 100 x the cosine of their CLIP embeddings (Radford et al. 2021).
+"""CLIP score: 100 x the cosine of the CLIP embeddings of an image and its caption (Radford et al. 2021).
 
 As DC-Gen computes it: no prompt before the caption, captions cut after 77 tokens, and no clamp at 0. Other scales in
-use are 2.5 x the cosine (Hessel et al. 2021) and the bare cosine; the model alone moves the number from about 17 to 27.
+use are 2.5 x the cosine (Hessel et al. 2021) and the cosine itself; the choice of model moves the number from about 17
+to 27.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dcae.benchmark.entries import NetworkWeights
 from dcae.initialisation import seeded_random_init
 from dcae.weights.catalogue import find
 
-# What OpenAI's archives hold besides weights.
+# Entries of OpenAI's archives that are no weights.
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
@@ -34,8 +35,8 @@ class ClipScore:
         device: where the model runs.
 
     Raises:
-        ValueError: a model that open_clip does not know or that does not fit the weights.
-        WeightsError: the weight file is missing or is another one.
+        ValueError: open_clip does not know the model, or it does not fit the weights.
+        WeightsError: the weight file is missing or has the wrong content.
     """
 
     def __init__(self, weights: NetworkWeights, device: str | torch.device = "cpu"):
@@ -48,7 +49,7 @@ class ClipScore:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, captions: Sequence[str]) -> Tensor:
-        """Scores, float64 [B], of square uint8 images [B, 3, H, H] and one caption each."""
+        """Return scores, float64 [B], of square uint8 images [B, 3, H, H] and one caption each."""
         if len(images) != len(captions):
             raise ValueError(f"{len(images)} images and {len(captions)} captions: expected one caption for each image")
         self._encode_new(captions)
@@ -65,12 +66,12 @@ class ClipScore:
 
 
 def preprocess(images: Tensor, size: int) -> Tensor:
-    """OpenAI's preprocessing of square uint8 images: antialiased bicubic to ``size``, whole grey levels, CLIP's norm.
+    """Preprocess square uint8 images as OpenAI does: antialiased bicubic to ``size``, rounded to 8 bits, normalised.
 
-    The crop to the centre that follows the resize elsewhere has no effect on square images.
+    The usual centre crop after the resize has no effect on square images.
 
     Raises:
-        ValueError: images that are not square, or not uint8.
+        ValueError: images are not square, or not uint8.
     """
     if images.shape[-2] != images.shape[-1] or images.dtype != torch.uint8:
         raise ValueError(f"CLIP score takes square uint8 images, got {tuple(images.shape)} of {images.dtype}")
@@ -84,7 +85,7 @@ def preprocess(images: Tensor, size: int) -> Tensor:
 
 
 def load_clip(weights: NetworkWeights) -> open_clip.CLIP:
-    """The CLIP model with the weights that a protocol names, or with random ones of its seed, for inference."""
+    """Load the CLIP model with the weights that a protocol names, or with random ones of its seed, for inference."""
     config = open_clip.get_model_config(weights.network)
     if config is None or config.get("custom_text"):
         raise ValueError(f"clip network {weights.network!r} is not one of open_clip's plain CLIP models")
@@ -98,7 +99,7 @@ def load_clip(weights: NetworkWeights) -> open_clip.CLIP:
     with torch.device("meta"):  # initial values would be thrown away
         model = open_clip.CLIP(**config)
     model.to_empty(device="cpu")
-    # The one buffer that no file holds: text may look back, not ahead.
+    # The causal mask of the text, the only buffer that is not in the files.
     model.attn_mask.copy_(torch.full_like(model.attn_mask, float("-inf")).triu(1))
     if weights.random:
         seeded_random_init(model, weights.seed)
@@ -108,7 +109,7 @@ def load_clip(weights: NetworkWeights) -> open_clip.CLIP:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """OpenAI publishes CLIP as TorchScript archives; a state dict has no constants."""
+    """Return whether a file is a TorchScript archive, as OpenAI publishes CLIP; a state dict has no constants."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -121,6 +122,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not _is_torchscript(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is on its way out; OpenAI's files stay as they are
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated; OpenAI's files are not converted
         state = torch.jit.load(path, map_location="cpu").state_dict()
     return {name: value for name, value in state.items() if name not in NOT_WEIGHTS}

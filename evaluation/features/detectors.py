@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces and text in real images: how many there are, and which share of the image they cover.
+"""Detection of faces and text in real images: their number, and the share of the image that they cover.
 
-Two detectors that OpenCV's model zoo keeps as ONNX files, run by onnxruntime and decoded as OpenCV decodes them:
+Two detectors of OpenCV's model zoo, ONNX files run by onnxruntime and decoded as in OpenCV:
 
 - ``yunet``: faces, by YuNet of March 2023. BGR in 0 ... 255; at strides 8, 16 and 32 a class score, an objectness and a
   box for each place (modules/objdetect/src/face_detect.cpp). Made for faces of 10 to 300 px of its 640.
-- ``db``: text, by Differentiable Binarization, as PP-OCRv3 trained it. BGR, less ImageNet's mean of RGB channel by
-  channel, as PaddleOCR has it; a map of probabilities, in which text is shrunk (arXiv 1911.08947, section 3.4).
+- ``db``: text, by Differentiable Binarization, trained for PP-OCRv3. BGR, normalised by ImageNet's mean of RGB channel
+  by channel, as in PaddleOCR; a map of probabilities, in which text is shrunk (arXiv 1911.08947, section 3.4).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Outputs = dict[str, np.ndarray]
 
 
 def yunet_boxes(outputs: Outputs, side: int, score: float) -> np.ndarray:
-    """Faces of at least the score, of which no two overlap by more than 0.3 of their union.
+    """Decode faces of at least the score, of which no two overlap by more than 0.3 of their union.
 
     Args:
         outputs: ``cls_8`` and ``obj_8`` [1, n, 1], ``bbox_8`` [1, n, 4], n being (side / 8)²; the same for 16 and 32.
         side: of the input, in pixels.
-        score: the square root of the two scores' product has to reach it.
+        score: least square root of the product of both scores.
     """
     boxes, scores = [], []
     for stride in YUNET_STRIDES:
@@ -58,13 +58,13 @@ def yunet_boxes(outputs: Outputs, side: int, score: float) -> np.ndarray:
 
 
 def db_boxes(probabilities: np.ndarray, score: float) -> np.ndarray:
-    """Upright boxes of text whose mean probability is at least the score, grown back to the size before shrinking.
+    """Decode boxes of text with a mean probability of at least the score, grown back to the size before shrinking.
 
-    Where OpenCV turns a box with its text, this one stays upright: of the share of an image, that is an upper bound.
+    OpenCV turns a box with its text; these are upright, so that their share of the image is an upper bound.
 
     Args:
         probabilities: [H, W].
-        score: of the pixels of a region.
+        score: least mean probability of the pixels of a region.
     """
     regions, count = ndimage.label(probabilities > DB_BINARY, structure=np.ones((3, 3)))
     means = ndimage.mean(probabilities, regions, range(1, count + 1))
@@ -79,7 +79,7 @@ def db_boxes(probabilities: np.ndarray, score: float) -> np.ndarray:
 
 
 def covered(boxes: np.ndarray, side: int) -> float:
-    """The share of a square image that boxes cover together."""
+    """Return the share of a square image that the union of boxes covers."""
     mask = np.zeros((side, side), bool)
     for left, top, right, bottom in boxes.round().astype(int).clip(0, side):
         mask[top:bottom, left:right] = True
@@ -90,10 +90,10 @@ def covered(boxes: np.ndarray, side: int) -> float:
 
 
 class Detector:
-    """A detector of the weight file that a protocol names.
+    """A detector with the weight file that a protocol names.
 
     Raises:
-        WeightsError: the file is missing, is another one, or is no such network.
+        WeightsError: the file is missing, has the wrong content, or is no such network.
     """
 
     def __init__(self, subset: SubsetDetector):
@@ -102,7 +102,7 @@ class Detector:
         import onnxruntime  # it starts threads
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()  # of which a job may have been given few
+        options.intra_op_num_threads = torch.get_num_threads()  # a job may have few
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [each for each in wanted if each in onnxruntime.get_available_providers()]
         try:
@@ -115,7 +115,7 @@ class Detector:
         self.side = self.input.shape[-1] if isinstance(self.input.shape[-1], int) else default
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Number of what is found, and the share of the image that it covers, float64 [B, 2], of uint8 [B, 3, R, R]."""
+        """Return count and covered share of the image, float64 [B, 2], of uint8 images [B, 3, R, R]."""
         return torch.tensor([self._found(image) for image in images], dtype=torch.float64).reshape(-1, 2)
 
     def _found(self, image: Tensor) -> tuple[float, float]:
@@ -123,7 +123,7 @@ class Detector:
         return len(boxes), covered(boxes, self.side)
 
     def boxes(self, image: Tensor) -> np.ndarray:
-        """What is found in one image, uint8 [3, R, R], in pixels of the network's input."""
+        """Return the boxes in one image, uint8 [3, R, R], in pixels of the network's input."""
         names = [each.name for each in self.session.get_outputs()]
         pixels = network_input(image, self.side, self.subset)
         outputs = dict(zip(names, self.session.run(names, {self.input.name: pixels}), strict=True))
@@ -142,7 +142,7 @@ def _check_outputs(path: Path, subset: SubsetDetector, found: set[str]) -> None:
 
 
 def network_input(image: Tensor, side: int, subset: SubsetDetector) -> np.ndarray:
-    """An image, uint8 RGB [3, R, R], as the network takes it, float32 BGR [1, 3, side, side]."""
+    """Convert an image, uint8 RGB [3, R, R], to the network's input, float32 BGR [1, 3, side, side]."""
     resized = F.interpolate(image.float()[None], (side, side), mode="bilinear", align_corners=False, antialias=True)
     pixels = resized.flip(1).round().cpu().numpy()
     if subset.detector == "db":
@@ -154,19 +154,18 @@ def network_input(image: Tensor, side: int, subset: SubsetDetector) -> np.ndarra
 
 
 def detections_key(name: str, subset: SubsetDetector) -> str:
-    """Tells detections apart: subsets of one key are of the same detector, file and threshold.
+    """Return a key that is equal for subsets of the same detector, file and threshold.
 
-    The file is the one that ``config/weights.yaml`` expects, whether it is there or not.
+    The file is the one that ``config/weights.yaml`` expects, even if it is missing.
     """
     return digest(name, subset.detector, expected_sha256(subset.weights), str(subset.score))
 
 
 class Detectors:
-    """Every detector that some protocols ask for, each once.
+    """Every detector that some protocols name, each once.
 
     Attributes:
-        left_out: key to why it cannot be had: its weights are missing. Nothing else that a protocol measures needs
-            them.
+        left_out: by key, why a detector cannot be used: its weights are missing. Only subsets need them.
     """
 
     def __init__(self, protocols: Iterable[Protocol]):
@@ -181,5 +180,5 @@ class Detectors:
                     self.left_out[key] = str(error)
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Counts and shares, float64 [B, 2], of uint8 images [B, 3, R, R], by key."""
+        """Return counts and shares by key, float64 [B, 2], of uint8 images [B, 3, R, R]."""
         return {key: detector(images) for key, detector in self._detectors.items()}

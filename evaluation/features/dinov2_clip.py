@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image embeddings beside Inception's: DINOv2 for FD-DINOv2, CLIP for CMMD."""
+"""Image embeddings of DINOv2 for FD-DINOv2, and of CLIP for CMMD."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DINOV2 = {
     "dinov2-vit-l-14": (1024, 24, 16),
 }
 DINOV2_PATCH, DINOV2_TRAINED_SIZE, DINOV2_SIZE = 14, 518, 224
-# Meta's code adds this to the number of patches before it computes the scale of the position embeddings.
+# Added to the number of patches in Meta's code before the scale of the position embeddings is computed.
 DINOV2_OFFSET = 0.1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -33,7 +33,7 @@ Embedding = Callable[[Tensor], Tensor]  # uint8 [B, 3, H, W] -> float32 [B, d]
 
 
 def _normalised(images: Tensor, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
-    """Images in [0, 1] less the mean, by the standard deviation of each channel."""
+    """Normalise images in [0, 1] by mean and standard deviation of each channel."""
     columns = [torch.tensor(each, device=images.device).view(3, 1, 1) for each in (mean, deviation)]
     return (images - columns[0]) / columns[1]
 
@@ -42,11 +42,11 @@ def _normalised(images: Tensor, mean: tuple[float, ...], deviation: tuple[float,
 
 
 def load_dinov2(weights: NetworkWeights) -> Dinov2Model:
-    """The network for images of 224 px, with the weights that a protocol names or random ones of its seed.
+    """Load the network for images of 224 px, with the weights that a protocol names or random ones of its seed.
 
     Raises:
         ValueError: not one of the networks in ``DINOV2``.
-        WeightsError: the weight file is missing, is another one, or does not fit.
+        WeightsError: the weight file is missing, has the wrong content, or does not fit.
     """
     if weights.network not in DINOV2:
         raise ValueError(f"dinov2 has the networks {', '.join(DINOV2)}; the protocol says {weights.network!r}")
@@ -75,7 +75,7 @@ def _with_weights(config: Dinov2Config, path: Path) -> Dinov2Model:
 
 
 def resized_positions(positions: Tensor) -> Tensor:
-    """Position embeddings [1, 1 + 37 x 37, d] for 16 x 16 patches, as Meta's code resizes them: [1, 1 + 256, d]."""
+    """Resize position embeddings [1, 1 + 37 x 37, d] to 16 x 16 patches as Meta's code does: [1, 1 + 256, d]."""
     side = DINOV2_SIZE // DINOV2_PATCH
     trained = DINOV2_TRAINED_SIZE // DINOV2_PATCH
     scale = (side + DINOV2_OFFSET) / trained
@@ -85,14 +85,14 @@ def resized_positions(positions: Tensor) -> Tensor:
 
 
 def dinov2_input(images: Tensor) -> Tensor:
-    """uint8 images as the network takes them, [B, 3, 224, 224]: antialiased bicubic, as in EDM2's evaluation."""
+    """Convert uint8 images to the network's input [B, 3, 224, 224]: antialiased bicubic, as in EDM2's evaluation."""
     size = (DINOV2_SIZE, DINOV2_SIZE)
     resized = F.interpolate(images.float(), size=size, mode="bicubic", align_corners=False, antialias=True)
     return _normalised(resized / 255, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def dinov2_embedding(weights: NetworkWeights, device: str | torch.device) -> Embedding:
-    """The class token after the last norm, float32 [B, d]."""
+    """Return the function from uint8 images to the class token after the last norm, float32 [B, d]."""
     network = load_dinov2(weights).to(device)
     return torch.inference_mode()(lambda images: network(dinov2_input(images)).last_hidden_state[:, 0])
 
@@ -101,14 +101,14 @@ def dinov2_embedding(weights: NetworkWeights, device: str | torch.device) -> Emb
 
 
 def clip_input(images: Tensor, size: int) -> Tensor:
-    """uint8 images as CMMD's authors feed them, [B, 3, size, size]: JAX's antialiased bicubic, not rounded."""
+    """Convert uint8 images to [B, 3, size, size] as CMMD's authors do: JAX's antialiased bicubic, not rounded."""
     shape = (size, size)
     resized = F.interpolate(images.float() / 255, size=shape, mode="bicubic", align_corners=False, antialias=True)
     return _normalised(resized, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
 def clip_embedding(weights: NetworkWeights, device: str | torch.device) -> Embedding:
-    """Projected image embeddings of length 1, float32 [B, d]."""
+    """Return the function from uint8 images to projected image embeddings of length 1, float32 [B, d]."""
     model = load_clip(weights).to(device)
     size = model.visual.image_size
     side = size if isinstance(size, int) else size[0]

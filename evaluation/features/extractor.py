@@ -1,25 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which features the protocols of one pass ask for, each computed once however many protocols share it."""
+"""Feature extraction shared by all protocols of a pass: each feature set is computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from dcae.benchmark.entries import NetworkWeights, Protocol
-from evaluation.features.inception import InceptionFeatures, features_fingerprint, load_inception
+from evaluation.features.fingerprints import features_fingerprint
+from evaluation.features.inception import InceptionFeatures, load_inception
 from evaluation.features.quantisation import to_uint8
+from evaluation.metrics.registry import METRICS, QualityMetric, set_metrics
 
-# Of embeddings whose network input is defined in ``evaluation.features.dinov2_clip``.
+# The resize of networks whose input is defined in ``evaluation.features.dinov2_clip``.
 OWN_RESIZE = "own"
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features of one network at one resize of its input; ``role``: ``inception``, ``dinov2`` or ``cmmd``."""
+    """Features of one network at one resize of its input.
+
+    Attributes:
+        role: the field of the protocol that names the network: ``inception``, ``dinov2`` or ``cmmd``.
+        protocol: names weights, resize and crop.
+    """
 
     role: str
     protocol: Protocol
@@ -34,26 +41,26 @@ class FeatureSet:
 
     @property
     def name(self) -> str:
-        """Tells the features of a pass apart: two sets of one name are the same features."""
+        """Name of the features within a pass: two sets of one name are the same features."""
         weights = self.weights
         which = f"random-{weights.seed}" if weights.random else weights.weights
         return f"{self.role}:{weights.network}:{which}:{self.resize}"
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that change with anything that decides the features of an image."""
+        """Return 16 hex digits that change with anything that decides the features of an image."""
         return features_fingerprint(self.weights, self.resize, self.protocol.crop)
 
 
-def feature_sets(protocol: Protocol) -> dict[str, FeatureSet]:
-    """The sets that a protocol's distances are made of, by role."""
-    roles = ["inception", *(role for role in ("dinov2", "cmmd") if getattr(protocol, role))]
-    return {role: FeatureSet(role, protocol) for role in roles}
+def feature_sets(protocol: Protocol, metrics: Sequence[QualityMetric] = METRICS) -> dict[str, FeatureSet]:
+    """Return the sets by role that some metrics need, of the networks that a protocol names."""
+    roles = dict.fromkeys(metric.features for metric in set_metrics(metrics))
+    return {role: FeatureSet(role, protocol) for role in roles if getattr(protocol, role)}
 
 
-def distinct(protocols: Iterable[Protocol]) -> dict[str, FeatureSet]:
-    """All sets of the protocols by name, each once."""
-    return {each.name: each for protocol in protocols for each in feature_sets(protocol).values()}
+def distinct(protocols: Iterable[Protocol], metrics: Sequence[QualityMetric] = METRICS) -> dict[str, FeatureSet]:
+    """Return the sets of all protocols by name, each once."""
+    return {each.name: each for protocol in protocols for each in feature_sets(protocol, metrics).values()}
 
 
 class Extractor:
@@ -61,14 +68,24 @@ class Extractor:
 
     Protocols that differ in the resize alone share one Inception network.
 
+    Args:
+        protocols: name networks, weights and resizes.
+        device: where the networks run.
+        metrics: that the features are for.
+
     Raises:
-        WeightsError: a weight file that a protocol names is missing or is another one; before any image is read.
+        WeightsError: a weight file that a protocol names is missing or has the wrong content; before any image is read.
     """
 
-    def __init__(self, protocols: Iterable[Protocol], device: str | torch.device = "cpu"):
-        self.device = torch.device(device)
+    def __init__(
+        self,
+        protocols: Iterable[Protocol],
+        device: str | torch.device = "cpu",
+        metrics: Sequence[QualityMetric] = METRICS,
+    ):
+        self.device, self.metrics = torch.device(device), metrics
         self._inception: dict[NetworkWeights, nn.Sequential] = {}
-        self.networks = {name: self._network(each) for name, each in distinct(protocols).items()}
+        self.networks = {name: self._network(each) for name, each in distinct(protocols, metrics).items()}
 
     def _network(self, each: FeatureSet):
         if each.role == "inception":
@@ -82,25 +99,25 @@ class Extractor:
     def by_quantisation(
         self, images: Tensor, protocols: Iterable[Protocol]
     ) -> Iterator[tuple[str, Tensor, list[Protocol], dict[str, Tensor]]]:
-        """For each quantisation that some protocols name: itself, rounded images, its protocols, and their features.
+        """Quantise images as each protocol does, and extract their features.
 
         Args:
             images: in [-1, 1], float [B, 3, H, W].
             protocols: some of this extractor's.
 
         Yields:
-            The quantisation; the images, uint8 [B, 3, H, W]; the protocols that round so; features by
-            ``quantisation/set``.
+            For each distinct quantisation: its name; the images, uint8 [B, 3, H, W]; the protocols that name it;
+            features by ``quantisation/set``.
         """
         protocols = list(protocols)
         for quantisation in dict.fromkeys(each.quantisation for each in protocols):
             pixels = to_uint8(images, quantisation)
-            alike = [each for each in protocols if each.quantisation == quantisation]
-            features = self(pixels, distinct(alike))
-            yield quantisation, pixels, alike, {f"{quantisation}/{name}": rows for name, rows in features.items()}
+            sharing = [each for each in protocols if each.quantisation == quantisation]
+            features = self(pixels, distinct(sharing, self.metrics))
+            yield quantisation, pixels, sharing, {f"{quantisation}/{name}": rows for name, rows in features.items()}
 
     def __call__(self, images: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Features, float32 [B, d] on the CPU, of uint8 images [B, 3, H, W]; of the given sets, or of all.
+        """Return features by set, float32 [B, d] on the CPU, of uint8 images [B, 3, H, W]; default: of all sets.
 
         Raises:
             ValueError: features that are not finite.

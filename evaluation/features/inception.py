@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features of the Inception network that every FID is made of (Szegedy et al. 2015, TensorFlow weights of 2015-12-05).
+"""Inception features for FID (Szegedy et al. 2015, TensorFlow weights of 2015-12-05).
 
-The libraries of the field use one network and differ in how they resize an image to its 299 x 299 pixels. That moves
-FID by more than most papers improve it, so the resize is part of a protocol and has a name here.
+The libraries of the field use the same network, but resize images to its 299 x 299 pixels in different ways. That moves
+FID by more than most papers improve it, so the resize is part of a protocol.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 )
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-from dcae.benchmark.entries import NetworkWeights, Protocol, digest
-from dcae.files import sha256
+from dcae.benchmark.entries import NetworkWeights, Protocol
 from dcae.initialisation import seeded_random_init
 from dcae.weights.catalogue import find
 
@@ -37,18 +36,18 @@ SIZE = (299, 299)
 
 
 def resize_bilinear(images: Tensor) -> Tensor:
-    """As pytorch-fid and DC-AE do: bilinear without antialiasing, to [-1, 1]."""
+    """Resize as pytorch-fid and DC-AE do: bilinear without antialiasing, to [-1, 1]."""
     return F.interpolate(images.float() / 255, size=SIZE, mode="bilinear", align_corners=False) * 2 - 1
 
 
 def resize_tensorflow1(images: Tensor) -> Tensor:
-    """As torch-fidelity does: TensorFlow 1's bilinear, which is half a pixel off, and (x - 128) / 128."""
+    """Resize as torch-fidelity does: TensorFlow 1's bilinear, which is half a pixel off, and (x - 128) / 128."""
     resized = interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=SIZE, align_corners=False)
     return (resized - 128) / 128
 
 
 def resize_clean(images: Tensor) -> Tensor:
-    """As clean-fid does with PIL, to 0.01 grey level: antialiased bicubic in float, clamped but not rounded."""
+    """Resize as clean-fid does with PIL, equal to 0.01 of 255: antialiased bicubic in float, clamped, not rounded."""
     resized = F.interpolate(images.float(), size=SIZE, mode="bicubic", align_corners=False, antialias=True)
     return (resized.clamp(0, 255) - 128) / 128
 
@@ -64,10 +63,10 @@ RESIZES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def inception_layers() -> nn.Sequential:
-    """Images [B, 3, 299, 299] to pool features [B, 2048], with uninitialised weights.
+    """Return the network from images [B, 3, 299, 299] to pool features [B, 2048], uninitialised.
 
-    The blocks are torch-fidelity's, under the names that they have in the weight file. Its own class around them
-    fetches the weights from the network when it is made without a file, and loads a file with pickle.
+    The blocks are torch-fidelity's, under the names of the weight file. Its own class around them downloads weights if
+    it is created without a file, and loads files with pickle.
     """
     return nn.Sequential(
         OrderedDict(
@@ -96,14 +95,14 @@ def inception_layers() -> nn.Sequential:
 
 
 def load_inception(weights: NetworkWeights, device: str | torch.device = "cpu") -> nn.Sequential:
-    """The network with the weights that a protocol names, or with random ones of its seed.
+    """Load the network with the weights that a protocol names, or with random ones of its seed.
 
     Raises:
-        ValueError: the protocol asks for another network than inception-v3.
-        WeightsError: the weight file is missing or is another one.
+        ValueError: the protocol names another network than inception-v3.
+        WeightsError: the weight file is missing or has the wrong content.
     """
     if weights.network != "inception-v3":
-        raise ValueError(f"FID is made of features of inception-v3; the protocol says {weights.network!r}")
+        raise ValueError(f"FID needs features of inception-v3; the protocol says {weights.network!r}")
     with torch.device("meta"):  # initial values would be thrown away
         network = inception_layers()
     network.to_empty(device="cpu")
@@ -117,7 +116,7 @@ def load_inception(weights: NetworkWeights, device: str | torch.device = "cpu") 
 
 
 def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
-    """The network, in place, each BatchNorm as part of the convolution before it: a tenth faster, equal to 1e-6."""
+    """Fold each BatchNorm into the convolution before it, in place: a tenth faster, equal to 1e-6."""
     for block in network.modules():
         if isinstance(block, BasicConv2d) and isinstance(block.bn, nn.BatchNorm2d):
             block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), nn.Identity()
@@ -125,12 +124,12 @@ def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
 
 
 class InceptionFeatures(nn.Module):
-    """Features for FID, of images as a protocol resizes them.
+    """Computes features for FID, with the resize of a protocol.
 
     Args:
-        protocol: its network, weights and resize.
+        protocol: names network, weights and resize.
         device: where the network runs.
-        network: one that is loaded already, to share it between protocols.
+        network: a loaded one, to share it between protocols.
     """
 
     def __init__(self, protocol: Protocol, device: str | torch.device = "cpu", network: nn.Sequential | None = None):
@@ -140,25 +139,12 @@ class InceptionFeatures(nn.Module):
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 images [B, 3, H, W] to features, float32 [B, 2048], on the network's device.
+        """Return features, float32 [B, 2048], of uint8 images [B, 3, H, W], on the network's device.
 
         Raises:
-            TypeError: images that are not uint8: each library would round them in its own way.
+            TypeError: images are not uint8; each library would round them in its own way.
         """
         if images.dtype != torch.uint8:
-            raise TypeError(f"features are taken of uint8 images, got {images.dtype}")
+            raise TypeError(f"expected uint8 images, got {images.dtype}")
         resized = self.resize(images.to(next(self.network.parameters()).device))
         return self.network(resized.contiguous(memory_format=torch.channels_last))
-
-
-# --- what decides the values ----------------------------------------------------------------------------------------
-
-
-def weights_identity(weights: NetworkWeights) -> str:
-    """What a feature network's weights are: ``sha256:...`` of the file, or ``random:<seed>``."""
-    return f"random:{weights.seed}" if weights.random else f"sha256:{sha256(find(weights.weights))}"
-
-
-def features_fingerprint(weights: NetworkWeights, resize: str, crop: str) -> str:
-    """16 hex digits that change with anything that decides the features of real images."""
-    return digest(weights.network, weights_identity(weights), resize, crop)

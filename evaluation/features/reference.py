@@ -3,9 +3,9 @@
 
 One safetensors file per data set, split and resolution holds, for each feature set of the benchmark's protocols,
 ``<set>/features`` float32 [N, d]; for more than 65,536 images, their ``mean`` and ``scatter`` in float64, and the
-features of 10,000 of them. Where protocols name subsets, ``detections/<key>`` float64 [N, 2] says how many faces, or
-pieces of text, each image shows, and which share of it they cover. It carries what it was made of, and a file that was
-made of anything else is refused: the wrong reference is the commonest error in published rFIDs.
+features of 10,000 of them. Where protocols name subsets, ``detections/<key>`` float64 [N, 2] is the number of faces, or
+pieces of text, in each image, and the share of it that they cover. The metadata identify images and networks, and a
+reference that does not fit is refused: a wrong reference is the commonest error in published rFIDs.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from dcae.files import replacing
 from evaluation.features.detectors import Detectors, detections_key
 from evaluation.features.extractor import Extractor, distinct, feature_sets
 from evaluation.metrics.frechet import BLOCK, Moments
+from evaluation.metrics.registry import METRICS, QualityMetric
 
 # Raise it when results change, and say below what each raise changed.
 RESULTS_VERSION = 1
 
-# Of larger sets only mean and scatter are kept: features of ImageNet's training images would take 10 GB. KID, precision
-# and recall are then taken of evenly spaced images, as many as ADM's reference batches hold for that.
+# Larger sets keep only mean and scatter: features of ImageNet's training images would take 10 GB. KID, precision and
+# recall then use evenly spaced images, as many as ADM's reference batches hold.
 MOST_FEATURES = 65_536
 KEPT_OF_MORE = 10_000
 TENSORS = ("features", "mean", "scatter")
 DETECTIONS = "detections"
 
-Detections = dict[str, Tensor | str]  # by subset: counts and shares [N, 2], or why they could not be had
+Detections = dict[str, Tensor | str]  # by subset: counts and shares [N, 2], or the reason why there are none
 
 
 class ReferenceError(ValueError):
-    """Reference features that are missing, damaged, or of other images or another protocol."""
+    """Reference features are missing, damaged, or of other images or another protocol."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class Reference:
 
     @property
     def whole(self) -> Tensor | Moments:
-        """What a Fréchet distance is taken to: all features, or the moments of all."""
+        """What Fréchet distances need: the features of all images, or their moments."""
         return self.features if self.moments is None else self.moments
 
 
 def batches(dataset: ImageDataset, images: int, batch_size: int, workers: int = 0, start: int = 0) -> Iterator[Tensor]:
-    """Images ``start`` … ``images - 1`` of a data set in order (up to its end), as uint8 batches [B, 3, R, R]."""
+    """Yield images ``start`` ... ``images - 1`` of a data set in order, as uint8 batches [B, 3, R, R]."""
     chosen = Subset(dataset, range(start, min(images, len(dataset))))
     yield from DataLoader(chosen, batch_size=batch_size, num_workers=workers, collate_fn=_images_of)
 
@@ -68,7 +69,7 @@ def _images_of(samples: list[Sample]) -> Tensor:
 
 
 class _Collector:
-    """All features of one set, or the moments and some features of a large one."""
+    """Collects all features of one set, or the moments and some features of a large one."""
 
     def __init__(self, images: int):
         self.images = images
@@ -82,7 +83,7 @@ class _Collector:
         step = -(-self.images // KEPT_OF_MORE) if self.large else 1
         first = -self.seen % step
         if first < len(features):
-            self.kept.append(features[first::step].clone())  # a part that is no copy keeps the whole batch in memory
+            self.kept.append(features[first::step].clone())  # a view would keep the whole batch in memory
         self.seen += len(features)
         self.block.append(features)
         if self.large and sum(map(len, self.block)) >= BLOCK:
@@ -111,18 +112,20 @@ def write_reference(
     workers: int = 0,
     device: str | torch.device = "cpu",
     further: Sequence[Protocol] = (),
+    metrics: Sequence[QualityMetric] = METRICS,
 ) -> None:
-    """Write the features of the first ``images`` images of a data set; half a file is never seen.
+    """Write the features of the first ``images`` images of a data set, by a rename.
 
     Args:
         dataset: of one split at one resolution.
-        images: how many; all, if the data set has fewer.
-        protocol: its feature networks, weights and resize.
+        images: number of images; all, if the data set has fewer.
+        protocol: names feature networks, weights, resize and subsets.
         path: safetensors file to write.
         batch_size: changes features by float32 rounding only.
         workers: processes that load images.
         device: where the networks run.
-        further: more protocols, whose features come from the same pass over the images.
+        further: additional protocols, whose features come from the same pass over the images.
+        metrics: that the features are for.
 
     Raises:
         ReferenceError: there are no images.
@@ -131,10 +134,10 @@ def write_reference(
     images = min(images, len(dataset))
     if images < 1:
         raise ReferenceError(f"{path}: a reference needs images, and the data set has none")
-    extractor = Extractor(protocols, device)
+    extractor = Extractor(protocols, device, metrics)
     detectors = Detectors(protocols)
     detections: dict[str, list[Tensor]] = {}
-    collectors = {name: _Collector(images) for name in distinct(protocols)}
+    collectors = {name: _Collector(images) for name in distinct(protocols, metrics)}
     for batch in batches(dataset, images, batch_size, workers):
         for name, features in extractor(batch).items():
             collectors[name].add(features)
@@ -142,21 +145,27 @@ def write_reference(
             detections.setdefault(key, []).append(rows)
     tensors = {f"{name}/{key}": value for name, each in collectors.items() for key, value in each.tensors().items()}
     tensors |= {f"{DETECTIONS}/{key}": torch.cat(rows) for key, rows in detections.items()}
-    metadata = _identity(dataset, images, protocols)
+    metadata = _identity(dataset, images, protocols, metrics)
     metadata |= {f"{DETECTIONS} {key}": reason for key, reason in detectors.left_out.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
 
-def read_reference(path: Path, dataset: ImageDataset, images: int, protocol: Protocol) -> dict[str, Reference]:
-    """What ``write_reference`` wrote for the same arguments: ``inception``, and ``dinov2`` and ``cmmd`` if asked for.
+def read_reference(
+    path: Path,
+    dataset: ImageDataset,
+    images: int,
+    protocol: Protocol,
+    metrics: Sequence[QualityMetric] = METRICS,
+) -> dict[str, Reference]:
+    """Read a file of ``write_reference``: references by role, ``inception`` and those of ``dinov2`` and ``cmmd``.
 
     Raises:
-        ReferenceError: naming the file and each field in which it differs from what is asked for.
+        ReferenceError: the file is missing, damaged, or was written for other arguments; names each difference.
     """
     images = min(images, len(dataset))
-    expected = _identity(dataset, images, [protocol])
-    sets = feature_sets(protocol)
+    expected = _identity(dataset, images, [protocol], metrics)
+    sets = feature_sets(protocol, metrics)
     try:
         with safe_open(path, "pt") as file:
             found, keys = file.metadata() or {}, set(file.keys())
@@ -177,10 +186,10 @@ def read_reference(path: Path, dataset: ImageDataset, images: int, protocol: Pro
 
 
 def read_detections(path: Path, protocol: Protocol) -> Detections:
-    """What was found in the images of a reference that ``read_reference`` has read, for each subset of a protocol.
+    """Read the detections of each subset of a protocol from a file that ``read_reference`` accepts.
 
     Raises:
-        ReferenceError: nothing was looked for, as the reference is of another protocol.
+        ReferenceError: a detector did not run, since the reference is of another protocol.
     """
     found: Detections = {}
     with safe_open(path, "pt") as file:
@@ -200,11 +209,13 @@ def _reference(images: int, features: Tensor, mean: Tensor | None = None, scatte
     return Reference(features, None if mean is None else Moments(images, mean, scatter))
 
 
-def _identity(dataset: ImageDataset, images: int, protocols: Sequence[Protocol]) -> dict[str, str]:
-    """Everything that decides reference features, as safetensors metadata."""
+def _identity(
+    dataset: ImageDataset, images: int, protocols: Sequence[Protocol], metrics: Sequence[QualityMetric]
+) -> dict[str, str]:
+    """Return everything that decides reference features, as safetensors metadata."""
     return {
         "dataset": dataset.fingerprint,
         "resolution": str(dataset.resolution),
         "images": str(images),
-        **{f"features of {name}": each.fingerprint for name, each in distinct(protocols).items()},
+        **{f"features of {name}": each.fingerprint for name, each in distinct(protocols, metrics).items()},
     }

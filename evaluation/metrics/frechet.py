@@ -5,9 +5,9 @@ The Fréchet distance of two Gaussians (Dowson and Landau 1982; as FID, Heusel e
 
     |mean_a - mean_b|² + tr(covariance_a) + tr(covariance_b) - 2 tr((covariance_a covariance_b)^½).
 
-The last trace is never taken from a matrix square root: it is the sum of the square roots of the eigenvalues of a
-symmetric matrix, or, while there are fewer samples than dimensions, of singular values of a small matrix. Both stay
-real and right where the covariances are singular, which ``scipy.linalg.sqrtm`` does not.
+The last trace needs no matrix square root: it is the sum of the square roots of the eigenvalues of a symmetric matrix,
+or, with fewer samples than dimensions, the sum of the singular values of a small matrix. Both stay real and exact for
+singular covariances, unlike ``scipy.linalg.sqrtm``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 BLOCK = 4096
-# Eigenvalues below this share of the largest one are rounding noise of the eigensolver: what is exactly zero comes out
-# at a few times 1e-16. Their square roots, 1e-8 each, would add up over hundreds of empty dimensions.
+# Eigenvalues below this share of the largest one are rounding noise of the eigensolver, which returns exact zeros as a
+# few times 1e-16. Their square roots, 1e-8 each, would add up over hundreds of empty dimensions.
 NOISE = 32 * torch.finfo(torch.float64).eps
-# A pivot of Cholesky's below this share of the largest one may be rounding noise as well.
+# A Cholesky pivot below this share of the largest one may be rounding noise as well.
 FULL_RANK = 1e-10
 
 
@@ -33,7 +33,7 @@ FULL_RANK = 1e-10
 class Moments:
     """Count, mean and scatter of a set of feature vectors; sets merge in any grouping (Chan et al. 1983).
 
-    ``scatter`` is the sum of outer products of the centred vectors, so that a large mean cancels nothing.
+    ``scatter`` is the sum of outer products of the centred vectors, which loses no digits to a large mean.
     """
 
     count: int
@@ -42,7 +42,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor) -> Moments:
-        """Moments of ``features`` [N, d], which are taken to float64 a block at a time.
+        """Compute the moments of ``features`` [N, d] in float64, a block at a time.
 
         Raises:
             ValueError: no features, or values that are not finite.
@@ -59,7 +59,7 @@ class Moments:
         return moments
 
     def merged(self, other: Moments) -> Moments:
-        """Moments of both sets together."""
+        """Return the moments of the union of both sets."""
         count = self.count + other.count
         difference = other.mean - self.mean
         mean = self.mean + difference * (other.count / count)
@@ -67,7 +67,7 @@ class Moments:
         return Moments(count, mean, self.scatter + other.scatter + between)
 
     def without(self, part: Moments) -> Moments:
-        """Moments of this set after a part of it is taken out: the inverse of ``merged``."""
+        """Return the moments of this set without a part of it: the inverse of ``merged``."""
         count = self.count - part.count
         mean = (self.mean * self.count - part.mean * part.count) / count
         difference = part.mean - mean
@@ -76,7 +76,7 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """Unbiased covariance [d, d], as every FID implementation takes it (N - 1)."""
+        """Unbiased covariance [d, d], divided by N - 1 as in every FID implementation."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
         return self.scatter / (self.count - 1)
@@ -86,14 +86,14 @@ class Moments:
 
 
 def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
-    """Fréchet distance between two Gaussians.
+    """Compute the Fréchet distance between two Gaussians.
 
     Args:
         mean_a, mean_b: [d], tensors or arrays of any float type.
         covariance_a, covariance_b: [d, d], symmetric positive semi-definite, of any rank.
 
     Returns:
-        The squared distance; FID if the moments are those of Inception features. It may be negative by rounding alone.
+        The squared distance; FID for moments of Inception features. Rounding can make it slightly negative.
 
     Raises:
         ValueError: shapes that do not fit, or values that are not finite.
@@ -109,10 +109,10 @@ def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
 
 
 def frechet_distance_of_features(features_a: Tensor, features_b: Tensor | Moments) -> float:
-    """Fréchet distance between the Gaussians of two feature sets [N, d] and [M, d].
+    """Compute the Fréchet distance between the Gaussians of two feature sets [N, d] and [M, d].
 
-    With N or M up to d, it takes an N x M matrix instead of the d x d covariances: exact, and fast for small sets. Of
-    the second set the moments suffice, if it is larger than d.
+    If N or M is at most d, an N x M matrix replaces the d x d covariances: exact, and fast for small sets. The second
+    set may be given by its moments if it is larger than d.
 
     Raises:
         ValueError: fewer than two samples, shapes that do not fit, or values that are not finite.
@@ -124,22 +124,22 @@ def frechet_distance_of_features(features_a: Tensor, features_b: Tensor | Moment
 
 
 def is_small(features_a: Tensor, features_b: Tensor | Moments) -> bool:
-    """Whether the matrix of inner products is the better way."""
+    """Return whether the matrix of inner products is the faster way."""
     return isinstance(features_b, Tensor) and min(len(features_a), len(features_b)) <= features_a.shape[1]
 
 
 def moments_of(features: Tensor | Moments) -> Moments:
-    """Moments, or those of features."""
+    """Return moments as they are, and compute those of features."""
     return features if isinstance(features, Moments) else Moments.of(features)
 
 
 def distance_of_moments(a: Moments, b: Moments) -> float:
-    """``frechet_distance`` of two sets."""
+    """Compute ``frechet_distance`` of two sets given by their moments."""
     return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
 
 
 def _trace_of_root(covariance_a: Tensor, covariance_b: Tensor) -> Tensor:
-    """tr((AB)^½). With A = FFᵀ its eigenvalues are those of the symmetric FᵀBF."""
+    """Return tr((AB)^½). With A = FFᵀ, AB has the eigenvalues of the symmetric FᵀBF."""
     factor = _factor(covariance_a)  # [d, rank]
     if factor.shape[1] == 0:
         return covariance_a.new_zeros(())
@@ -148,7 +148,7 @@ def _trace_of_root(covariance_a: Tensor, covariance_b: Tensor) -> Tensor:
 
 
 def _factor(covariance: Tensor) -> Tensor:
-    """F [d, rank] with A = FFᵀ: Cholesky's where A is clearly of full rank, ten times faster; else of eigenvectors."""
+    """Return F [d, rank] with A = FFᵀ: by Cholesky if A is clearly of full rank, which is ten times faster."""
     factor, failed = torch.linalg.cholesky_ex(covariance)
     pivots = factor.diagonal().square()
     if not failed and pivots.min() > FULL_RANK * pivots.max():
@@ -160,7 +160,7 @@ def _factor(covariance: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class GramMatrices:
-    """Inner products within and across two feature sets: all that the Fréchet distance of small sets needs.
+    """Inner products within and across two feature sets, from which the Fréchet distance of small sets is computed.
 
     With centred features X [N, d] and Y [M, d], tr((AB)^½) is the nuclear norm of XYᵀ over sqrt((N - 1)(M - 1)).
     """
@@ -171,19 +171,19 @@ class GramMatrices:
 
     @classmethod
     def of(cls, features_a: Tensor, features_b: Tensor) -> GramMatrices:
-        """Of features [N, d] and [M, d]."""
+        """Compute the inner products of features [N, d] and [M, d]."""
         features_a, features_b = _as_float64(features_a), _as_float64(features_b)
-        # A common shift changes no distance; without it, a mean far from zero would cancel in the sums below.
+        # A common shift changes no distance, and avoids cancellation in the sums below if the mean is far from zero.
         centre = features_b.mean(0)
         a, b = features_a - centre, features_b - centre
         return cls(a @ a.T, b @ b.T, a @ b.T)
 
     def kept(self, rows: Tensor, columns: Tensor) -> GramMatrices:
-        """Of the samples with these indices of set a (rows) and of set b (columns)."""
+        """Return those of the samples with these indices of set a (rows) and of set b (columns)."""
         return GramMatrices(self.aa[rows][:, rows], self.bb[columns][:, columns], self.ab[rows][:, columns])
 
     def distance(self) -> float:
-        """The Fréchet distance of the two sets."""
+        """Compute the Fréchet distance of the two sets."""
         n, m = self.ab.shape
         mean_a, mean_b, mean_product = self.aa.mean(), self.bb.mean(), self.ab.mean()
         squared_difference = mean_a + mean_b - 2 * mean_product
@@ -205,7 +205,7 @@ def _as_float64(values) -> Tensor:
 
 
 def check_features(features_a: Tensor, features_b: Tensor | Moments) -> None:
-    """Raise ``ValueError`` for sets that have no Fréchet distance."""
+    """Raise ``ValueError`` for shapes without a Fréchet distance."""
     a = tuple(features_a.shape)
     b = (features_b.count, len(features_b.mean)) if isinstance(features_b, Moments) else tuple(features_b.shape)
     if len(a) != 2 or len(b) != 2 or a[1] != b[1] or min(a[0], b[0]) < 2:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Standard errors of distances between sets, by the delete-a-group jackknife.
 
-Sample i belongs to group i mod G. The distance is taken again without each group; how far these values lie apart tells
-the error of the whole, and how far those of two models over the same images lie apart together tells the error of their
-difference. The bootstrap is no substitute: copies of a sample bias a Fréchet distance upward by far more than its error
-(5,000 paired samples: 0.302 became 0.371 ± 0.002).
+Sample i belongs to group i mod G. The distance is computed again without each group; the spread of these values gives
+the standard error, and the spread of their differences between two models over the same images that of the difference.
+The bootstrap is no substitute: copies of a sample bias a Fréchet distance upward by far more than its error (5,000
+paired samples: 0.302 became 0.371 ± 0.002).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GROUPS = 64
 
 
 def group_sizes(n: int, groups: int = GROUPS) -> list[int]:
-    """How many of n samples each group has; there are no more groups than samples."""
+    """Return the number of samples in each group; there are at most n groups."""
     groups = min(groups, n)
     return [len(range(group, n, groups)) for group in range(groups)]
 
@@ -45,7 +45,7 @@ class Jackknife:
 
     @property
     def standard_error(self) -> float:
-        """For groups of unequal size by Busing et al. 1999, eq. 4, which is the usual formula when they are equal."""
+        """By Busing et al. 1999, eq. 4, for groups of unequal size; the usual formula if they are equal."""
         n, groups = sum(self.sizes), len(self.sizes)
         pairs = list(zip(self.sizes, self.left_out, strict=True))
         jackknife = groups * self.estimate - sum((1 - size / n) * value for size, value in pairs)
@@ -56,10 +56,10 @@ class Jackknife:
         return math.sqrt(variance / groups)
 
     def minus(self, other: Jackknife) -> Jackknife:
-        """The difference of two estimates over the same samples, whose common part of the error cancels.
+        """Return the difference of two estimates over the same samples; errors that they share cancel.
 
         Raises:
-            ValueError: the estimates are of other numbers of samples or groups.
+            ValueError: the numbers of samples or groups differ.
         """
         if self.sizes != other.sizes:
             raise ValueError(f"estimates over {sum(self.sizes)} and {sum(other.sizes)} samples cannot be paired")
@@ -70,10 +70,10 @@ class Jackknife:
 def jackknife_frechet(
     features_a: Tensor, features_b: Tensor | Moments, paired: bool = False, groups: int = GROUPS
 ) -> Jackknife:
-    """``frechet_distance_of_features``, and the same without each group.
+    """Compute ``frechet_distance_of_features``, and the same without each group.
 
     Args:
-        features_a: [N, d], what is evaluated.
+        features_a: [N, d], evaluated set.
         features_b: [M, d], the reference, or its moments.
         paired: sample i of both sets belongs together, as for an autoencoder's inputs and outputs; a group then leaves
             both. Otherwise the reference stays whole: the error is that of sampling a alone, since all cells share the
@@ -120,7 +120,7 @@ def _large_leave_out(features_a: Tensor, features_b: Tensor | Moments, paired: b
 
 
 def mean_and_standard_error(values: Tensor | Sequence[float]) -> tuple[float, float | None]:
-    """Mean over samples and its standard error, which is ``None`` for one sample and where a value is infinite.
+    """Return the mean and its standard error, which is ``None`` for one sample or if a value is infinite.
 
     Raises:
         ValueError: no values, or a value that is not a number.

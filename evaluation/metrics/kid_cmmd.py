@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Squared maximum mean discrepancies (Gretton et al. 2012) of whole feature sets, in float64: KID and CMMD.
 
-Libraries estimate KID from random subsets of 1,000 features and print the spread over overlapping subsets, which is no
-error of the mean. Here every pair of features counts once, and the error is that of the delete-a-group jackknife: the
-sums of the kernel between groups of samples are all that an estimate needs, with and without any group.
+Libraries estimate KID from random subsets of 1,000 features and print the spread over overlapping subsets, which is not
+a standard error. Here every pair of features counts once, and the error is that of the delete-a-group jackknife,
+computed from the sums of the kernel between groups of samples.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 
 
 def polynomial_kernel(a: Tensor, b: Tensor) -> Tensor:
-    """(a b / d + 1)³ of KID (Binkowski et al. 2018)."""
+    """Return (a b / d + 1)³, the kernel of KID (Binkowski et al. 2018)."""
     return (a @ b.T / a.shape[1] + 1) ** 3
 
 
 def gaussian_kernel(a: Tensor, b: Tensor) -> Tensor:
-    """exp(-|a - b|² / (2 sigma²)) of CMMD, sigma 10, of embeddings of length 1 (Jayasumana et al. 2024)."""
+    """Return exp(-|a - b|² / (2 sigma²)) with sigma 10, the kernel of CMMD (Jayasumana et al. 2024)."""
     squared_distance = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
     return torch.exp(-squared_distance / (2 * CMMD_SIGMA**2))
 
@@ -55,7 +55,7 @@ class _Sums:
         return cls(pairs, diagonal)
 
     def total(self, rows_without: int | None, columns_without: int | None) -> tuple[Tensor, Tensor]:
-        """Sums over all pairs and over the diagonal, without a group of rows, of columns, or of both."""
+        """Return the sums over all pairs and over the diagonal, without a group of rows, of columns, or of both."""
         total, diagonal = self.pairs.sum(), self.diagonal.sum()
         if rows_without is not None:
             total, diagonal = total - self.pairs[rows_without].sum(), diagonal - self.diagonal[rows_without]
@@ -69,16 +69,16 @@ class _Sums:
 def squared_mmd(
     kernel: Kernel, features_a: Tensor, features_b: Tensor, estimator: Estimator, groups: int = GROUPS
 ) -> Jackknife:
-    """Squared maximum mean discrepancy between two sets, and the same without each group of samples.
+    """Compute the squared maximum mean discrepancy between two sets, and the same without each group of samples.
 
     Args:
         kernel: of two blocks of features, in float64.
-        features_a: [N, d], what is evaluated.
+        features_a: [N, d], evaluated set.
         features_b: [M, d], the reference; it stays whole unless the sets are paired.
-        estimator: ``unbiased`` for independent sets; ``paired`` where sample i of both belongs together, which leaves
-            the pairs (i, i) out of the cross term as well and is unbiased then (Gretton et al. 2012, lemma 6);
+        estimator: ``unbiased`` for independent sets; ``paired`` if sample i of one set corresponds to sample i of the
+            other, which excludes the pairs (i, i) from the cross term, too (unbiased; Gretton et al. 2012, lemma 6);
             ``biased`` counts every pair and is never negative.
-        groups: of the jackknife, at most.
+        groups: greatest number of groups of the jackknife.
 
     Raises:
         ValueError: fewer than three samples, shapes that do not fit, or values that are not finite.
@@ -116,12 +116,12 @@ def squared_mmd(
 
 
 def kernel_inception_distance(features_a: Tensor, features_b: Tensor, paired: bool = False) -> Jackknife:
-    """KID of Inception features, unbiased; arguments and errors as of ``squared_mmd``."""
+    """Compute the unbiased KID of Inception features; arguments and errors are those of ``squared_mmd``."""
     return squared_mmd(polynomial_kernel, features_a, features_b, "paired" if paired else "unbiased")
 
 
 def clip_mmd(embeddings_a: Tensor, embeddings_b: Tensor) -> Jackknife:
-    """CMMD of CLIP image embeddings: times 1000, and with the biased estimator, as its authors compute it."""
+    """Compute the CMMD of CLIP image embeddings, as its authors do: times 1000, with the biased estimator."""
     a, b = (torch.nn.functional.normalize(each.double(), dim=1) for each in (embeddings_a, embeddings_b))
     found = squared_mmd(gaussian_kernel, a, b, "biased")
     return Jackknife(CMMD_SCALE * found.estimate, [CMMD_SCALE * each for each in found.left_out], found.sizes)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two autoencoders on the same images: the difference, its interval, and whether they can be told apart.
+"""Paired comparison of two autoencoders on the same images: the difference, its interval, and a verdict.
 
-Most of the error of a mean over images comes from which images they are, and two autoencoders share it. Image by image
-it cancels; of distances between sets it cancels group by group (``evaluation.metrics.jackknife``).
+Most of the error of a mean over images comes from the choice of images, which two autoencoders share. It cancels image
+by image; for distances between sets it cancels group by group (``evaluation.metrics.jackknife``).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from evaluation.metrics.jackknife import Jackknife, group_sizes
 
 CONFIDENCE = 0.95
 Verdict = Literal["better", "worse", "not distinguishable"]
-PerImage = Mapping[str, np.ndarray]  # image (its index in the data set), psnr, ssim, lpips: [N] each
+PerImage = Mapping[str, np.ndarray]  # image (its index in the data set), psnr, ssim, lpips, ...: [N] each
 
 
 class PairingError(ValueError):
-    """Values that are not of the same images."""
+    """Values are not of the same images."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A value less another one over the same n images: ``low`` to ``high`` is the 95 % interval of the difference."""
+    """The difference of two values over the same n images; ``low`` to ``high`` is its 95 % interval."""
 
     difference: float
     standard_error: float
@@ -40,7 +40,7 @@ class Comparison:
 
     @classmethod
     def of(cls, difference: float, error: float, degrees_of_freedom: int, n: int, better: str) -> Comparison:
-        """By Student's t; ``better``: whether ``higher`` or ``lower`` values are."""
+        """Compute interval and verdict by Student's t; ``better``: ``higher`` or ``lower`` values."""
         half = float(student.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom)) * error
         low, high = difference - half, difference + half
         verdict: Verdict = "not distinguishable"
@@ -50,13 +50,13 @@ class Comparison:
 
 
 def compare_images(a: np.ndarray, b: np.ndarray, better: str) -> Comparison | None:
-    """The mean of a over images less that of b, from the differences of each image; exact if these are normal.
+    """Subtract the mean of b from that of a, by the differences of each image; exact if these are normal.
 
     Returns:
-        ``None`` where a value is infinite, as the PSNR of an image that comes back unchanged, or there is one image.
+        ``None`` for a single image, or if a value is infinite, such as the PSNR of an unchanged image.
 
     Raises:
-        PairingError: another number of images.
+        PairingError: the numbers of images differ.
     """
     if len(a) != len(b):
         raise PairingError(f"values of {len(a)} and of {len(b)} images cannot be compared image by image")
@@ -68,13 +68,13 @@ def compare_images(a: np.ndarray, b: np.ndarray, better: str) -> Comparison | No
 
 
 def compare_distances(a: Value, b: Value, better: str = "lower") -> Comparison | None:
-    """A distance between sets less another one, by the jackknife over the same groups of images.
+    """Subtract one distance between sets from another, by the jackknife over the same groups of images.
 
     Returns:
-        ``None`` where a value was not taken without each group.
+        ``None`` if a value has no estimates without each group.
 
     Raises:
-        PairingError: another number of images.
+        PairingError: the numbers of images differ.
     """
     if a.n != b.n:
         raise PairingError(f"values of {a.n} and of {b.n} images cannot be compared group by group")
@@ -89,16 +89,16 @@ def compare_distances(a: Value, b: Value, better: str = "lower") -> Comparison |
 def compare(
     name: str, a: Value, b: Value, rows_a: PerImage | None, rows_b: PerImage | None, better: str
 ) -> Comparison | None:
-    """A value of one autoencoder less that of another over the same images, in whichever way there is.
+    """Subtract a value of one autoencoder from that of another over the same images: by groups, or image by image.
 
     Args:
-        name: of the value; ``psnr``, ``ssim`` and ``lpips`` are columns of the rows.
+        name: of the value, and its column in the rows.
         a, b: both values, measured by one protocol.
-        rows_a, rows_b: the values of every image, if they are there.
+        rows_a, rows_b: the values of every image, if available.
         better: ``higher`` or ``lower``.
 
     Returns:
-        ``None`` if they cannot be compared in pairs.
+        ``None`` if they cannot be paired.
 
     Raises:
         PairingError: the rows are of different images.
@@ -113,7 +113,7 @@ def compare(
 
 
 def read_rows(path) -> PerImage:
-    """What ``write_rows`` of ``evaluation.quality.reconstruction`` wrote."""
+    """Read a file of ``evaluation.quality.reconstruction.write_rows``."""
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(path)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generation quality: FID and CLIP score with and without classifier-free guidance (Tables 1 and 3 to 5 of the paper).
 
-Samples are made, decoded and measured as a stream (module ``sample_set``), by any number of protocols in one pass; what
-is kept of them are their features.
+Samples are made, decoded and measured as a stream (module ``sample_set``), by any number of protocols in one pass; only
+their features are stored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dcae.data.dataset import ImageDataset
 from dcae.shards import Shard
 from evaluation.features.extractor import Extractor, feature_sets
 from evaluation.features.reference import Reference, read_reference
-from evaluation.metrics.jackknife import mean_and_standard_error
+from evaluation.metrics.registry import CLIP_SCORE, mean_value
 from evaluation.quality.distances import Quality, distances
 from evaluation.quality.image_grid import write_grid
 from evaluation.quality.sample_set import ImageSource, SampleSet, write_sample_set
@@ -33,23 +33,30 @@ RESULTS_VERSION = 1
 
 @dataclass(frozen=True)
 class Generation:
-    """What was measured, and the first samples of each setting: column k has the same condition and noise in each."""
+    """Values, and the first samples of each setting: sample k has the same condition and noise in each.
 
-    values: dict[str, Value]  # fid_without_guidance, kid_without_guidance, clip_score_without_guidance, ...
-    samples: dict[str, Tensor]  # without_guidance, with_guidance: uint8 [K, 3, R, R]
-    excluded: dict[str, str] = field(default_factory=dict)  # values that could not be had: reason
-    further: dict[str, Quality] = field(default_factory=dict)  # of the other protocols, by their names
+    Attributes:
+        values: fid_without_guidance, kid_without_guidance, clip_score_without_guidance, ....
+        samples: by setting (without_guidance, with_guidance), uint8 [K, 3, R, R].
+        excluded: values that were left out, with the reason.
+        further: values of the additional protocols, by their names.
+    """
+
+    values: dict[str, Value]
+    samples: dict[str, Tensor]
+    excluded: dict[str, str] = field(default_factory=dict)
+    further: dict[str, Quality] = field(default_factory=dict)
 
 
 def guidance_scales(entry: DiffusionEntry, classes: int) -> dict[str, float]:
-    """The settings to measure: without guidance, and with it where there is a condition and a scale other than 1."""
+    """Return the scale of each setting; with guidance only if there is a condition and a scale other than 1."""
     conditioned = entry.conditioning == "caption" or entry.classes(classes) > 0
     guided = {"with_guidance": entry.guidance_scale} if conditioned and entry.guidance_scale != 1 else {}
     return {"without_guidance": 1.0, **guided}
 
 
 def class_captions(classes: Sequence[str]) -> list[str]:
-    """A caption for each class, for the CLIP score of class-conditional samples."""
+    """Return a caption for each class, for the CLIP score of class-conditional samples."""
     return [f"a picture of {name.replace('_', ' ').replace('-', ' ')}" for name in classes]
 
 
@@ -69,30 +76,30 @@ def evaluate_generation(
     progress: Callable[[str, int, int], None] | None = None,
     further: Sequence[Protocol] = (),
 ) -> Generation | None:
-    """Measure ``protocol.generation_images`` samples of a diffusion model; the same call again goes on.
+    """Measure ``protocol.generation_images`` samples of a diffusion model; the same call resumes a stopped one.
 
     Args:
         source: denoiser and autoencoder, on the device and in evaluation mode.
         class_names: of the data that a class-conditional denoiser was trained on.
-        dataset: the images behind ``reference``: the split ``protocol.generation_reference`` at the cell's resolution.
-            A denoiser of captions is given those of these images.
-        protocol: feature networks, their weights and the numbers of images.
+        dataset: the images of ``reference``: the split ``protocol.generation_reference`` at the cell's resolution.
+            Their captions condition a text-to-image denoiser.
+        protocol: names feature networks, their weights and the numbers of images.
         reference: features of real images, from ``write_reference``.
-        folder: keeps features, and what a stopped run has done.
-        identity: what decides the samples (weights, configuration, code), as JSON.
+        folder: for features, from which a stopped run resumes.
+        identity: everything that decides the samples (weights, configuration, version), as JSON.
         batch_size: samples at a time; changes values by rounding only.
         device: where everything runs.
         all_images: folder for every sample as a PNG, by setting.
-        process, processes: number of this process, and how many share the work.
-        progress: called with the setting, the number of this process's samples that are done, and of all of them.
-        further: protocols that the same samples are measured by, of the same numbers of images and the same reference.
+        process, processes: number of this process, and of all processes that share the work.
+        progress: called with the setting, the number of finished samples of this process, and of all its samples.
+        further: additional protocols for the same samples, with the same numbers of images and the same reference.
 
     Returns:
-        ``None`` in a process that ends before others have done their share.
+        ``None`` in a process that ends before others have finished their share.
 
     Raises:
         ReferenceError: the reference is missing or does not fit.
-        ValueError: the parts do not go together, or samples are not finite.
+        ValueError: the numbers of captions and images differ, or samples hold NaN or infinity.
     """
     if source.captions is not None:
         source.captions.check_number(len(dataset), "samples are compared with a data set")
@@ -119,7 +126,7 @@ def evaluate_generation(
         )
 
     sets = {setting: write(setting) for setting in scales}
-    # A set that others were still at when this process went on to the next one may be complete by now.
+    # A set that other processes had not finished when this one turned to the next may be complete by now.
     sets = {setting: done or write(setting) for setting, done in sets.items()}
     if None in sets.values():
         return None
@@ -131,7 +138,7 @@ def evaluate_generation(
 
 
 def sample_columns(protocol: Protocol) -> dict[str, str]:
-    """Where a protocol's numbers of each sample are kept: its feature sets by role, and its CLIP score as ``clip``.
+    """Return the column of each number of a sample: feature sets by role, and the CLIP score as ``clip``.
 
     Protocols that compute a number in the same way have the same column.
     """
@@ -143,11 +150,11 @@ def sample_columns(protocol: Protocol) -> dict[str, str]:
 
 
 class SampleMeasures:
-    """What is kept of samples: features, and how well each fits the text it was made for, as some protocols ask.
+    """Computes what is stored of samples: features, and the CLIP score with the text that conditioned each.
 
     Args:
-        protocols: whose columns are filled, each once.
-        text_of: from a label, or the index of a caption, to a text; without it there is no CLIP score.
+        protocols: define the columns; shared ones are computed once.
+        text_of: returns the text of a label or of a caption's index; without it there is no CLIP score.
         device: where the networks run.
     """
 
@@ -160,11 +167,11 @@ class SampleMeasures:
         self.clip_scores = {weights: _load_clip_score(weights, device) for weights in wanted}
 
     def __call__(self, images: Tensor, labels: Tensor) -> Shard:
-        """Rows of every column, of images in [-1, 1], float [B, 3, R, R], and labels [B]."""
+        """Return rows of every column, for images in [-1, 1], float [B, 3, R, R], and labels [B]."""
         kept: Shard = {}
-        for _, pixels, alike, features in self.extractor.by_quantisation(images, self.protocols):
+        for _, pixels, sharing, features in self.extractor.by_quantisation(images, self.protocols):
             kept |= features
-            for protocol in alike:
+            for protocol in sharing:
                 column = sample_columns(protocol).get("clip")
                 if protocol.clip in self.clip_scores and column not in kept:
                     texts = [self.text_of(label) for label in labels.tolist()]
@@ -173,7 +180,7 @@ class SampleMeasures:
 
 
 def _text_of(source: ImageSource, class_names: Sequence[str], dataset: ImageDataset) -> Callable[[int], str] | None:
-    """What a sample was made for, in words."""
+    """Return the function from a label, or the index of a caption, to the text that conditioned a sample."""
     if source.captions is not None:
         return dataset.caption
     return class_captions(class_names).__getitem__ if source.entry.classes(source.classes) else None
@@ -186,7 +193,7 @@ def _quality(
     text: bool,
     device: str | torch.device,
 ) -> Quality:
-    """The values of one protocol, of every setting; ``text``: samples were made for a text."""
+    """Return the values of one protocol in every setting; ``text``: samples were conditioned by a text."""
     columns = sample_columns(protocol)
     values: dict[str, Value] = {}
     excluded: dict[str, str] = {}
@@ -197,23 +204,17 @@ def _quality(
         values |= quality.values
         excluded |= quality.excluded
         if text and protocol.clip:
-            values[f"clip_score_{setting}"] = _clip_score(samples.rows[columns["clip"]], protocol)
+            scores = samples.rows[columns["clip"]]
+            values[f"{CLIP_SCORE.name}_{setting}"] = mean_value(scores, random_features=protocol.clip.random)
     return Quality(values, excluded)
 
 
 def _load_clip_score(weights: NetworkWeights, device: str | torch.device):
-    from evaluation.features.clip_score import (
-        ClipScore,  # slow to import, and only protocols with a clip network need it
-    )
+    from evaluation.features.clip_score import ClipScore  # slow to import, and few protocols need it
 
     return ClipScore(weights, device)
 
 
-def _clip_score(scores: Tensor, protocol: Protocol) -> Value:
-    mean, error = mean_and_standard_error(scores)
-    return Value(value=mean, n=len(scores), standard_error=error, random_features=protocol.clip.random)
-
-
 def save_generation_samples(result: Generation, path: Path) -> None:
-    """Write the samples to look at as one PNG: without guidance in the first row, with guidance below."""
+    """Write the first samples as one PNG: without guidance in the first row, with guidance below."""
     write_grid(torch.stack(list(result.samples.values())).numpy(), path)

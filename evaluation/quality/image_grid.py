@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample images as one PNG per cell: a grid of square tiles without gaps, which the sample figures cut up again.
+"""Sample images of a cell as one PNG: a grid of square tiles without gaps, which the sample figures read.
 
 Imports no torch, which figures do not need.
 """
@@ -23,10 +23,10 @@ def write_grid(tiles: np.ndarray, path: Path) -> None:
 
 
 def read_grid(path: Path, resolution: int) -> np.ndarray:
-    """The tiles of a PNG that ``write_grid`` wrote, uint8 [rows, columns, R, R, 3].
+    """Read the tiles of a PNG that ``write_grid`` wrote, uint8 [rows, columns, R, R, 3].
 
     Raises:
-        ValueError: the picture's size is no multiple of the tiles'.
+        ValueError: the size of the PNG is no multiple of the tiles'.
     """
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))

@@ -1,100 +1,106 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass over a data set for any number of protocols: decode once, autoencode once, feed every network.
 
-What a pass gives is a table: one row per image, columns of numbers and of feature vectors. Tables of parts of a data
-set are the rows of the whole in another place, so shards, processes and restarts change no result: every statistic is
-taken of the whole table, in the order of the images.
+The result is a table with one row per image, and columns of numbers and of feature vectors. Statistics are computed
+from the whole table in the order of the images, so shards, processes and restarts change no result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from dcae.autoencoders.tiling import reconstruct
-from dcae.benchmark.entries import NetworkWeights, Protocol
+from dcae.benchmark.entries import Protocol
 from dcae.data.dataset import ImageDataset
-from dcae.training.perceptual import perceptual_network
 from evaluation.features.extractor import Extractor, feature_sets
-from evaluation.features.inception import weights_identity
+from evaluation.features.fingerprints import weights_identity
 from evaluation.features.quantisation import to_network
 from evaluation.features.reference import batches
-from evaluation.metrics.psnr_ssim import psnr, ssim
+from evaluation.metrics.registry import METRICS, ImageMetric, QualityMetric, image_metrics
 
 Table = dict[str, Tensor]  # column: [N] float64, or features [N, d] float32
 
-PIXEL_METRICS = ("psnr", "ssim", "lpips")
+
+def _column(metric: ImageMetric, protocol: Protocol) -> str:
+    """Name of what a metric computes by a protocol, whatever the quantisation."""
+    weights = metric.weights(protocol)
+    if weights is None:
+        return metric.name
+    return f"{metric.name}:{weights.network}:{f'random-{weights.seed}' if weights.random else weights.weights}"
 
 
-def columns(protocol: Protocol) -> dict[str, str]:
-    """Where a protocol's numbers of each image stand in a table: psnr, ssim, lpips, and its feature sets by role.
+def columns(protocol: Protocol, metrics: Sequence[QualityMetric] = METRICS) -> dict[str, str]:
+    """Return the column of each number of a protocol: per-image metrics by name, feature sets by role.
 
     Protocols that compute a number in the same way have the same column.
     """
-    weights = protocol.lpips
-    trunk = f"{weights.network}:{f'random-{weights.seed}' if weights.random else weights.weights}"
-    names = {"psnr": "psnr", "ssim": "ssim", "lpips": f"lpips:{trunk}"}
-    names |= {role: each.name for role, each in feature_sets(protocol).items()}
+    names = {metric.name: _column(metric, protocol) for metric in image_metrics(metrics)}
+    names |= {role: each.name for role, each in feature_sets(protocol, metrics).items()}
     return {metric: f"{protocol.quantisation}/{name}" for metric, name in names.items()}
 
 
-def table_identity(protocols: Iterable[Protocol]) -> dict[str, str]:
-    """Each column of a pass, and what decides it besides images and autoencoder."""
+def table_identity(protocols: Iterable[Protocol], metrics: Sequence[QualityMetric] = METRICS) -> dict[str, str]:
+    """Return each column of a pass, and what decides it besides images and autoencoder."""
     found = {}
     for protocol in protocols:
-        names = columns(protocol)
-        for role, each in feature_sets(protocol).items():
-            found[names[role]] = each.fingerprint
-        found[names["lpips"]] = weights_identity(protocol.lpips)
-        found |= {names[metric]: "" for metric in ("psnr", "ssim")}
+        names = columns(protocol, metrics)
+        found |= {names[role]: each.fingerprint for role, each in feature_sets(protocol, metrics).items()}
+        for metric in image_metrics(metrics):
+            weights = metric.weights(protocol)
+            found[names[metric.name]] = weights_identity(weights) if weights else ""
     return found
 
 
 class OnePass:
-    """Every number that some protocols ask for about pairs of images.
+    """Computes every number that some protocols ask for about pairs of images.
+
+    Args:
+        protocols: name networks, weights, resizes and quantisations.
+        device: where everything runs.
+        metrics: to compute.
 
     Raises:
-        WeightsError: a weight file is missing or is another one; before any image is read.
+        WeightsError: a weight file is missing or has the wrong content; before any image is read.
     """
 
-    def __init__(self, protocols: Iterable[Protocol], device: str | torch.device = "cpu"):
-        self.protocols = list(protocols)
+    def __init__(
+        self,
+        protocols: Iterable[Protocol],
+        device: str | torch.device = "cpu",
+        metrics: Sequence[QualityMetric] = METRICS,
+    ):
+        self.protocols, self.metrics = list(protocols), image_metrics(metrics)
         self.device = torch.device(device)
-        self.extractor = Extractor(self.protocols, device)
-        trunks = dict.fromkeys(protocol.lpips for protocol in self.protocols)
-        self.lpips = {
-            weights: perceptual_network(weights).to(device, memory_format=torch.channels_last) for weights in trunks
-        }
+        self.extractor = Extractor(self.protocols, device, metrics)
+        wanted = {_column(m, each): (m, m.weights(each)) for each in self.protocols for m in self.metrics}
+        self.of_pairs = {column: metric.load(weights, self.device) for column, (metric, weights) in wanted.items()}
 
     @torch.inference_mode()
     def compare(self, outputs: Tensor, inputs: Tensor) -> Table:
-        """Rows about images in [-1, 1], float [B, 3, H, W], and the uint8 images that they should be."""
+        """Return one row per pair.
+
+        Args:
+            outputs: reconstructions in [-1, 1], float [B, 3, H, W].
+            inputs: their originals, uint8 [B, 3, H, W].
+        """
         rows: Table = {}
-        for quantisation, images, alike, found in self.extractor.by_quantisation(outputs, self.protocols):
-            found[f"{quantisation}/psnr"] = psnr(images, inputs).cpu()
-            found[f"{quantisation}/ssim"] = ssim(images, inputs).cpu()
-            for weights in dict.fromkeys(protocol.lpips for protocol in alike):
-                found[self._lpips_column(alike, weights)] = self._lpips(weights, images, inputs)
-            rows |= found
+        for quantisation, images, protocols, features in self.extractor.by_quantisation(outputs, self.protocols):
+            rows |= features
+            for column in dict.fromkeys(_column(metric, each) for each in protocols for metric in self.metrics):
+                rows[f"{quantisation}/{column}"] = self.of_pairs[column](images, inputs).cpu()
         return rows
-
-    def _lpips_column(self, protocols: list[Protocol], weights: NetworkWeights) -> str:
-        return next(columns(protocol)["lpips"] for protocol in protocols if protocol.lpips == weights)
-
-    def _lpips(self, weights: NetworkWeights, images: Tensor, inputs: Tensor) -> Tensor:
-        pair = (to_network(each).contiguous(memory_format=torch.channels_last) for each in (images, inputs))
-        distances = self.lpips[weights](*pair)  # [B, 1, 1, 1]
-        return distances.flatten().double().cpu()
 
 
 @torch.inference_mode()
 def reconstruct_images(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> Tensor:
-    """uint8 images [B, 3, H, W] through an autoencoder, float in [-1, 1], not clamped.
+    """Reconstruct uint8 images [B, 3, H, W]; returns float in [-1, 1], not clamped.
 
     Raises:
-        ValueError: another shape comes out, or values that are not finite.
+        ValueError: reconstructions of another shape, or with NaN or infinity.
     """
     outputs = reconstruct(autoencoder, to_network(images), padding)
     if outputs.shape != images.shape:
@@ -102,6 +108,14 @@ def reconstruct_images(autoencoder: nn.Module, images: Tensor, padding: str | No
     if not outputs.isfinite().all():
         raise ValueError("reconstructions hold NaN or infinity: did the autoencoder's training diverge?")
     return outputs
+
+
+@contextmanager
+def random_numbers(seed: int, start: int) -> Iterator[None]:
+    """Seed torch for the images from ``start`` on, for autoencoders that sample their latents; restores its state."""
+    with torch.random.fork_rng():
+        torch.manual_seed((seed << 20) + start)
+        yield
 
 
 def measure(
@@ -115,13 +129,12 @@ def measure(
     seed: int = 0,
     padding: str | None = None,
 ) -> Table:
-    """The table of images ``start`` … ``start + count - 1`` of a data set.
+    """Return the table of images ``start`` ... ``start + count - 1`` of a data set.
 
     The random numbers of autoencoders that sample their latents are a function of ``seed`` and ``start``.
     """
     rows: list[Table] = []
-    with torch.random.fork_rng():
-        torch.manual_seed((seed << 20) + start)
+    with random_numbers(seed, start):
         for inputs in batches(dataset, start + count, batch_size, workers, start):
             inputs = inputs.to(one_pass.device)
             rows.append(one_pass.compare(reconstruct_images(autoencoder, inputs, padding), inputs))
@@ -129,5 +142,5 @@ def measure(
 
 
 def joined(tables: list[Table]) -> Table:
-    """Tables one below the other."""
+    """Return the rows of several tables as one table."""
     return {name: torch.cat([table[name] for table in tables]) for name in tables[0]}

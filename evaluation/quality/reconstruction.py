@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reconstruction quality in one pass: rFID, PSNR, SSIM and LPIPS (Table 2 of the paper), and the metrics beside them.
+"""Reconstruction quality in one pass: rFID, PSNR, SSIM and LPIPS (Table 2 of the paper), KID, precision, recall, ....
 
-Inputs and reconstructions are compared as uint8, as the paper's code does. rFID compares the reconstructions with the
-very images they were made from.
+Inputs and reconstructions are compared as uint8, as in the paper's code. rFID compares the reconstructions with their
+own inputs. The metrics are those of ``evaluation.metrics.registry``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,39 +23,50 @@ from dcae.files import replacing
 from dcae.shards import INDEX, open_shards, read_index, write_shards
 from evaluation.features.quantisation import to_uint8
 from evaluation.features.reference import Detections, Reference, batches, read_detections, read_reference
-from evaluation.metrics.jackknife import mean_and_standard_error
-from evaluation.quality.distances import Quality, distances
+from evaluation.metrics.registry import (
+    METRICS,
+    QualityMetric,
+    image_metrics,
+    mean_value,
+    metrics_of_reconstructions,
+    set_metrics,
+)
+from evaluation.quality.distances import Quality, detection_rows, distances, subset_quality
 from evaluation.quality.image_grid import write_grid
 from evaluation.quality.one_pass import (
-    PIXEL_METRICS,
     OnePass,
     Table,
     columns,
     joined,
     measure,
+    random_numbers,
     reconstruct_images,
     table_identity,
 )
-from evaluation.quality.subsets import detection_rows, subset_quality
 
 # Raise it when results change, and say below what each raise changed.
 RESULTS_VERSION = 1
 
-UNITS = {"psnr": "dB", "ssim": "", "lpips": ""}
 SHARD_SIZE = 512
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What was measured, the values of every image, and a few images to look at."""
+    """Values, the values of every image, and a few images to look at.
 
-    values: dict[str, Value]  # rfid, psnr, ssim, lpips, kid, precision, recall, ...
-    per_image: dict[
-        str, Tensor
-    ]  # psnr, ssim, lpips, face_count, ldm/lpips, ...: float64 [N], in the order of the data set
-    pairs: Tensor  # uint8 [K, 2, 3, R, R]: input and reconstruction
-    excluded: dict[str, str] = field(default_factory=dict)  # values that could not be had: reason
-    further: dict[str, Quality] = field(default_factory=dict)  # of the other protocols, by their names
+    Attributes:
+        values: rfid, psnr, ssim, lpips, kid, precision, recall, ....
+        per_image: psnr, ssim, lpips, face_count, ldm/lpips, ..., float64 [N], in the order of the data set.
+        pairs: input and reconstruction, uint8 [K, 2, 3, R, R].
+        excluded: values that were left out, with the reason.
+        further: values of the additional protocols, by their names.
+    """
+
+    values: dict[str, Value]
+    per_image: dict[str, Tensor]
+    pairs: Tensor
+    excluded: dict[str, str] = field(default_factory=dict)
+    further: dict[str, Quality] = field(default_factory=dict)
 
 
 def evaluate_reconstruction(
@@ -75,36 +86,38 @@ def evaluate_reconstruction(
     process: int = 0,
     processes: int = 1,
     shard_size: int = SHARD_SIZE,
+    metrics: Sequence[QualityMetric] = METRICS,
 ) -> Reconstruction | None:
     """Measure an autoencoder on the first ``protocol.reconstruction_images`` images of a data set.
 
-    With a ``state`` folder, features and rows are kept there shard by shard: a killed evaluation goes on, several
-    processes share the work, and whoever ends last has the result, which is bit for bit the same however many they are.
+    With a ``state`` folder, features and rows are stored there shard by shard: a killed evaluation resumes, and several
+    processes share the work. The last one to finish returns the result, which does not depend on their number.
 
     Args:
-        autoencoder: anything that keeps the contract of ``dcae.autoencoders``.
-        dataset: its validation split at the resolution of the cell; if it has fewer images, all of them count.
-        protocol: feature networks, their weights and the number of images.
+        autoencoder: follows the contract of ``dcae.autoencoders``.
+        dataset: validation split at one resolution; if it has fewer images, all of them are used.
+        protocol: names feature networks, their weights and the number of images.
         reference: features of the same images, from ``write_reference``.
         batch_size: changes values by float32 rounding only.
         workers: processes that load images.
         device: where everything runs.
-        shown: how many pairs of images to return, at most ``batch_size``.
+        shown: number of pairs of images to return, at most ``batch_size``.
         seed: of autoencoders that sample their latents.
-        padding: of images whose sides f does not divide (``dcae.autoencoders.reconstruct``).
-        further: protocols that are measured in the same pass.
+        padding: of images whose sides f does not divide (``dcae.autoencoders.tiling.reconstruct``).
+        further: additional protocols, measured in the same pass.
         state: folder of finished shards.
-        identity: what decides the reconstructions, as JSON; shards of another identity are replaced.
-        process, processes: this process takes the shards ``process``, ``process + processes``, ….
+        identity: everything that decides the reconstructions, as JSON; shards of another identity are replaced.
+        process, processes: this process computes the shards ``process``, ``process + processes``, ....
         shard_size: images per shard.
+        metrics: to compute.
 
     Returns:
         ``None`` while shards of other processes are missing.
 
     Raises:
         ReferenceError: the reference is missing or does not fit.
-        WeightsError: a weight file that a protocol names is missing or is another one.
-        ValueError: no images; the autoencoder returns another shape, or values that are not finite.
+        WeightsError: a weight file that a protocol names is missing or has the wrong content.
+        ValueError: no images; reconstructions of another shape, or with NaN or infinity.
     """
     count = min(protocol.reconstruction_images, len(dataset))
     if count < 1:
@@ -112,9 +125,9 @@ def evaluate_reconstruction(
     if processes > 1 and state is None:
         raise ValueError("several processes need a state folder to share")
     protocols = [protocol, *further]
-    real = {each.name: read_reference(reference, dataset, count, each) for each in protocols}
+    real = {each.name: read_reference(reference, dataset, count, each, metrics) for each in protocols}
     detections = {each.name: read_detections(reference, each) for each in protocols}
-    one_pass = OnePass(protocols, device)
+    one_pass = OnePass(protocols, device, metrics)
     autoencoder = autoencoder.to(device).eval()
 
     def make(start: int, length: int) -> Table:
@@ -122,7 +135,7 @@ def evaluate_reconstruction(
 
     plan = {
         "identity": identity or {},
-        "columns": table_identity(protocols),
+        "columns": table_identity(protocols, metrics),
         "dataset": dataset.fingerprint,
         "count": count,
         "shard_size": shard_size,
@@ -133,16 +146,21 @@ def evaluate_reconstruction(
     table = _whole_table(make, plan, state, process, processes)
     if table is None:
         return None
-    pairs = _first_pairs(autoencoder, dataset, min(shown, count), batch_size, device, seed, padding)
-    qualities = {each.name: _quality(table, real[each.name], detections[each.name], each, device) for each in protocols}
+    pairs = torch.empty(0, 2, 3, dataset.resolution, dataset.resolution, dtype=torch.uint8)
+    if shown:
+        pairs = _first_pairs(autoencoder, dataset, min(shown, count), batch_size, device, seed, padding)
+    qualities = {
+        each.name: _quality(table, real[each.name], detections[each.name], each, device, metrics) for each in protocols
+    }
     main = qualities.pop(protocol.name)
-    return Reconstruction(main.values, _per_image(table, detections, protocols), pairs, main.excluded, qualities)
+    rows = _per_image(table, detections, protocols, metrics)
+    return Reconstruction(main.values, rows, pairs, main.excluded, qualities)
 
 
 def _whole_table(
     make: Callable[[int, int], Table], plan: dict[str, Any], state: Path | None, process: int, processes: int
 ) -> Table | None:
-    """The table of all images; ``None`` while shards of other processes are missing."""
+    """Return the table of all images, or ``None`` while shards of other processes are missing."""
     count, size = plan["count"], plan["shard_size"]
     if state is None:
         return joined([make(start, min(size, count - start)) for start in range(0, count, size)])
@@ -151,7 +169,7 @@ def _whole_table(
         return None
     index = read_index(state, "the images")
     if {key: index.get(key) for key in plan} != json.loads(json.dumps(plan)):
-        return None  # what lies there is of another plan, whose place the other processes' shards are about to take
+        return None  # an index of another plan, which the other processes' shards will replace
     return joined(open_shards(state, index, list(plan["columns"])))
 
 
@@ -159,15 +177,19 @@ def _tell(done: int, total: int) -> None:
     print(f"measured {done} of {total} images", flush=True)
 
 
-def reconstruct_pixels(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> Tensor:
-    """uint8 images [B, 3, H, W] through an autoencoder and back to the nearest grey levels; errors as of one pass."""
-    return to_uint8(reconstruct_images(autoencoder, images, padding))
+def reconstruct_pixels(
+    autoencoder: nn.Module,
+    images: Tensor,
+    padding: str | None = None,
+    quantisation: Literal["round", "truncate"] = "round",
+) -> Tensor:
+    """Reconstruct uint8 images [B, 3, H, W] as uint8; raises the errors of ``reconstruct_images``."""
+    return to_uint8(reconstruct_images(autoencoder, images, padding), quantisation)
 
 
 def _first_pairs(autoencoder, dataset, shown: int, batch_size: int, device, seed: int, padding) -> Tensor:
-    """The first images and their reconstructions, with the random numbers that they were measured with."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed << 20)
+    """Reconstruct the first images again, with the random numbers that they were measured with."""
+    with random_numbers(seed, 0):
         inputs = next(batches(dataset, len(dataset), batch_size)).to(device)
         outputs = reconstruct_pixels(autoencoder, inputs, padding)
     return torch.stack([inputs, outputs], dim=1)[:shown].cpu()
@@ -179,41 +201,46 @@ def _quality(
     detections: Detections,
     protocol: Protocol,
     device: str | torch.device,
+    metrics: Sequence[QualityMetric],
 ) -> Quality:
-    names = columns(protocol)
-    found = distances({role: table[names[role]] for role in real}, real, protocol, paired=True, device=device)
-    found = found.renamed(lambda name: f"r{name}" if name in ("fid", "fid_infinity") else name)
-    pixels = {name: _mean(name, table[names[name]], protocol) for name in PIXEL_METRICS}
-    first = {name: found.values[name] for name in ("rfid",) if name in found.values}
-    rows = {name: table[names[name]] for name in PIXEL_METRICS}
-    subsets = subset_quality(rows, pixels, detections, protocol)
-    return Quality(first | pixels | found.values | subsets.values, found.excluded | subsets.excluded)
+    """Compute the values of one protocol from the table, in the order of the metrics; subsets come last."""
+    names = columns(protocol, metrics)
+    of_sets = distances({role: table[names[role]] for role in real}, real, protocol, True, device, metrics)
+    of_sets = of_sets.renamed({metric.name: metric.of_reconstructions().name for metric in set_metrics(metrics)}.get)
+    rows = {metric.name: table[names[metric.name]] for metric in image_metrics(metrics)}
+    means = {
+        metric.name: mean_value(rows[metric.name], metric.unit, metric.is_random(protocol))
+        for metric in image_metrics(metrics)
+    }
+    found = means | of_sets.values
+    ordered = {each.name: found[each.name] for each in metrics_of_reconstructions(metrics) if each.name in found}
+    subsets = subset_quality(rows, means, detections, protocol)
+    return Quality(ordered | subsets.values, of_sets.excluded | subsets.excluded)
 
 
-def _mean(name: str, values: Tensor, protocol: Protocol) -> Value:
-    mean, error = mean_and_standard_error(values)
-    random_features = name == "lpips" and protocol.lpips.random
-    return Value(value=mean, n=len(values), standard_error=error, unit=UNITS[name], random_features=random_features)
-
-
-def _per_image(table: Table, detections: dict[str, Detections], protocols: Sequence[Protocol]) -> dict[str, Tensor]:
-    """The numbers of each image: of the main protocol by their names, of others with the protocol before them."""
+def _per_image(
+    table: Table,
+    detections: dict[str, Detections],
+    protocols: Sequence[Protocol],
+    metrics: Sequence[QualityMetric],
+) -> dict[str, Tensor]:
+    """Return the numbers of each image; names of additional protocols' begin with the protocol: ``ldm/lpips``."""
     found = {}
     for number, protocol in enumerate(protocols):
-        rows = {name: table[columns(protocol)[name]] for name in PIXEL_METRICS}
+        names = columns(protocol, metrics)
+        rows = {metric.name: table[names[metric.name]] for metric in image_metrics(metrics)}
         rows |= detection_rows(detections[protocol.name])
         found |= {f"{protocol.name}/{name}" if number else name: values for name, values in rows.items()}
     return found
 
 
 def save_reconstruction_samples(result: Reconstruction, path: Path) -> None:
-    """Write the pairs to look at as one PNG: inputs in the first row, their reconstructions below."""
+    """Write the pairs as one PNG: inputs in the first row, their reconstructions below."""
     write_grid(result.pairs.transpose(0, 1).numpy(), path)
 
 
 def write_rows(result: Reconstruction, path: Path) -> None:
-    """Write the values of every image as parquet, columns ``image`` (index in the data set), psnr, ssim, lpips and
-    what was found in the image, such as face_count and face_share.
+    """Write the values of every image as parquet, columns ``image`` (index in the data set), psnr, ssim, lpips, ....
 
     Two autoencoders measured on the same images are compared by the differences of these rows
     (``evaluation.metrics.paired``), whose error is far smaller than that of either mean.
@@ -222,6 +249,6 @@ def write_rows(result: Reconstruction, path: Path) -> None:
     import pyarrow.parquet
 
     named = {name: values.numpy() for name, values in result.per_image.items()}
-    table = pyarrow.table({"image": range(len(result.per_image["psnr"])), **named})
+    table = pyarrow.table({"image": range(len(next(iter(result.per_image.values())))), **named})
     with replacing(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sample set of a diffusion model: made once, measured as a stream, and kept as features.
+"""The sample set of a diffusion model: generated once, measured as a stream, and stored as features.
 
-Sample k is a function of (seed, k) alone, so any number of processes make any part of the set in any order, and a run
-that was stopped goes on with the shards that are missing (``dcae.shards``). A folder holds what was measured
-of each sample, one row of every column, such as features [n, d]; images are kept only if that is asked for, but for the
-first few, which are shown.
+Sample k is a function of (seed, k) alone, so any number of processes generate any part of the set in any order, and a
+stopped run resumes with the missing shards (``dcae.shards``). A folder stores one row of every column per sample, such
+as features [n, d], and the first few images; all images are written on request.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dcae.autoencoders.contract import denormalise
-from dcae.autoencoders.memory import images_at_once
+from dcae.autoencoders.tiling import images_at_once
 from dcae.benchmark.entries import DiffusionEntry, NoiseSchedule
 from dcae.diffusion.captions.dataset import CaptionDataset
 from dcae.diffusion.sampling import sample
@@ -35,10 +34,12 @@ FIRST_SAMPLES = "first-samples.safetensors"
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A diffusion model with its autoencoder: from indices of samples to images.
+    """A diffusion model with its autoencoder, which generates samples by index.
 
-    ``noise_schedule`` is that of the recipe that the denoiser was trained by; ``captions`` are what a denoiser of
-    conditioning ``caption`` is given.
+    Attributes:
+        noise_schedule: of the recipe that trained the denoiser.
+        captions: conditions of a denoiser with conditioning ``caption``.
+        quantisation: of images that are shown or written.
     """
 
     denoiser: nn.Module
@@ -49,16 +50,16 @@ class ImageSource:
     classes: int
     seed: int
     captions: CaptionDataset | None = None
-    quantisation: Literal["round", "truncate"] = "round"  # of images that are shown or kept
+    quantisation: Literal["round", "truncate"] = "round"
 
     @torch.inference_mode()
     def images(self, indices: Sequence[int], guidance_scale: float) -> tuple[Tensor, Tensor]:
-        """Images in [-1, 1], float [B, 3, R, R], not clamped, and the label or the index of the caption of each [B].
+        """Generate images in [-1, 1], float [B, 3, R, R], not clamped, and their labels or indices of captions [B].
 
         Each is a function of the seed and its index alone.
 
         Raises:
-            ValueError: decoded images that are not finite.
+            ValueError: decoded images hold NaN or infinity.
         """
         latents, labels = sample(
             self.denoiser,
@@ -101,20 +102,20 @@ def write_sample_set(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleSet | None:
-    """Make and measure this process's samples that are missing; the whole set, if it is complete then.
+    """Generate and measure the missing samples of this process, and return the set if it is complete then.
 
     Args:
         source: of the images.
-        measures: what is kept of a batch, by column, given images and labels as ``ImageSource.images`` returns them.
+        measures: returns the columns of a batch, given images and labels of ``ImageSource.images``.
         guidance_scale: 1 means none.
         count: number of samples.
-        folder: made if need be; what it holds of another identity is replaced.
-        identity: what decides samples and measures (weights, configuration, code), as JSON.
+        folder: created if missing; shards of another identity are replaced.
+        identity: everything that decides samples and measures (weights, configuration, version), as JSON.
         batch_size: samples at a time; changes values by rounding only.
         shard_size: samples per shard, the most that a stopped run repeats.
-        all_images: folder for every sample as a PNG named after its number; none are written without one.
-        process, processes: this process takes the shards ``process``, ``process + processes``, ….
-        progress: called with the number of this process's samples that are done, and of all of them.
+        all_images: folder for every sample as a PNG named after its number; default: none are written.
+        process, processes: this process generates the shards ``process``, ``process + processes``, ....
+        progress: called with the number of finished samples of this process, and of all its samples.
 
     Returns:
         ``None`` while shards of other processes are missing.

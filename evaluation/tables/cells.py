@@ -3,19 +3,10 @@
 
 from __future__ import annotations
 
-from dcae.benchmark.benchmark import Benchmark, GenerationCell, ReconstructionCell, Training
+from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell
+from dcae.benchmark.benchmark_file import membership
 from dcae.benchmark.entries import Phase
-from dcae.benchmark.studies import membership
 from evaluation.tables.rows import TableCell
-
-
-def _phases(benchmark: Benchmark, training: Training | None) -> list[Phase]:
-    """Every phase behind an autoencoder's weights, those of another one that it starts from included."""
-    if training is None:
-        return []
-    phases = benchmark.recipe(benchmark.autoencoder(training.autoencoder).recipe).phases
-    phase = next(phase for phase in phases if phase.name == training.phase)
-    return [*_phases(benchmark, training.start), phase]
 
 
 def _gan(phases: list[Phase] | None) -> str | None:
@@ -27,8 +18,9 @@ def _gan(phases: list[Phase] | None) -> str | None:
 
 
 def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, published, **others) -> TableCell:
-    entry = benchmark.autoencoder(cell.autoencoder)
-    phases = _phases(benchmark, benchmark.training(cell.autoencoder)) if entry.recipe else None
+    autoencoder = benchmark.resolve_autoencoder(cell.autoencoder)
+    entry = autoencoder.entry
+    phases = [each.settings for each in autoencoder.training.chain] if entry.recipe else None
     return TableCell(
         **vars(cell),
         dataset_paper_name=benchmark.dataset(cell.dataset).paper_name,
@@ -37,7 +29,7 @@ def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell,
         published_resolution=published.resolution if published else None,
         spatial_compression=entry.spatial_compression,
         latent_channels=entry.latent_channels,
-        group=benchmark.group(cell.autoencoder),
+        group=autoencoder.group,
         **membership(benchmark.content.studies, cell.autoencoder),
         autoencoder_kind=entry.kind,
         residual_shortcuts=entry.shortcut != "none" if entry.kind == "dc-ae" else None,

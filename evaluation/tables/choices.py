@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from dcae.benchmark.benchmark import Benchmark
-from dcae.benchmark.used import entries_used
 from evaluation.tables.formats import Column, Section, Table
 
 KINDS = {
@@ -39,7 +38,7 @@ class Choice:
 
 def choices_of(benchmark: Benchmark) -> list[Choice]:
     """Return the choices of every entry that a benchmark uses."""
-    return [Choice(kind, entry.name, *chosen) for kind, entry in entries_used(benchmark) for chosen in entry.chosen()]
+    return [Choice(kind, entry.name, *chosen) for kind, entry in benchmark.entries_used() for chosen in entry.chosen()]
 
 
 def value_text(value: Any) -> str:

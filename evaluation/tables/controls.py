@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do the controls land where they belong? Autoencoders with known scores: identity, blur and mean colour.
+"""Checks of the controls, autoencoders with known scores: identity, blur and mean colour.
 
 The identity must be perfect, the blur worse than the identity, and one mean colour worse than the blur, in every
 metric. A metric that misplaces them is broken, whatever it says about the other autoencoders.
@@ -7,26 +7,25 @@ metric. A metric that misplaces them is broken, whatever it says about the other
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dcae.benchmark.record import Record
+from evaluation.metrics.registry import FID, IMAGE_METRICS, QualityMetric, SetMetric
 
 CONTROLS = ("identity", "blur", "mean-colour")
-BETTER = {"rfid": "lower", "psnr": "higher", "ssim": "higher", "lpips": "lower"}
-PERFECT = {"rfid": 0.0, "psnr": math.inf, "ssim": 1.0, "lpips": 0.0}
+CHECKED: tuple[QualityMetric, ...] = (FID.of_reconstructions(), *IMAGE_METRICS)
 
-# The Frechet distance of equal statistics is only zero up to the rounding of a matrix square root, which grows with the
-# statistics themselves; a thousandth of the worst control's distance is far above it and far below any real one.
-RFID_TOLERANCE = 1e-3
+# The Fréchet distance of equal features is zero up to rounding, which grows with the features; a thousandth of the
+# worst control's distance is far above it and far below any real one.
+FID_TOLERANCE = 1e-3
 # LPIPS of equal images is a mean over float32 maps.
 FLOAT32_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class ControlCheck:
-    """One expectation about one control: what must hold, what was found, and whether it holds."""
+    """One expectation about the value of a control, the value found, and whether the expectation holds."""
 
     dataset: str
     resolution: int
@@ -42,28 +41,31 @@ class ControlCheck:
         return f"{verdict}: {self.control} on {where}: expected {self.metric} {self.expected}, found {self.found}"
 
 
-def check_controls(records: Iterable[Record]) -> list[ControlCheck]:
-    """Every expectation about the controls, for each data set and resolution that has any of them.
+def check_controls(records: Iterable[Record], metrics: Sequence[QualityMetric] = CHECKED) -> list[ControlCheck]:
+    """Check every expectation about the controls, for each data set and resolution that has any of them.
 
-    A control that is missing beside others counts as broken, since the expectations about it cannot be checked.
-    Returns an empty list if there are no controls at all.
+    A control that is missing where others are present counts as broken, since it cannot be checked. Returns an empty
+    list if there are no controls at all.
     """
     places: dict[tuple[str, int], dict[str, Record]] = {}
     for record in records:
         if record.kind == "reconstruction" and record.number_class == "control":
             place = record.cell["dataset"], record.cell["resolution"]
             places.setdefault(place, {})[record.cell["autoencoder"]] = record
-    return [check for place, found in places.items() for check in _check_place(place, found)]
+    return [check for place, found in places.items() for check in _check_place(place, found, metrics)]
 
 
-def _check_place(place: tuple[str, int], records: dict[str, Record]) -> list[ControlCheck]:
+def _check_place(
+    place: tuple[str, int], records: dict[str, Record], metrics: Sequence[QualityMetric]
+) -> list[ControlCheck]:
     checks = [
         ControlCheck(*place, name, "values", "to be there", "no record", False)
         for name in CONTROLS
         if name not in records
     ]
-    for metric in BETTER:
-        values = {name: record.values[metric].value for name, record in records.items() if metric in record.values}
+    for metric in metrics:
+        found = {name: record.values.get(metric.name) for name, record in records.items()}
+        values = {name: value.value for name, value in found.items() if value}
         if "identity" in values:
             checks.append(_check_perfect(place, metric, values))
         for worse, better in (("blur", "identity"), ("mean-colour", "blur")):
@@ -72,24 +74,25 @@ def _check_place(place: tuple[str, int], records: dict[str, Record]) -> list[Con
     return checks
 
 
-def _check_perfect(place: tuple[str, int], metric: str, values: dict[str, float]) -> ControlCheck:
-    found, perfect = values["identity"], PERFECT[metric]
-    tolerance = RFID_TOLERANCE * max(map(abs, values.values())) if metric == "rfid" else FLOAT32_TOLERANCE
+def _check_perfect(place: tuple[str, int], metric: QualityMetric, values: dict[str, float]) -> ControlCheck:
+    found, perfect = values["identity"], metric.perfect
+    is_distance = isinstance(metric, SetMetric)
+    tolerance = FID_TOLERANCE * max(map(abs, values.values())) if is_distance else FLOAT32_TOLERANCE
     holds = found == perfect or abs(found - perfect) <= tolerance
-    return ControlCheck(*place, "identity", metric, f"{perfect:g}", f"{found:.6g}", holds)
+    return ControlCheck(*place, "identity", metric.name, f"{perfect:g}", f"{found:.6g}", holds)
 
 
 def _check_order(
-    place: tuple[str, int], metric: str, worse: str, better: str, values: dict[str, float]
+    place: tuple[str, int], metric: QualityMetric, worse: str, better: str, values: dict[str, float]
 ) -> ControlCheck:
-    lower = BETTER[metric] == "lower"
+    lower = metric.better == "lower"
     holds = values[worse] > values[better] if lower else values[worse] < values[better]
     expected = f"{'above' if lower else 'below'} that of {better} ({values[better]:.6g})"
-    return ControlCheck(*place, worse, metric, expected, f"{values[worse]:.6g}", holds)
+    return ControlCheck(*place, worse, metric.name, expected, f"{values[worse]:.6g}", holds)
 
 
 def verdict(checks: list[ControlCheck]) -> str:
-    """One sentence for the tables: loud if anything is broken."""
+    """Return one sentence for the tables, in capitals if anything is broken."""
     if not checks:
         return "NO CONTROLS were run: nothing here vouches for the metrics."
     broken = [check for check in checks if not check.holds]

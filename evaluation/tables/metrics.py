@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which values Tables 1 to 5 show, what their columns are called, and which direction is better."""
+"""The columns of Tables 1 to 5 and of the tables of protocols; metrics of quality come from the registry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from evaluation.metrics.registry import CLIP_SCORE as CLIP
+from evaluation.metrics.registry import SET_METRICS, QualityMetric, metrics_of_reconstructions
 
 
 @dataclass(frozen=True)
 class Metric:
     """A value of the records as a table shows it.
 
-    ``decimals`` are those of the paper; ``scale`` turns the record's unit into the printed one; ``ratio``: shown beside
-    its ratio to the row f8 p2; ``published``: the paper's tables print it, as ``paper_name`` if that is another name.
+    Attributes:
+        kind: of the record.
+        name: of the value in the record.
+        title: heading of the column.
+        better: ``higher``, ``lower``, or ``None``.
+        decimals: as the paper prints.
+        scale: factor from the record's unit to the printed one.
+        published: the paper's tables print it.
+        ratio: print the ratio to the row f8 p2, too.
+        paper_name: name in ``config/published``, if another one.
     """
 
     kind: str
@@ -26,25 +37,36 @@ class Metric:
 
     @property
     def published_name(self) -> str:
-        """What ``config/published`` calls it."""
+        """Its name in ``config/published``."""
         return self.paper_name or self.name
 
     @property
     def arrow(self) -> str:
-        """The direction that is better, for headings."""
+        """The better direction, for headings."""
         return {"higher": " ↑", "lower": " ↓", None: ""}[self.better]
 
 
-FID = (
-    Metric("generation", "fid_without_guidance", "FID w/o CFG", "lower", 2),
-    Metric("generation", "fid_with_guidance", "FID w/ CFG", "lower", 2),
-)
-RECONSTRUCTION = (
-    Metric("reconstruction", "rfid", "rFID", "lower", 2),
-    Metric("reconstruction", "psnr", "PSNR (dB)", "higher", 2),
-    Metric("reconstruction", "ssim", "SSIM", "higher", 2),
-    Metric("reconstruction", "lpips", "LPIPS", "lower", 3),
-)
+TABLE_2 = ("rfid", "psnr", "ssim", "lpips")
+
+
+def reconstruction_column(metric: QualityMetric) -> Metric:
+    """Return the column of a metric of reconstructions."""
+    return Metric("reconstruction", metric.name, metric.heading, metric.better, metric.decimals)
+
+
+def generation_columns(metric: QualityMetric) -> tuple[Metric, Metric]:
+    """Return the columns of a metric of samples, without and with classifier-free guidance."""
+    without, guided = (
+        Metric("generation", f"{metric.name}_{setting}_guidance", f"{metric.heading} {short} CFG", metric.better,
+               metric.decimals, published=metric.name == "fid")
+        for setting, short in (("without", "w/o"), ("with", "w/"))
+    )  # fmt: skip
+    return without, guided
+
+
+ALL_OF_RECONSTRUCTION = tuple(map(reconstruction_column, metrics_of_reconstructions()))
+RECONSTRUCTION = tuple(metric for metric in ALL_OF_RECONSTRUCTION if metric.name in TABLE_2)
+FID, *OTHER_OF_GENERATION = map(generation_columns, SET_METRICS)
 EFFICIENCY = (
     Metric("efficiency", "training_images_per_second", "Training (images/s)", "higher", 0, ratio=True),
     Metric("efficiency", "inference_images_per_second", "Inference (images/s)", "higher", 0, ratio=True),
@@ -53,11 +75,10 @@ EFFICIENCY = (
     Metric("efficiency", "parameters", "Params (M)", None, 2, scale=1e-6, published=False),
     Metric("efficiency", "gmacs", "GMACs", None, 2, published=False),
 )
-CLIP_SCORE = Metric("generation", "clip_score_with_guidance", "CLIP score w/ CFG", "higher", 2, published=False)
-# The paper does not say with which guidance scale it samples, but that of a text-to-image model is never 1.
-TEXT_TO_IMAGE = (
-    Metric("generation", "fid_with_guidance", "FID w/ CFG", "lower", 2, paper_name="fid"),
-    Metric("generation", "clip_score_with_guidance", "CLIP score w/ CFG", "higher", 2, paper_name="clip_score"),
+_, CLIP_SCORE = generation_columns(CLIP)
+# The paper does not give the guidance scale of its text-to-image samples; it is never 1.
+TEXT_TO_IMAGE = tuple(
+    replace(metric, published=True, paper_name=name) for metric, name in ((FID[1], "fid"), (CLIP_SCORE, "clip_score"))
 )
 
 METRICS = {
@@ -66,4 +87,9 @@ METRICS = {
     3: (*EFFICIENCY, *FID, CLIP_SCORE),
     4: (*EFFICIENCY, *FID),
     5: (*EFFICIENCY, *TEXT_TO_IMAGE),
+}
+# What the tables of protocols show of each kind of record.
+OF_KIND = {
+    "reconstruction": ALL_OF_RECONSTRUCTION,
+    "generation": (*FID, CLIP_SCORE, *(column for pair in OTHER_OF_GENERATION for column in pair)),
 }

@@ -10,31 +10,10 @@ from typing import Literal
 from dcae.benchmark.record import Measured, Record, Value
 from evaluation.tables.comparability import HowMeasured, marks_among
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.metrics import CLIP_SCORE, FID, RECONSTRUCTION, Metric
+from evaluation.tables.metrics import OF_KIND, RECONSTRUCTION, Metric
 from evaluation.tables.numbers import NOTHING, number
 from evaluation.tables.rows import Result, TableCell, display_name
 
-BESIDE_TABLE_2 = (
-    Metric("reconstruction", "kid", "KID", "lower", 4),
-    Metric("reconstruction", "precision", "Precision", "higher", 3),
-    Metric("reconstruction", "recall", "Recall", "higher", 3),
-    Metric("reconstruction", "rfid_infinity", "rFID∞", "lower", 2),
-    Metric("reconstruction", "fd_dinov2", "FD-DINOv2", "lower", 2),
-    Metric("reconstruction", "cmmd", "CMMD", "lower", 3),
-)
-BESIDE_FID = tuple(
-    Metric("generation", f"{name}_{setting}_guidance", f"{title} {short} CFG", better, decimals)
-    for name, title, better, decimals in (
-        ("kid", "KID", "lower", 4),
-        ("precision", "Precision", "higher", 3),
-        ("recall", "Recall", "higher", 3),
-        ("fid_infinity", "FID∞", "lower", 2),
-        ("fd_dinov2", "FD-DINOv2", "lower", 2),
-        ("cmmd", "CMMD", "lower", 3),
-    )
-    for setting, short in (("without", "w/o"), ("with", "w/"))
-)
-METRICS = {"reconstruction": (*RECONSTRUCTION, *BESIDE_TABLE_2), "generation": (*FID, CLIP_SCORE, *BESIDE_FID)}
 OF_SUBSETS = tuple(metric for metric in RECONSTRUCTION if metric.name != "rfid")
 IMAGES = {"reconstruction": "reconstructions", "generation": "samples"}
 
@@ -70,7 +49,7 @@ def build_protocols(
     protocols = list(dict.fromkeys(name for each in found for name in each))
     pairs = [
         (metric, protocol)
-        for metric in METRICS[kind]
+        for metric in OF_KIND[kind]
         for protocol in protocols
         if any(metric.name in each[protocol].values for each in found if protocol in each)
     ]

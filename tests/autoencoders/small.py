@@ -5,6 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from dcae.autoencoders.dc_ae import DCAE
+from dcae.autoencoders.released import original_names, original_shapes
+
 STAGES = {
     "widths": [16, 16, 32, 32],
     "encoder_depths": [0, 1, 1, 2],
@@ -32,3 +38,13 @@ def kl(**fields: Any) -> dict[str, Any]:
     }
     entry = {"kind": "diffusers", "class": "AutoencoderKL", "spatial_compression": 4, "latent_channels": 4}
     return {**entry, "config": config, **fields}
+
+
+def to_original(autoencoder: DCAE) -> dict[str, Tensor]:
+    """The autoencoder's weights in the original layout."""
+    tensors, shapes = autoencoder.state_dict(), original_shapes(autoencoder)
+    joined = {
+        there: torch.cat([tensors[name] for name in here]) if len(here) > 1 else tensors[here[0]]
+        for there, here in original_names(autoencoder).items()
+    }
+    return {name: tensor.reshape(shapes[name]).contiguous() for name, tensor in joined.items()}

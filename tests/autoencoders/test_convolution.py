@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dcae.autoencoders import convolution
-from dcae.autoencoders.convolution import (
+from dcae.autoencoders import cpu_convolution
+from dcae.autoencoders.convolution import Conv2d
+from dcae.autoencoders.cpu_convolution import (
     F23,
     F43,
-    Conv2d,
     gradient_of_weight_as_product,
     minimal_filtering,
     minimal_gradient_of_weight,
@@ -59,7 +59,7 @@ def test_minimal_gradient_in_pieces(monkeypatch):
     random = torch.Generator().manual_seed(0)
     x, gradient = (torch.randn(2, 3, 20, 8, generator=random, dtype=torch.float64) for _ in range(2))
     whole = minimal_gradient_of_weight(x, gradient, F43)
-    monkeypatch.setattr(convolution, "TILES_OF_GRADIENT_AT_A_TIME", 4)  # two rows of two tiles, and one row is left
+    monkeypatch.setattr(cpu_convolution, "TILES_OF_GRADIENT_AT_A_TIME", 4)  # two rows of two tiles, and one row is left
     torch.testing.assert_close(minimal_gradient_of_weight(x, gradient, F43), whole)
 
 
@@ -86,7 +86,7 @@ def test_rounding_errors_of_gradients(dtype, largest):
     random = torch.Generator().manual_seed(0)
     x, gradient = (torch.randn(2, 256, 32, 32, generator=random).to(dtype) for _ in range(2))
     exact = nn.grad.conv2d_weight(x.double(), (256, 256, 3, 3), gradient.double(), padding=1)
-    ours = minimal_gradient_of_weight(x, gradient, convolution.TRANSFORMS[dtype])
+    ours = minimal_gradient_of_weight(x, gradient, cpu_convolution.TRANSFORMS[dtype])
     assert (ours - exact).norm() < largest * exact.norm()
 
 
@@ -97,15 +97,15 @@ def test_rounding_errors(dtype, largest):
     x = torch.randn(1, 256, 32, 32, generator=random).to(dtype)
     weight = (torch.randn(256, 256, 3, 3, generator=random) / 48).to(dtype)
     exact = nn.functional.conv2d(x.double(), weight.double(), padding=1)
-    ours = minimal_filtering(x, weight, None, convolution.TRANSFORMS[dtype])
+    ours = minimal_filtering(x, weight, None, cpu_convolution.TRANSFORMS[dtype])
     assert (ours - exact).norm() < largest * exact.norm()
 
 
 @pytest.fixture
 def everything_is_wide(monkeypatch):
     """Let small layers take the way of wide ones."""
-    monkeypatch.setattr(convolution, "SMALLEST_WIDTH", 1)
-    monkeypatch.setattr(convolution, "SMALLEST_MAP", 1)
+    monkeypatch.setattr(cpu_convolution, "SMALLEST_WIDTH", 1)
+    monkeypatch.setattr(cpu_convolution, "SMALLEST_MAP", 1)
 
 
 LAYERS = {
@@ -123,8 +123,8 @@ def way(request, monkeypatch):
     if request.param == "minimal filtering":
         request.getfixturevalue("everything_is_wide")
     elif request.param == "product":
-        monkeypatch.setattr(convolution, "SMALLEST_WEIGHT", 1)
-        monkeypatch.setattr(convolution, "MOST_POSITIONS_PER_CHANNEL", 100)
+        monkeypatch.setattr(cpu_convolution, "SMALLEST_WEIGHT", 1)
+        monkeypatch.setattr(cpu_convolution, "MOST_POSITIONS_PER_CHANNEL", 100)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -171,25 +171,21 @@ def test_autocast_computes_in_its_type_and_gives_gradients_in_the_weights_type(e
     assert (out - expected).norm() < 1e-2 * expected.norm()  # bf16 has 8 bits
 
 
-def test_small_layers_and_odd_sizes_take_torchs_way(monkeypatch):
-    def fail(*_):
-        raise AssertionError("minimal filtering was used")
-
-    monkeypatch.setattr(convolution, "minimal_filtering", fail)
-    Conv2d(8, 8, 3, padding=1)(torch.zeros(1, 8, 64, 64))  # narrow
-    wide = Conv2d(256, 256, 3, padding=1)
-    wide(torch.zeros(1, 256, 8, 8))  # small
-    wide(torch.zeros(1, 256, 66, 66))  # not a multiple of 4
-    with pytest.raises(AssertionError, match="minimal filtering was used"):
-        wide(torch.zeros(1, 256, 64, 64))
-
-
-def test_gradients_of_small_maps_of_many_channels_are_products(monkeypatch):
-    products = []
-    compute = convolution.gradient_of_weight_as_product
-    monkeypatch.setattr(
-        convolution, "gradient_of_weight_as_product", lambda *each: products.append(each) or compute(*each)
-    )
-    for channels, size in ((1024, 8), (1024, 64), (16, 2)):  # as it should be; a large map; few channels
-        Conv2d(channels, 1024 if channels == 1024 else 16, 1)(torch.zeros(1, channels, size, size)).sum().backward()
-    assert [tuple(x.shape) for x, *_ in products] == [(1, 1024, 8, 8)]
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel_size"),
+    [(8, 64, 3), (256, 8, 3), (256, 66, 3), (256, 64, 3), (1024, 8, 1), (1024, 32, 1)],
+    ids=["narrow", "small map", "odd size", "wide", "many channels", "many positions"],
+)
+def test_layers_on_both_sides_of_the_thresholds_give_torchs_results(channels, size, kernel_size):
+    torch.manual_seed(0)
+    ours = Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
+    images = torch.randn(1, channels, size, size)
+    factors = torch.randn(1, channels, size, size)
+    expected = nn.functional.conv2d(images, ours.weight, ours.bias, padding=kernel_size // 2)
+    (expected * factors).sum().backward()
+    weight_gradient = ours.weight.grad
+    ours.weight.grad = ours.bias.grad = None
+    out = ours(images)
+    (out * factors).sum().backward()
+    assert (out - expected).norm() < 1e-5 * expected.norm()
+    assert (ours.weight.grad - weight_gradient).norm() < 1e-5 * weight_gradient.norm()

@@ -26,7 +26,7 @@ def test_recomputing_stages_changes_no_gradient_and_no_statistic(stages):
     results = []
     for recomputed in (False, stages):
         autoencoder = load(dc_ae(), seed=1).train()
-        autoencoder.checkpoint_stages(recomputed)
+        autoencoder.set_gradient_checkpointing(recomputed)
         results.append((gradients(autoencoder, images), dict(autoencoder.named_buffers())))
     for before, after in zip(*results, strict=True):
         assert before.keys() == after.keys()
@@ -39,7 +39,7 @@ def test_recomputed_stages_keep_their_input_alone():
     autoencoder = load(dc_ae()).train()
     kept = []
     for stages in (False, [1], [1, 2], True):
-        autoencoder.checkpoint_stages(stages)
+        autoencoder.set_gradient_checkpointing(stages)
         kept.append(bytes_kept_for_backward(lambda: autoencoder(images)))
     assert kept == sorted(kept, reverse=True)
     assert kept[-1] < kept[0] / 3
@@ -47,7 +47,7 @@ def test_recomputed_stages_keep_their_input_alone():
 
 def test_stages_that_are_not_there_are_named():
     with pytest.raises(ValueError, match=r"gradient_checkpointing: unnamed has the stages 0 to 3, got \[4, 9\]"):
-        load(dc_ae()).checkpoint_stages([1, 4, 9])
+        load(dc_ae()).set_gradient_checkpointing([1, 4, 9])
 
 
 # --- memory of the phases ---

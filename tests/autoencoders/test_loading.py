@@ -8,9 +8,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from dcae.autoencoders.contract import Autoencoder, denormalise, normalise
+from dcae.autoencoders.contract import Autoencoder, denormalise, middle_layers, normalise
 from dcae.autoencoders.dc_ae_config import config_of
-from dcae.autoencoders.layers import middle_layers
 from dcae.autoencoders.loading import load, save
 from dcae.benchmark import Config, ConfigError
 from dcae.weights.catalogue import WeightsError
@@ -222,7 +221,7 @@ def test_python_entry_is_built_saved_and_loaded(tmp_path):
         ({"arguments": {"chanels": 3}}, "unexpected keyword argument 'chanels'"),
         ({"factory": f"{__name__}:Bare"}, "Bare has no decode, spatial_compression, latent_channels, latent_scale"),
         ({"latent_channels": 6}, "latent_channels is 6 in the entry, 12 in the code"),
-        ({"factory": f"{__name__}:Crooked"}, r"decode makes \(1, 3, 128, 128\)"),
+        ({"factory": f"{__name__}:Crooked"}, r"decode returns \(1, 3, 128, 128\)"),
     ],
 )
 def test_python_entries_that_break_the_contract(change, message):

@@ -194,7 +194,10 @@ def test_an_id_is_found_under_weights_dir_and_if_not_the_error_says_how_to_get_i
         raise FileNotFoundError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
-    monkeypatch.setattr("dcae.weights.hub.weights_dir", lambda: tmp_path)
+    catalogue = tmp_path / "config" / "weights.yaml"
+    catalogue.parent.mkdir()
+    catalogue.write_text(f"weights_dir: {tmp_path}\nfiles: {{}}\n")
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(catalogue))
     entry = Config().entry("autoencoders", "sd3.5-vae")
     with pytest.raises(WeightsError) as caught:
         load(entry)
@@ -212,7 +215,7 @@ def test_an_id_is_found_under_weights_dir_and_if_not_the_error_says_how_to_get_i
 @torch.no_grad()
 def test_images_of_another_size_than_a_model_takes_are_refused(tmp_path):
     _, entry = saved("rae-dinov2-b", tmp_path, resolutions=[32])
-    with pytest.raises(ValueError, match=r"encode makes \(1, 768, 4, 4\) of images \(1, 3, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"encode returns \(1, 768, 4, 4\) for images \(1, 3, 32, 32\)"):
         load(entry)
 
 

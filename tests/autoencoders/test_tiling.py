@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiles that leave a local autoencoder as it is, what they change for DC-AE, and padding."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from dcae.autoencoders.controls import Identity
 from dcae.autoencoders.loading import load
-from dcae.autoencoders.tiling import Tiled, reconstruct
+from dcae.autoencoders.tiling import PIXELS_AT_ONCE, Tiled, images_at_once, reconstruct
 from dcae.benchmark import ConfigError
 from dcae.benchmark.entries import Tiling
 from tests.autoencoders.small import dc_ae
@@ -92,3 +94,15 @@ def test_sizes_that_f_does_not_divide_are_refused_without_padding(autoencoder):
     for run in (autoencoder.encode, lambda images: reconstruct(autoencoder, images)):
         with pytest.raises(ValueError, match="36 x 32 px cannot be encoded with f8: both sides must be multiples of 8"):
             run(torch.zeros(1, 3, 32, 36))
+
+
+@pytest.mark.parametrize(("resolution", "images"), [(64, 32), (256, 32), (512, 16), (1024, 4), (2048, 1), (4096, 1)])
+def test_the_more_pixels_the_fewer_images(resolution, images):
+    assert images_at_once(resolution, at_most=32) == images
+
+
+@given(st.integers(1, 8192), st.integers(1, 256))
+def test_there_is_always_one_and_never_more_than_asked_for(resolution, at_most):
+    images = images_at_once(resolution, at_most)
+    assert 1 <= images <= at_most
+    assert images == 1 or images * resolution**2 <= PIXELS_AT_ONCE

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from dcae.benchmark import Benchmark, Config, ConfigError
-from dcae.benchmark.notices import notices
 
 PRETRAINED = Path(__file__).parents[2] / "config" / "pretrained.yaml"
 
@@ -42,7 +41,7 @@ def test_posteriors_are_not_sampled_for_metrics(pretrained):
 
 
 def test_gated_and_restricted_weights_are_told_before_a_run(pretrained):
-    told = "\n".join(notices(pretrained))
+    told = "\n".join(pretrained.notices())
     for part in (
         "sd3-vae: gated, accept the licence on the page of stabilityai/stable-diffusion-3-medium-diffusers",
         "hunyuan-image-f32: not licensed in the European Union, the United Kingdom and South Korea",

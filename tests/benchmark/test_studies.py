@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from dcae.benchmark import Benchmark, ConfigError
-from dcae.benchmark.studies import StudyName, membership
-from dcae.benchmark.used import entries_used
+from dcae.benchmark.benchmark_file import StudyName, membership
 
 CONFIG = Path(__file__).parents[2] / "config"
 STUDY = {"base": "dc-ae-f64-demo", "variants": {"dc-ae-f64-no-high-resolution-demo": "no high-resolution phase"}}
@@ -97,7 +96,7 @@ def test_variants_share_the_phases_that_they_have_in_common_with_their_base():
 
 
 def test_every_entry_that_a_benchmark_uses_is_found():
-    used = {(kind, entry.name) for kind, entry in entries_used(Benchmark.load(CONFIG / "demo.yaml"))}
+    used = {(kind, entry.name) for kind, entry in Benchmark.load(CONFIG / "demo.yaml").entries_used()}
     assert {
         ("autoencoders", "dc-ae-f8c4-space-to-channel-f64-demo"),
         ("recipes", "demo-short-kl"),
@@ -106,5 +105,5 @@ def test_every_entry_that_a_benchmark_uses_is_found():
         ("datasets", "photographs"),
         ("protocols", "demo-efficiency"),
     } <= used
-    ablations = entries_used(Benchmark.load(CONFIG / "ablations.yaml"))
+    ablations = Benchmark.load(CONFIG / "ablations.yaml").entries_used()
     assert {entry.name for kind, entry in ablations if kind == "protocols"} == {"dc-ae"}

@@ -14,9 +14,9 @@ from PIL import Image
 from dcae.benchmark.entries import FolderEntry, MJHQEntry
 from dcae.data import image_sizes
 from dcae.data.checking import check_dataset, write_manifest
-from dcae.data.errors import DatasetError
 from dcae.data.images import Images
-from dcae.data.layouts.split_index import select
+from dcae.data.layouts.index import index_split
+from dcae.data.storage.files import DatasetError
 from tests.data import replicas
 
 
@@ -90,11 +90,11 @@ def test_everything_unusual_is_found(unusual):
 
 
 def test_what_is_unusable_is_what_a_training_refuses(unusual):
-    selection = select(entry(unusual), "train")
+    samples = index_split(entry(unusual), "train")
     _, manifest = check_dataset(entry(unusual), [16], ["train"])
     for index, row in enumerate(manifest.to_pylist()):
         try:
-            Images(selection, 8)[index]
+            Images(samples, 8)[index]
             refused = ""
         except DatasetError as error:
             refused = str(error)
@@ -167,7 +167,7 @@ def test_sizes_that_a_check_has_seen_are_not_read_again(tmp_path, monkeypatch):
     replicas.write(tmp_path / "train" / "a.jpg", replicas.encoded("a", (30, 20)))
     check_dataset(entry(tmp_path), [16], ["train"])
     monkeypatch.setattr(image_sizes, "read_header", lambda *_: pytest.fail("read again"))
-    assert image_sizes.image_sizes(select(entry(tmp_path), "train")).tolist() == [[30, 20]]
+    assert image_sizes.image_sizes(index_split(entry(tmp_path), "train")).tolist() == [[30, 20]]
 
 
 def test_progress_is_told_to_the_end(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dcae.data.decoding import decode, read_header
-from dcae.data.errors import DatasetError
+from dcae.data.storage.files import DatasetError
 
 GRADIENT = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import FolderEntry
-from dcae.data.errors import DatasetError
 from dcae.data.loading import open_dataset
 from dcae.data.mixture import Mixture
+from dcae.data.storage.files import DatasetError
 
 
 @pytest.mark.parametrize("name", ["scenes", "photographs"])

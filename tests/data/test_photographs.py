@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Crops of the bundled photographs."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from dcae.data import photographs
-from dcae.data.dataset import DatasetError
 from dcae.data.photographs import PHOTOGRAPHS, Photographs
+from dcae.data.storage.files import DatasetError
 
 
 def crops(split="train", resolution=64, seed=0, images=512):
@@ -89,14 +87,3 @@ def test_a_damaged_picture_is_named(tmp_path):
     (tmp_path / "astronaut.png").write_bytes(b"not a picture")
     with pytest.raises(DatasetError, match=r"astronaut\.png: cannot be read"):
         photographs.decoded(tmp_path / "astronaut.png")
-
-
-def test_speed():
-    """At least 150 crops/s at 64 px on one core; the best of several short runs, in time of this process alone."""
-    dataset, best = crops(), 0.0
-    dataset.batch(range(len(dataset.labels)))
-    for run in range(5):
-        start = time.process_time()
-        dataset.batch(range(run * 40, run * 40 + 40))
-        best = max(best, 40 / (time.process_time() - start))
-    assert best > 150

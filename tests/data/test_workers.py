@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from dcae.data.errors import DatasetError
+from dcae.data.storage.files import DatasetError
 from dcae.data.workers import in_processes
 
 

@@ -11,8 +11,7 @@ from dcae.benchmark.config import read_yaml
 from dcae.benchmark.entries import Protocol
 from dcae.weights.catalogue import CATALOGUE, WeightsError, find
 from evaluation.features.extractor import Extractor
-from evaluation.features.fingerprints import fingerprint
-from evaluation.features.inception import weights_identity
+from evaluation.features.fingerprints import fingerprint, weights_identity
 from evaluation.quality.one_pass import OnePass, columns
 
 NAMES = ("dc-ae", "clean-fid", "torch-fidelity", "adm", "ldm", "modern-features")
@@ -59,7 +58,7 @@ def test_a_protocol_whose_weights_are_missing_is_an_error_before_any_image(name,
     empty = tmp_path / "config" / "weights.yaml"  # weights_dir lies beside its folder
     empty.parent.mkdir()
     empty.write_text(CATALOGUE.read_text())
-    monkeypatch.setattr(find, "__defaults__", (empty,))
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(empty))
     for make in (Extractor, OnePass):
         with pytest.raises(WeightsError, match=r"missing weights .* get https://.* and put it at"):
             make([protocol(name)])

@@ -13,16 +13,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch._dynamo.utils import counters
 
-from dcae.autoencoders.layers import decoder_head, middle_layers
+from dcae.autoencoders.contract import decoder_head, middle_layers
 from dcae.autoencoders.loading import load
 from dcae.benchmark import ConfigError
 from dcae.data.loading import open_dataset
 from dcae.data.mixture import Mixture
 from dcae.training import autoencoder as autoencoder_module
-from dcae.training import checkpoint
 from dcae.training.autoencoder import PhaseTraining
 from dcae.training.engine import Validation
 from dcae.training.layers import evaluating, freeze_all_but, last_layer
+from dcae.training.state import read_checkpoint
 from dcae.training.stopping import TrainingDiverged
 
 FULL, ADAPTATION, REFINEMENT = (
@@ -362,7 +362,7 @@ def test_a_loss_that_is_not_finite_names_entry_phase_and_step(tiny, tmp_path, mo
     with pytest.raises(TrainingDiverged, match=message):
         tiny.train(tmp_path, tiny.sd_vae(), recipe, "single")
     (last,) = tmp_path.glob("single.state/*/checkpoint-*.pt")
-    weights = checkpoint.read(last)["stateful"]["autoencoder"]
+    weights = read_checkpoint(last)["stateful"]["autoencoder"]
     assert all(value.isfinite().all() for value in weights.values())
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from accelerate import Accelerator
 from hypothesis import given
@@ -18,11 +17,6 @@ def test_the_shares_of_all_processes_are_the_batch_in_order(step, share, process
     size = share * processes
     numbers = [n for process in range(processes) for n in share_of_batch(step, size, process, processes)]
     assert numbers == list(range(step * size, (step + 1) * size))
-
-
-def test_a_batch_that_cannot_be_split_is_an_error():
-    with pytest.raises(ValueError, match="batch_size 10 cannot be split evenly over 4 processes"):
-        share_of_batch(0, 10, 0, 4)
 
 
 def test_batches_start_and_end_where_they_should():

@@ -19,7 +19,7 @@ from dcae.autoencoders.loading import load
 from dcae.benchmark.config import Config
 from dcae.benchmark.entries import ADAPTERS, FolderEntry
 from dcae.data.loading import open_dataset
-from dcae.data.order import epoch_index
+from dcae.data.mixture import epoch_index
 from dcae.diffusion.captions.dataset import CaptionDataset
 from dcae.diffusion.captions.encode import encode_captions
 from dcae.diffusion.latents.cached import LatentDataset
@@ -27,8 +27,8 @@ from dcae.diffusion.latents.encode import encode_dataset
 from dcae.diffusion.latents.on_the_fly import EncodedOnTheFly
 from dcae.diffusion.models.build import build_denoiser
 from dcae.diffusion.models.checkpoint import load_denoiser
-from dcae.training import checkpoint
 from dcae.training.denoiser import DenoiserTraining, fingerprint, train_denoiser
+from dcae.training.state import CHECKPOINTS
 from dcae.training.stopping import Unfinished
 
 ENTRIES = {
@@ -63,7 +63,7 @@ def train(folder: Path, latents: Path, kind: str, patch_size: int = 1, expected_
     """Train in ``folder`` and return what was saved."""
     train_denoiser(
         entry=ENTRIES[kind], recipe=recipe(kind), latents=latents, patch_size=patch_size, output=folder / "output",
-        state=folder / "state", seed=0, config_digest="config", code_digest="code", expected_latents=expected_latents,
+        state=folder / "state", seed=0, config_digest="config", expected_latents=expected_latents,
     )  # fmt: skip
     return load_denoiser(folder / "output")
 
@@ -110,7 +110,7 @@ def test_recomputed_activations_are_the_recipes_option_and_change_no_bit(latents
     weights = {}
     for recomputed in (False, True):
         loop = training(latents, gradient_checkpointing=recomputed)
-        assert loop.denoiser.activation_checkpointing == recomputed
+        assert loop.denoiser.gradient_checkpointing == recomputed
         for step, batch in enumerate(loop.batches(0)):
             loop.step(step, batch)
         weights[recomputed] = loop.denoiser.state_dict()
@@ -208,7 +208,7 @@ def test_training_on_the_fly_from_end_to_end(tiny, tmp_path):
     images = open_dataset(tiny.DATASETS["scenes"], "train", 32)
     train_denoiser(
         entry=ENTRIES["u-vit"], recipe=recipe("u-vit", latents="on-the-fly"), latents=None, patch_size=1,
-        output=tmp_path / "output", state=tmp_path / "state", seed=0, config_digest="config", code_digest="code",
+        output=tmp_path / "output", state=tmp_path / "state", seed=0, config_digest="config",
         expected_latents={"autoencoder": "tiny"},
         on_the_fly=lambda device: EncodedOnTheFly(load(tiny.dc_ae(latent_scale=0.5), device=device), images),
     )  # fmt: skip
@@ -269,7 +269,7 @@ def test_captions_that_are_missing_or_not_wanted_are_refused(latents, tmp_path):
     def start(entry, captions):
         train_denoiser(
             entry=entry, recipe=recipe("dit"), latents=latents, patch_size=1, output=tmp_path / "output",
-            state=tmp_path / "state", seed=0, config_digest="config", code_digest="code", captions=captions,
+            state=tmp_path / "state", seed=0, config_digest="config", captions=captions,
         )  # fmt: skip
 
     on_captions = Config().entry("diffusion", "pixart-demo")
@@ -294,7 +294,7 @@ def test_random_crops_need_latents_on_the_fly():
 
 
 def test_latents_of_another_identity_are_refused(latents, tmp_path):
-    with pytest.raises(ValueError, match="made by something else: autoencoder 'tiny', expected 'other'"):
+    with pytest.raises(ValueError, match="have another identity: autoencoder 'tiny', expected 'other'"):
         train(tmp_path, latents, "dit", expected_latents={"autoencoder": "other"})
 
 
@@ -313,4 +313,4 @@ def test_another_patch_size_is_another_training(latents, tmp_path, capsys):
     assert denoiser.config.patch_size == 2
     assert "differs in patch_size; kept" in capsys.readouterr().out
     assert len(list((tmp_path / "state").glob("*/completed.json"))) == 2
-    assert list((tmp_path / "state").glob(f"*/{checkpoint.PATTERN}")) == []
+    assert list((tmp_path / "state").glob(f"*/{CHECKPOINTS}")) == []

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcae.training import checkpoint
-from dcae.training.state import TrainingState
+from dcae.training.state import TrainingState, newest_checkpoint, read_checkpoint
 from dcae.training.stopping import EXIT_UNFINISHED, NoProgress, TrainingDiverged, Unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +89,7 @@ def test_a_signal_lets_the_step_end_and_saves_it(toy, tmp_path, reference, numbe
 
     with pytest.raises(Unfinished, match=f"stopped by {number.name}, saved at step 7/12"):
         toy.train(tmp_path, send)
-    assert checkpoint.newest(state_folder(toy, tmp_path)).name == "checkpoint-00000007.pt"
+    assert newest_checkpoint(state_folder(toy, tmp_path)).name == "checkpoint-00000007.pt"
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
     assert_equal(toy.train(tmp_path), reference)
 
@@ -132,9 +131,9 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_good_ch
     with pytest.raises(TrainingDiverged, match=r"toy: loss is not finite at step 10 .*checkpoint-00000008\.pt"):
         toy.train(tmp_path, poison)
     assert not (tmp_path / "output").exists()
-    last = checkpoint.newest(state_folder(toy, tmp_path))
+    last = newest_checkpoint(state_folder(toy, tmp_path))
     assert last.name == "checkpoint-00000008.pt"
-    weights = checkpoint.read(last)["stateful"]["network"]
+    weights = read_checkpoint(last)["stateful"]["network"]
     assert all(value.isfinite().all() for value in weights.values())
 
 
@@ -145,7 +144,7 @@ def test_weights_that_are_not_finite_are_never_saved(toy, tmp_path):
 
     with pytest.raises(TrainingDiverged, match="weights of network are not finite after step 8"):
         toy.train(tmp_path, poison)
-    assert checkpoint.newest(state_folder(toy, tmp_path)).name == "checkpoint-00000004.pt"
+    assert newest_checkpoint(state_folder(toy, tmp_path)).name == "checkpoint-00000004.pt"
 
 
 def test_a_complete_training_returns_at_once_and_restores_a_lost_output(toy, tmp_path, reference, capsys):
@@ -188,7 +187,7 @@ def test_lines_on_the_screen_and_in_the_log(toy, tmp_path, capsys):
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(toy, tmp_path, reference, capsys):
     with pytest.raises(Stop):
         toy.train(tmp_path, stop_at(9))
-    newest = checkpoint.newest(state_folder(toy, tmp_path))
+    newest = newest_checkpoint(state_folder(toy, tmp_path))
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1  # one bit
     newest.write_bytes(content)

@@ -9,7 +9,7 @@ from torch import nn
 
 from dcae.autoencoders.loading import load
 from dcae.benchmark import ConfigError
-from dcae.training.gradient_checkpointing import recompute_activations
+from dcae.training.gradient_checkpointing import set_gradient_checkpointing
 
 
 @pytest.mark.parametrize(
@@ -17,29 +17,29 @@ from dcae.training.gradient_checkpointing import recompute_activations
 )
 def test_a_dc_ae_recomputes_the_stages_that_are_asked_for(tiny, stages, recomputed):
     autoencoder = load(tiny.dc_ae())
-    recompute_activations(autoencoder, stages)
+    set_gradient_checkpointing(autoencoder, stages)
     for blocks in (autoencoder.encoder.down_blocks, autoencoder.decoder.up_blocks):
-        assert [i for i, stage in enumerate(blocks) if stage.recompute] == recomputed
+        assert [i for i, stage in enumerate(blocks) if stage.gradient_checkpointing] == recomputed
 
 
 def test_a_stage_that_is_not_there_is_an_error(tiny):
     with pytest.raises(ValueError, match=r"tiny-dc-ae has the stages 0 to 3, got \[4\]"):
-        recompute_activations(load(tiny.dc_ae()), [1, 4])
+        set_gradient_checkpointing(load(tiny.dc_ae()), [1, 4])
 
 
 def test_a_class_of_diffusers_recomputes_everything_or_nothing(tiny):
     autoencoder = load(tiny.sd_vae())
-    recompute_activations(autoencoder, False)
+    set_gradient_checkpointing(autoencoder, False)
     assert not autoencoder.model.is_gradient_checkpointing
     with pytest.raises(ConfigError, match=r"is \[1\] in the recipe, but AutoencoderKL takes all stages or none: true"):
-        recompute_activations(autoencoder, [1])
-    recompute_activations(autoencoder, True)
+        set_gradient_checkpointing(autoencoder, [1])
+    set_gradient_checkpointing(autoencoder, True)
     assert autoencoder.model.is_gradient_checkpointing
 
 
 def test_a_class_that_cannot_is_an_error():
-    with pytest.raises(ConfigError, match=r"but Identity has no method checkpoint_stages\(stages\)"):
-        recompute_activations(nn.Identity(), True)
+    with pytest.raises(ConfigError, match=r"but Identity has no method set_gradient_checkpointing\(stages\)"):
+        set_gradient_checkpointing(nn.Identity(), True)
 
 
 @pytest.mark.parametrize("kind", ["dc_ae", "sd_vae"])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from dcae.benchmark.entries import NetworkWeights
 from dcae.training import perceptual
-from dcae.training.discriminator import PatchDiscriminator
+from dcae.training.gan import PatchDiscriminator
 from dcae.training.losses import adaptive_weight, discriminator_hinge_loss, generator_hinge_loss, kl_per_value
 from dcae.training.perceptual import perceptual_network
 from dcae.weights.catalogue import WeightsError

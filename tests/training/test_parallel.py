@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from dcae.diffusion.models.checkpoint import load_denoiser
+from dcae.training import gan
 from tests.training import parallel, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def two(tmp_path_factory) -> Finished:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [start_process(rank, port, folder) for rank in (0, 1)]
-    outputs, errors = zip(*[process.communicate(timeout=120) for process in processes], strict=True)
+    outputs, errors = zip(*[process.communicate(timeout=600) for process in processes], strict=True)
     assert [process.returncode for process in processes] == [0, 0], errors
     return Finished(folder, list(outputs))
 
@@ -59,8 +60,8 @@ def curves(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("phase", ["plain", "adversarial"])
-def test_two_processes_have_the_loss_curve_of_one(two, tmp_path, phase):
-    """With BatchNorm in training mode, in the decoder and in the discriminator."""
+def test_two_processes_have_the_loss_curve_of_one(two, tmp_path, phase, monkeypatch):
+    monkeypatch.setattr(gan, "PatchDiscriminator", parallel.DiscriminatorWithoutBatchNorm)
     one = tiny.train(tmp_path, parallel.ENTRY, parallel.RECIPE, phase)
     ours, theirs = curves(two.folder / phase), curves(one)
     assert [line.keys() for line in ours] == [line.keys() for line in theirs]
@@ -86,14 +87,13 @@ def test_two_processes_train_on_captions_as_one_does(two, tmp_path):
 
 
 def test_processes_stopped_by_a_signal_to_one_of_them_go_on_to_the_same_bits(two):
-    """With all that remembers and draws: two optimisers, an average, BatchNorm; parts and recomputed activations."""
+    """With all that remembers and draws: two optimisers and an average; parts and recomputed activations."""
     undisturbed, resumed = (tiny.weights(each / "everything") for each in (two.folder, two.folder / "stopped"))
     assert f"stopped by a signal, saved at step {parallel.STOPPED_AT}/{parallel.STEPS}" in two.outputs[0]
     assert [name for name in undisturbed if not torch.equal(undisturbed[name], resumed[name])] == []
 
 
 def test_recomputed_activations_give_the_same_bits(two):
-    """Statistics of all processes are computed twice as well, and counted once."""
     kept, recomputed = (tiny.weights(two.folder / phase) for phase in ("plain", "recomputed"))
     assert [name for name in kept if not torch.equal(kept[name], recomputed[name])] == []
 
@@ -113,17 +113,6 @@ def test_only_the_first_process_tells_of_the_training(two):
     assert "step 1/" not in two.outputs[1]
 
 
-def test_a_synchronised_batchnorm_is_that_of_the_whole_batch(two):
-    expected = parallel.normalise(slice(None), lambda norm: norm)
-    first, second = (torch.load(two.folder / f"norm-{rank}.pt") for rank in (0, 1))
-    samples, parameters = first["of samples"], first["of parameters"]
-    found = {
-        "of samples": {name: torch.cat([value, second["of samples"][name]]) for name, value in samples.items()},
-        "of parameters": {name: value + second["of parameters"][name] for name, value in parameters.items()},
-        "statistics": first["statistics"],
-    }
-    coarse = [each["of samples"].pop("bf16") for each in (found, expected)]
-    torch.testing.assert_close(*coarse, rtol=1e-2, atol=1e-2)  # numbers of bf16 are right to 0.4 %
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)  # gradients are sums of up to 1e4
-    assert first["statistics"].keys() == {"running_mean", "running_var", "num_batches_tracked"}
-    torch.testing.assert_close(first["statistics"], second["statistics"], rtol=0, atol=0)
+def test_batchnorm_in_training_is_refused_in_every_process(two):
+    words = "several processes share the statistics of BatchNorm on GPUs only"
+    assert [words in output for output in two.outputs] == [True, True]

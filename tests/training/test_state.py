@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,8 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from dcae.training.state import StateLocked, TrainingState, lock
+from dcae.training.state import StateLocked, TrainingState, lock, newest_checkpoint, read_checkpoint, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITY = {"configuration": "a", "code": "b"}
@@ -50,6 +53,16 @@ def test_the_lock_waits_names_its_holder_and_is_free_once_the_holder_is_killed(t
         process.kill()
         process.wait()
     assert f"in use by process {process.pid}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch, capsys, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with lock(tmp_path, wait_minutes=0):
+        assert f"{tmp_path}: no lock" in capsys.readouterr().out
 
 
 def test_a_second_training_waits_for_the_first_and_finds_it_complete(toy, tmp_path, capsys):
@@ -126,3 +139,56 @@ def test_half_a_log_line_is_dropped_with_the_lines_after_the_checkpoint(tmp_path
     state.log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     state.truncate_log(2)
     assert state.log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_last_two_are_kept_and_read_back(tmp_path):
+    for step in (10, 20, 30):
+        write_checkpoint(tmp_path, step, {"weights": {"w": torch.full((2,), float(step))}, "rates": [0.1, (1, "a")]})
+    assert names(tmp_path) == [f"checkpoint-{step:08d}.pt{ending}" for step in (20, 30) for ending in ("", ".sha256")]
+    content = read_checkpoint(newest_checkpoint(tmp_path))
+    assert content["step"] == 30
+    assert content["weights"]["w"].tolist() == [30, 30]
+    assert content["rates"] == [0.1, (1, "a")]
+
+
+def test_no_checkpoint(tmp_path):
+    assert newest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "bit", "digest"])
+def test_a_damaged_one_is_set_aside(tmp_path, capsys, damage):
+    old = write_checkpoint(tmp_path, 1, {"w": torch.zeros(100)})
+    new = write_checkpoint(tmp_path, 2, {"w": torch.ones(100)})
+    content = new.read_bytes()
+    middle = len(content) // 2
+    if damage == "digest":
+        new.with_suffix(".pt.sha256").unlink()
+    else:
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        new.write_bytes({"empty": b"", "cut": content[:middle], "bit": flipped}[damage])
+    assert newest_checkpoint(tmp_path) == old
+    assert "checkpoint-00000002.pt is damaged" in capsys.readouterr().out
+    assert (tmp_path / "checkpoint-00000002.pt.unreadable").exists()
+
+
+def test_a_write_that_fails_leaves_the_checkpoints_alone(tmp_path):
+    old = write_checkpoint(tmp_path, 1, {"w": torch.zeros(3)})
+    with pytest.raises(Exception, match="pickle"):
+        write_checkpoint(tmp_path, 2, {"w": lambda: None})
+    assert newest_checkpoint(tmp_path) == old
+
+
+def test_code_is_not_read(tmp_path):
+    """A file of foreign origin may hold pickled code; reading a checkpoint must not run it."""
+    path = write_checkpoint(tmp_path, 1, {"w": Surprise()})
+    with pytest.raises(Exception, match="Weights only load failed"):
+        read_checkpoint(path)
+
+
+class Surprise:
+    def __reduce__(self):
+        return (pytest.fail, ("code inside a checkpoint was run",))

@@ -77,7 +77,7 @@ def train(
     train_autoencoder_phase(
         entry=entry, recipe=recipe, phase_name=name, datasets=DATASETS, output=folder / name,
         state=folder / f"{name}.state", start=start,
-        **{"seed": 0, "config_digest": "config", "code_digest": "code", **arguments},
+        **{"seed": 0, "config_digest": "config", **arguments},
     )  # fmt: skip
     return folder / name
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -53,7 +52,7 @@ class Clone:
         return self.run("snakemake", "--cores", "2", *arguments, "--configfile", file, **kwargs)
 
     def stale_rules(self, *arguments: str) -> dict[str, int]:
-        """What a dry run would do: rule to number of jobs, without those that follow from other jobs."""
+        """Return what a dry run would do: rule to number of jobs, without those that follow from other jobs."""
         jobs: dict[str, int] = {}
         rule = None
         for line in self.snakemake("--dry-run", "--quiet", "progress", *arguments).stdout.splitlines():
@@ -66,15 +65,6 @@ class Clone:
                     jobs[rule] = jobs.get(rule, 0) + 1
                 rule = None
         return jobs
-
-    def code_digests(self) -> dict[str, str]:
-        """Step to the digest of its code, for the entries of the tiny benchmark."""
-        program = (
-            "import json; from dcae.benchmark import Benchmark; from workflow.steps import MODULES, code_of; "
-            f"benchmark = Benchmark.load('{TINY}'); entries = (['scenes-tiny'], 'dc-ae-tiny', 'uvit-tiny'); "
-            "print(json.dumps({step: code_of(step, benchmark, *entries) for step in MODULES}))"
-        )
-        return json.loads(self.run(sys.executable, "-c", program).stdout)
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace text in a file of the clone."""

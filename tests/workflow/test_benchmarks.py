@@ -14,7 +14,7 @@ from evaluation.tables.cells import planned_cells
 from evaluation.tables.metrics import METRICS
 from evaluation.tables.numbers import paper_value
 from evaluation.tables.rows import Row
-from workflow.commands.presenting import tables
+from workflow.commands.tables import tables
 from workflow.jobs import Jobs
 
 CONFIG = Path(__file__).parents[2] / "config"

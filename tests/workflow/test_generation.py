@@ -19,12 +19,10 @@ from safetensors.torch import load_file, save_file
 
 import evaluation.quality.generation
 from dcae.benchmark import Benchmark
-from dcae.benchmark.sources import REPOSITORY, reached_modules
 from dcae.diffusion.models.build import build_denoiser
-from dcae.diffusion.models.released_names import OF_U_VIT
+from dcae.diffusion.models.released_names import U_VIT_NAMES
 from evaluation.quality.sample_set import write_sample_set
 from workflow import cli
-from workflow.steps import code_of_generation
 
 IMAGES = 6
 SIDE, CHANNELS = 16, 4  # latents of 64 px at f4
@@ -85,8 +83,8 @@ def release(folder: Path) -> None:
     denoiser = build_denoiser(benchmark.diffusion("released-uvit"), CHANNELS, SIDE, 4, classes=12)
     tensors = {"autoencoder.encoder.project_in.conv.weight": torch.zeros(3)}
     for name, value in denoiser.state_dict().items():
-        here = next((start for start in OF_U_VIT if name.startswith(start)), None)
-        there = name if here is None else OF_U_VIT[here] + name.removeprefix(here)
+        here = next((start for start in U_VIT_NAMES if name.startswith(start)), None)
+        there = name if here is None else U_VIT_NAMES[here] + name.removeprefix(here)
         tensors[f"diffusion_model.{there}"] = 0.2 * torch.randn_like(value)
     (folder / "uvit").mkdir()
     save_file(tensors, folder / "uvit" / "model.safetensors")
@@ -208,20 +206,6 @@ def test_two_processes_write_the_record_of_one(released, monkeypatch, capsys):
         assert shared["values"][fid]["value"] == pytest.approx(alone["values"][fid]["value"], rel=1e-2)
 
 
-def test_code_that_reads_released_weights_decides_their_samples_alone(released, monkeypatch):
-    def reached(modules, kinds=frozenset(), factory=None):
-        return " ".join(sorted(reached_modules(modules, kinds, (REPOSITORY,))))
-
-    monkeypatch.setattr("workflow.steps.code_digest", reached)
-    monkeypatch.setattr("workflow.steps.digest", lambda *parts: " ".join(parts))
-    benchmark = Benchmark.load("config/mine.yaml")
-    code = {cell.diffusion: code_of_generation(benchmark, cell).split() for cell in benchmark.cells.generation}
-    readers = {"dcae.diffusion.models.released", "dcae.diffusion.models.released_names", "dcae.weights.hub"}
-    assert readers <= set(code["released-uvit"])
-    assert "dcae.diffusion.models.released" not in code["trained-uvit"]
-    assert all("dcae.diffusion.sampling" in modules for modules in code.values())
-
-
 # --- bad input ---
 
 
@@ -242,7 +226,7 @@ def refusal(capsys, status: int) -> str:
 def test_latents_of_another_autoencoder_are_refused_naming_both(released, capsys):
     cell = ("--autoencoder", "same-vae", *CELL[2:])
     error = refusal(capsys, train("--latents", "latents", cell=cell))
-    assert "latents: these latents were made by something else" in error
+    assert "latents: these latents have another identity" in error
     assert "autoencoder 'tiny-vae', expected 'same-vae'" in error
 
 
@@ -264,10 +248,10 @@ def test_latents_of_another_scaling_are_refused_naming_both(released, capsys, ch
     assert message in refusal(capsys, train("--latents", "latents"))
 
 
-def test_latents_of_another_code_version_are_refused_naming_both(released, capsys, monkeypatch):
-    monkeypatch.setattr("workflow.identities.code_of", lambda *arguments: "0123456789abcdef")
+def test_latents_of_another_results_version_are_refused_naming_both(released, capsys, monkeypatch):
+    monkeypatch.setattr("workflow.staleness.steps._version", lambda module: 7)
     error = refusal(capsys, train("--latents", "latents"))
-    assert "made by something else: code '" in error and "expected '0123456789abcdef'" in error
+    assert "made by something else: results_version '1'" in error and "expected '7'" in error
 
 
 def test_a_patch_size_that_does_not_divide_the_latents_is_refused_naming_both(released, capsys):

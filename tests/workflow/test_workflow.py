@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import csv
 import json
-import resource
 import shutil
-from collections.abc import Callable
 
 import yaml
 from safetensors.torch import load_file
 
-from tests.workflow.conftest import TINY, Clone, tables_of
+from tests.workflow.conftest import TINY, tables_of
 
 
 def test_a_run_makes_every_result(finished):
@@ -44,29 +42,8 @@ def test_the_model_whose_speed_is_measured_is_the_one_that_is_trained(finished):
     assert json.loads(record.read_text())["values"]["parameters"]["value"] == parameters
 
 
-def cpu_seconds(function: Callable[[], object]) -> float:
-    """Of the processes that a call started and that have ended; the clock would count other tests, too."""
-
-    def spent() -> float:
-        found = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return found.ru_utime + found.ru_stime
-
-    before = spent()
-    function()
-    return spent() - before
-
-
 def test_a_second_run_does_nothing(finished):
-    outputs = []
-    assert cpu_seconds(lambda: outputs.append(finished.snakemake().stderr)) < 10
-    assert "Nothing to be done" in outputs[0]
-
-
-def test_dry_run_is_quick(clone):
-    def plan() -> object:
-        return clone.snakemake("--dry-run", file="config/demo.yaml")
-
-    assert any(cpu_seconds(plan) < 5 for _ in range(3))  # a core that others share is slower, too
+    assert "Nothing to be done" in finished.snakemake().stderr
 
 
 def test_a_changed_entry_makes_its_own_cells_stale_and_no_others(finished):
@@ -115,38 +92,6 @@ def test_a_better_description_makes_nothing_stale(finished):
     assert finished.stale_rules() == {}
 
 
-def test_a_docstring_in_a_metric_makes_nothing_stale(finished):
-    path = finished.folder / "evaluation" / "statistics.py"
-    path.write_text(path.read_text().replace('"""', '"""Edited. ', 1) + "\n# a comment\n")
-    assert finished.stale_rules() == {}
-
-
-def changed_steps(clone: Clone, name: str) -> set[str]:
-    """The steps whose code is another after an edit to a module."""
-    before = clone.code_digests()
-    with (clone.folder / name).open("a") as file:
-        file.write("\nEDITED = True\n")
-    after = clone.code_digests()
-    return {step for step in before if before[step] != after[step]}
-
-
-def test_a_metric_trains_nothing(finished):
-    assert changed_steps(finished, "evaluation/metrics/psnr_ssim.py") == {"measure", "evaluate"}
-    assert set(finished.stale_rules()) == {"evaluate_reconstruction"}
-    assert changed_steps(finished, "evaluation/metrics/precision_recall.py") == {"evaluate", "generate"}
-    assert set(finished.stale_rules()) == {"evaluate_reconstruction", "evaluate_generation"}
-
-
-def test_training_code_makes_exactly_the_trainings_stale(finished):
-    assert changed_steps(finished, "dcae/training/engine.py") == {"train_autoencoder", "train_denoiser"}
-    # Snakemake names the first phases; the later trainings follow from their outputs.
-    assert finished.stale_rules() == {"train_autoencoder": 2}
-
-
-def test_encoding_does_not_make_the_training_of_diffusion_models_stale(finished):
-    assert changed_steps(finished, "dcae/diffusion/latents/encode.py") == {"encode"}
-
-
 def test_tables_from_records_alone(finished, clone):
     for folder in ("records", "per_image"):
         shutil.copytree(finished.folder / "results/tiny" / folder, clone.folder / "results/tiny" / folder)
@@ -160,7 +105,8 @@ def test_records_carry_their_protocol_and_provenance(finished):
     for path in (finished.folder / "results/tiny/records").rglob("*.json"):
         record = json.loads(path.read_text())
         assert record["protocol_fingerprint"]
-        assert record["provenance"]["config_digest"] and record["provenance"]["code_digest"]
+        assert record["provenance"]["config_digest"] and record["provenance"]["results_version"] == 1
+        assert record["provenance"]["code_digest"]
         assert all(value["n"] > 0 for value in record["values"].values())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments and options that several sub-commands share, and the device they run on."""
+"""Arguments and options shared by several sub-commands, and the device they run on."""
 
 from __future__ import annotations
 
@@ -19,23 +19,35 @@ AutoencoderName = Annotated[str, typer.Option("--autoencoder", help="entry in co
 DiffusionName = Annotated[str, typer.Option("--diffusion", help="entry in config/diffusion")]
 DatasetName = Annotated[str, typer.Option("--dataset", help="entry in config/datasets")]
 Resolution = Annotated[int, typer.Option("--resolution", help="pixels per side")]
-PatchSize = Annotated[int, typer.Option("--patch-size")]
+PatchSize = Annotated[int, typer.Option("--patch-size", help="patch size of the diffusion model, in latent pixels")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="folder of a trained autoencoder")]
 Latents = Annotated[
     Path | None, typer.Option("--latents", help="folder of latents, from dcae encode; none if encoded on the fly")
 ]
 Captions = Annotated[
-    Path | None, typer.Option("--captions", help="folder of captions, from dcae captions, for a model with them")
+    Path | None, typer.Option("--captions", help="folder of captions, from dcae captions, if conditioned on them")
 ]
 Output = Annotated[Path, typer.Option("--output", help="folder to write")]
 State = Annotated[Path, typer.Option("--state", help="folder for checkpoints, kept between attempts")]
 LogWith = Annotated[
     Literal["tensorboard", "wandb", "none"],
-    typer.Option("--log-with", envvar="DCAE_LOG_WITH", help="where the curves of the training are shown"),
+    typer.Option("--log-with", envvar="DCAE_LOG_WITH", help="where training curves are logged"),
 ]
-TimeLimit = Annotated[float | None, typer.Option("--time-limit", help="minutes; stops and saves before, exit code 75")]
-Shard = Annotated[str | None, typer.Option("--shard", help="i/n: the i-th of n shares of the work; needs --state")]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", help="wall-clock budget in minutes; checkpoints and exits with 75 before it runs out"),
+]
+Shard = Annotated[str | None, typer.Option("--shard", help="process shard i of n, as i/n (requires --state)")]
+DeviceName = Annotated[
+    Literal["cpu", "cuda"] | None, typer.Option("--device", help="default: cuda where there is a GPU")
+]
+ReferenceFile = Annotated[Path, typer.Option("--reference", help="reference features, from dcae reference")]
+ImagesFile = Annotated[Path, typer.Option("--images", help="PNG of samples to write")]
 RecordFile = Annotated[Path, typer.Option("--record", help="record to write")]
+Configuration = Annotated[
+    str | None,
+    typer.Option("--configuration", help="digest of the planned configuration; a changed entry is refused"),
+]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="folder of all results")]
 
 

@@ -4,76 +4,80 @@
 
 rule train_autoencoder:
     input:
-        start=jobs.start_weights,
+        start=jobs.start,
     output:
-        config="results/{benchmark}/autoencoders/{autoencoder}/{phase}/config.json",
-        weights="results/{benchmark}/autoencoders/{autoencoder}/{phase}/diffusion_pytorch_model.safetensors",
+        config=layout.rule(layout.AUTOENCODER, layout.CONFIG),
+        weights=layout.rule(layout.AUTOENCODER, layout.AUTOENCODER_WEIGHTS),
     log:
-        "results/{benchmark}/logs/train/{autoencoder}-{phase}.log",
+        layout.rule(layout.TRAINING_LOG),
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=1440,
     params:
-        file=jobs.file,
+        file=jobs.path,
         launch=jobs.launcher,
-        start=jobs.start_option,
-        folder=lambda wildcards, output: dirname(output.config),
-        config=jobs.training_config,
-        code=jobs.training_code,
+        start=folder_option("--start", "start"),
+        folder=layout.rule(layout.AUTOENCODER),
+        state=layout.rule(layout.AUTOENCODER_STATE),
+        configuration=jobs.configuration(steps.TRAIN_AUTOENCODER, jobs.training),
+        # A changed dataset entry makes the job look at its images, by which it knows if it has to train.
+        data=lambda wildcards: configuration.training_data(jobs.training(wildcards)),
+        version=steps.TRAIN_AUTOENCODER.version,
     message:
         "training {wildcards.autoencoder}, phase {wildcards.phase}"
     shell:
         "{params.launch} train autoencoder {params.file} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
-        " {params.start} --output {params.folder} --state {params.folder}.state"
+        " {params.start} --output {params.folder} --state {params.state} --configuration {params.configuration}"
         " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
 
 
 rule reference_features:
     output:
-        "results/{benchmark}/reference/{purpose}/{dataset}-{resolution}.safetensors",
+        layout.rule(layout.REFERENCE),
     log:
-        "results/{benchmark}/logs/reference/{purpose}-{dataset}-{resolution}.log",
+        layout.rule(layout.REFERENCE_LOG),
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=240,
     params:
-        file=jobs.file,
-        config=jobs.reference_config,
-        code=jobs.reference_code,
+        file=jobs.path,
+        configuration=jobs.configuration(steps.REFERENCE, jobs.reference),
+        version=steps.REFERENCE.version,
     message:
         "reference features of {wildcards.dataset} at {wildcards.resolution} px for {wildcards.purpose}"
     shell:
         "dcae reference {params.file} --purpose {wildcards.purpose} --dataset {wildcards.dataset}"
-        " --resolution {wildcards.resolution} --output {output} 2>&1 | tee -i {log}"
+        " --resolution {wildcards.resolution} --output {output} --configuration {params.configuration}"
+        " 2>&1 | tee -i {log}"
 
 
 rule evaluate_reconstruction:
     input:
-        weights=jobs.final_weights,
-        reference="results/{benchmark}/reference/reconstruction/{dataset}-{resolution}.safetensors",
+        weights=jobs.weights,
+        reference=layout.rule(layout.REFERENCE).replace("{purpose}", "reconstruction"),
     output:
-        record="results/{benchmark}/records/reconstruction/{dataset}-{resolution}/{autoencoder}.json",
-        images="results/{benchmark}/samples/reconstruction/{dataset}-{resolution}/{autoencoder}.png",
-        rows="results/{benchmark}/per_image/{dataset}-{resolution}/{autoencoder}.parquet",
+        record=layout.rule(layout.RECONSTRUCTION_RECORD),
+        images=layout.rule(layout.RECONSTRUCTION_SAMPLES),
+        rows=layout.rule(layout.PER_IMAGE),
     log:
-        "results/{benchmark}/logs/reconstruction/{dataset}-{resolution}-{autoencoder}.log",
+        layout.rule(layout.RECONSTRUCTION_LOG),
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=240,
     params:
-        file=jobs.file,
+        file=jobs.path,
         launch=jobs.launcher,
-        weights=jobs.weights_option,
-        state=lambda wildcards, output: output.rows.removesuffix(".parquet") + ".state",
-        config=jobs.reconstruction_config,
-        code=jobs.reconstruction_code,
+        weights=folder_option("--weights", "weights"),
+        state=layout.rule(layout.EVALUATION_STATE),
+        configuration=jobs.configuration(steps.EVALUATE, jobs.cell),
+        version=steps.EVALUATE.version,
     message:
         "reconstruction of {wildcards.dataset} at {wildcards.resolution} px by {wildcards.autoencoder}"
     shell:
         "{params.launch} evaluate {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --reference {input.reference}"
         " --record {output.record} --images {output.images} --rows {output.rows} --state {params.state}"
-        " 2>&1 | tee -i {log}"
+        " --configuration {params.configuration} 2>&1 | tee -i {log}"

@@ -9,12 +9,12 @@ rule build_tables:
         jobs.table_files,
         report(jobs.table_pages, caption="../report/tables.rst", category="Tables"),
     log:
-        f"results/{jobs.benchmark.name}/logs/tables.log",
+        str(layout.file(jobs.benchmark.name, layout.STEP_LOG, name="tables")),
     retries: 0
     params:
-        file=jobs.file,
-        config=jobs.tables_config,
-        code=jobs.tables_code,
+        file=jobs.path,
+        configuration=jobs.configuration(steps.TABLES, jobs.of_benchmark),
+        version=steps.TABLES.version,
     message:
         "tables"
     shell:
@@ -29,12 +29,12 @@ rule draw_figures:
         jobs.figure_files,
         report(jobs.figure_pictures, caption="../report/figures.rst", category="Figures"),
     log:
-        f"results/{jobs.benchmark.name}/logs/figures.log",
+        str(layout.file(jobs.benchmark.name, layout.STEP_LOG, name="figures")),
     retries: 0
     params:
-        file=jobs.file,
-        config=jobs.tables_config,
-        code=jobs.figures_code,
+        file=jobs.path,
+        configuration=jobs.configuration(steps.FIGURES, jobs.of_benchmark),
+        version=steps.FIGURES.version,
     message:
         "figures"
     shell:
@@ -44,10 +44,10 @@ rule draw_figures:
 # The same tables from whatever records there are; schedules nothing else.
 rule tables:
     log:
-        f"results/{jobs.benchmark.name}/logs/tables-only.log",
+        str(layout.file(jobs.benchmark.name, layout.STEP_LOG, name="tables-only")),
     retries: 0
     params:
-        file=jobs.file,
+        file=jobs.path,
     message:
         "tables from the records that are there"
     shell:

@@ -31,29 +31,29 @@ class Tiling(Settings):
 
 
 class AutoencoderFields(Entry):
-    """What every autoencoder entry says, whatever its kind.
+    """Fields of every autoencoder entry.
 
     ``latent_scale`` and ``latent_shift`` follow ``z = (latents - latent_shift) * latent_scale``; a trained autoencoder
     that gives no scale gets 1/RMS of its latents on the training data.
     """
 
-    paper_name: str | None = Field(None, description="its name in the paper's tables")
+    paper_name: str | None = Field(None, description="name in the paper's tables")
     paper_datasets: list[str] | None = Field(
         None,
-        description="data sets, as the paper names them, whose numbers in Table 2 are of these weights; default: all",
+        description="data sets, as the paper names them, whose Table 2 values belong to these weights; default: all",
     )
     spatial_compression: PositiveInt
     latent_channels: PositiveInt
     latent_scale: float | list[float] | None = None
     latent_shift: float | list[float] | None = None
     resolutions: list[PositiveInt] | None = Field(
-        None, description="the only sides of images, in pixels, that it takes; default: every multiple of f"
+        None, description="supported image sizes in pixels; default: every multiple of f"
     )
-    gated: bool = Field(False, description="the hub gives the weights only to those who accept their licence there")
-    restriction: str | None = Field(None, description="what the licence of the weights forbids, or to whom")
+    gated: bool = Field(False, description="the hub asks for acceptance of the licence")
+    restriction: str | None = Field(None, description="restriction in the licence of the weights")
     tiling: Tiling | None = None
     padding: Literal["reflect", "replicate"] | None = Field(
-        None, description="how images whose sides are no multiples of f are enlarged before encoding; default: an error"
+        None, description="padding of images whose sides are not multiples of f; default: an error"
     )
     recipe: str | None = Field(None, description="entry in config/recipes; without one the autoencoder is not trained")
     start_from: StartFrom | None = None
@@ -83,7 +83,7 @@ class Pretrained(Settings):
 
 
 Posterior = Literal["mode", "sample", "moments"]
-POSTERIOR = "what diffusion models are trained on: mode, a sample drawn once, or moments: a new sample at every step"
+POSTERIOR = "latents for diffusion models: the mode, one sample, or moments (a new sample at every step)"
 
 BlockKind = Literal["ResBlock", "EfficientViTBlock", "TransformerBlock"]
 
@@ -140,17 +140,19 @@ class DCAEEntry(AutoencoderFields):
 
 
 class Conventions(Settings):
-    """In what a class of diffusers differs from the contract of this project's autoencoders.
+    """How a diffusers class deviates from the ``Autoencoder`` contract.
 
-    ``latent_statistics``: where the numbers that normalise latents stand. ``config``: in the ``config.json`` of the
-    release, which the entry must agree with; ``entry``: in the entry alone, none if it gives none; ``batch-norm``: in
-    the weights, as running statistics of a BatchNorm ``bn`` that no encoder or decoder runs (FLUX.2).
+    ``latent_statistics``: source of the numbers that normalise latents. ``config``: the ``config.json`` of the release,
+    which the entry must agree with; ``entry``: the entry alone; ``batch-norm``: the weights, as running statistics of a
+    BatchNorm ``bn`` that no encoder or decoder runs (FLUX.2).
     """
 
-    image_range: tuple[float, float] = Field((-1.0, 1.0), description="of images that the class takes and returns")
-    video: bool = Field(False, description="it takes videos [B, 3, T, H, W]; an image is a video of one frame")
+    image_range: tuple[float, float] = Field(
+        (-1.0, 1.0), description="value range of the images that the class takes and returns"
+    )
+    video: bool = Field(False, description="the class takes videos [B, 3, T, H, W]; an image is a video of one frame")
     latent_patch_size: PositiveInt = Field(
-        1, description="side of the squares of its latents whose values become channels; counted in f and c"
+        1, description="side of the latent squares folded into channels; counted in f and c"
     )
     latent_statistics: Literal["config", "entry", "batch-norm"] = "config"
 
@@ -171,11 +173,11 @@ class DiffusersEntry(AutoencoderFields):
     latent_std: list[float] | None = Field(
         None, description="per channel, as latents_std: latent_scale is 1/latent_std"
     )
-    conventions: Conventions | None = Field(None, description="default: those of AutoencoderKL")
+    conventions: Conventions | None = Field(None, description="default: the conventions of AutoencoderKL")
     posterior: Posterior = Field("mode", description=POSTERIOR)
     initialisation: Literal["library", "he-normal"] = Field(
         "library",
-        description="random weights as diffusers draws them, or with zero biases so that tiny networks learn at once",
+        description="random weights of the library, or He-normal with zero biases (tiny networks learn at once)",
     )
     zero_init_residual: bool = Field(
         False,
@@ -208,11 +210,12 @@ class DiffusersEntry(AutoencoderFields):
 
 
 class PythonEntry(AutoencoderFields):
-    """A user's own code: ``factory`` names a callable that returns an autoencoder (see docs of dcae.autoencoders)."""
+    """A user's own code: ``factory`` names a callable that returns an autoencoder (dcae/autoencoders/contract.py)."""
 
     kind: Literal["python"]
     factory: str = Field(pattern=r"^[\w.]+:[\w.]+$", description="package.module:callable")
     arguments: dict[str, Any] = Field({}, description="keyword arguments of the callable")
+    results_version: PositiveInt = Field(1, description="raise it when an edit of the code changes its results")
 
 
 class SpaceToChannelEntry(AutoencoderFields):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every entry has: a name, a description, its choices, and a digest of what decides a result.
+"""Base of all entries: name, description, choices, and the digest of the fields that decide a result.
 
 An entry's name is its file name. Fields listed in ``DESCRIPTIVE`` explain an entry and never decide a result; they are
 left out of its digest, so that correcting a description makes nothing stale.
@@ -39,12 +39,14 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    name: str = Field(description="the file name without .yaml")
+    name: str = Field(description="file name without .yaml")
     description: str = ""
     source: str | None = Field(None, description="paper, upstream file or model card")
     licence: str | None = None
-    extends: str | None = Field(None, description="the entry of which this one says only the differences")
-    choices: dict[str, str] = Field({}, description="paths of fields that the paper leaves open: why they are as here")
+    extends: str | None = Field(None, description="entry that this one extends")
+    choices: dict[str, str] = Field(
+        {}, description="paths of fields that the paper leaves open, with the reason for the value"
+    )
 
     @model_validator(mode="after")
     def _choices_name_fields(self):
@@ -57,7 +59,7 @@ class Entry(BaseModel):
         return self
 
     def fields(self, path: str) -> dict[str, Any]:
-        """The fields that a path of ``choices`` names: the path of each, without stars, and its value."""
+        """Return the fields that a path of ``choices`` names, as path (without stars) and value."""
         if path == EVERYTHING:
             return {EVERYTHING: None}
         found: dict[str, Any] = {"": self}
@@ -66,7 +68,7 @@ class Entry(BaseModel):
         return {key.removeprefix("."): value for key, value in found.items()}
 
     def chosen(self) -> list[tuple[str, Any, str]]:
-        """Path, value and reason of every field that ``choices`` marks, in the order of the file, stars resolved.
+        """Return path, value and reason of every field that ``choices`` marks, in file order, stars resolved.
 
         Values are as a YAML file has them; that of the path ``*`` is ``None``. A path without a star goes before one
         with a star that names the same field.
@@ -80,12 +82,12 @@ class Entry(BaseModel):
         ]
 
     def decisive(self) -> dict[str, Any]:
-        """Every field that decides a result, with its defaults; fields that are ``None`` are left out."""
+        """Return every field that decides a result, with defaults; fields that are ``None`` are left out."""
         return self.model_dump(mode="json", exclude=set(DESCRIPTIVE), exclude_none=True)
 
 
 def _inside(value: Any, part: str) -> list[tuple[str, Any]]:
-    """Name and value of what one part of a path, perhaps a star, names within a value."""
+    """Return name and value of the fields that one part of a path, perhaps a star, matches within a value."""
     if isinstance(value, BaseModel):
         inside = {field.alias or name: getattr(value, name) for name, field in type(value).model_fields.items()}
     elif isinstance(value, list) and all(isinstance(each, Settings) and hasattr(each, "name") for each in value):
@@ -96,7 +98,7 @@ def _inside(value: Any, part: str) -> list[tuple[str, Any]]:
 
 
 def digest(*entries: Entry | dict[str, Any] | str | int) -> str:
-    """Sha256 (first 16 hex digits) of what decides a result in the given entries and values."""
+    """Return the sha256 (first 16 hex digits) of the decisive fields of entries, and of other values."""
     parts = [entry.decisive() if isinstance(entry, Entry) else entry for entry in entries]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

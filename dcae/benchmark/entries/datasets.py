@@ -31,25 +31,25 @@ class PhotographsEntry(Entry):
 
 
 class ExpectedImages(Settings):
-    """How many images each split has; another number is an error."""
+    """Number of images of each split; another number is an error."""
 
     train: PositiveInt | None = None
     validation: PositiveInt | None = None
 
 
 class ImageFilesEntry(Entry):
-    """What every data set of image files says, whatever its layout (``dcae/data/layouts``)."""
+    """Fields of every data set of image files, whatever its layout (``dcae/data/layouts``)."""
 
     paper_name: str | None = None
-    path: str = Field(description="folder that holds the data set; a relative one counts from the current directory")
+    path: str = Field(description="folder of the data set; a relative path starts at the current directory")
     smaller_images: Literal["upsample", "discard"] = Field(
         "upsample",
-        description="training images whose short side is less than the resolution: enlarged by the crop, or left out; "
-        "validation images are always enlarged, as the paper's protocol does",
+        description="training images whose short side is below the resolution: upsample or discard; validation images "
+        "are always upsampled, as in the paper's protocol",
     )
     transparency: Literal["refuse", "drop", "white", "black"] = Field(
         "refuse",
-        description="transparent pixels: an error, the colours underneath them, or laid over white or black",
+        description="transparent pixels: an error, drop the alpha channel, or compose over white or black",
     )
     expected_images: ExpectedImages | None = None
 
@@ -76,7 +76,7 @@ class ImageNetEntry(ImageFilesEntry):
 
     kind: Literal["imagenet"]
     layout: Literal["folders", "kaggle", "archives"] | None = Field(
-        None, description="default: the first of these that is there"
+        None, description="default: the first layout that is found"
     )
 
 

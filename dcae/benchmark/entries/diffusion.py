@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Diffusion entries: a denoiser, what it is conditioned on, and how it is sampled."""
+"""Diffusion entries: a denoiser, its conditioning and its sampler."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dcae.benchmark.entries.recipes import DiffusionRecipe
 
 
 class TextEncoder(Settings):
-    """The encoder of a T5: released weights, or an architecture with random ones, which say nothing about language."""
+    """T5 encoder: released weights, or random weights, whose embeddings carry no meaning."""
 
     pretrained: Pretrained | None = Field(None, description="hub id or folder in transformers' layout, safetensors")
-    tokenizer_subfolder: str | None = Field(None, description="where it is not that of the weights")
+    tokenizer_subfolder: str | None = Field(None, description="sub-folder of the tokenizer, if not that of the weights")
     config: dict[str, Any] | None = Field(None, description="arguments of transformers' T5Config; tokens are bytes")
-    tokens: PositiveInt = Field(120, description="captions are cut off or padded to so many")
-    seed: int = Field(0, description="of random weights")
+    tokens: PositiveInt = Field(120, description="number of tokens that captions are truncated or padded to")
+    seed: int = Field(0, description="seed of random weights")
 
     @model_validator(mode="after")
     def _config_or_pretrained(self):
@@ -40,27 +40,27 @@ class DiffusionEntry(Entry):
     heads: PositiveInt
     final_convolution: bool = Field(False, description="U-ViT: the 3x3 convolution after the last layer (DC-AE: none)")
     conditioning: Literal["class", "none", "caption"] = Field(
-        "class", description="none: not conditioned even if the data have classes"
+        "class", description="none: unconditional, even if the data have classes"
     )
     text_encoder: TextEncoder | None = None
     caption_channels: PositiveInt | None = Field(
         None, description="PixArt-α: channels of the text encoder's embeddings"
     )
     interpolation_scale: PositiveFloat | None = Field(
-        None, description="PixArt-α: positions are divided by it; the authors have 0.5, 1, 2 for 256, 512, 1024 px"
+        None, description="PixArt-α: divisor of positions; the authors use 0.5, 1, 2 at 256, 512, 1024 px"
     )
-    recipe: str = Field(description="how it is trained; of released weights, what they were trained for")
+    recipe: str = Field(description="entry in config/recipes: the training, or for released weights their objective")
     pretrained: Pretrained | None = Field(None, description="released weights of one latent shape and patch size")
     sampler: Literal["ddpm", "dpm-solver++", "dpm-solver++-multistep", "ode"]
     ode_solver: Literal["heun2", "dopri5"] = Field(
         "heun2", description="heun2: sampling_steps grid points for all samples; dopri5: adaptive, one sample at a time"
     )
     sampling_steps: PositiveInt
-    guidance_scale: PositiveFloat = Field(description="of the column with guidance; 1 switches guidance off")
+    guidance_scale: PositiveFloat = Field(description="scale of classifier-free guidance; 1 switches guidance off")
     guided_channels: Literal["all", "first-three"] = "all"
 
     def unfit(self, recipe: DiffusionRecipe) -> str | None:
-        """Why this denoiser cannot be trained by a recipe, or not be sampled after it; ``None`` if all is well."""
+        """Return why a recipe cannot train this denoiser, or the sampler cannot follow it; ``None`` if it can."""
         objectives = ("epsilon", "velocity") if self.kind == "u-vit" else ("epsilon-learned-range",)
         of_recipe = f"objective of {recipe.name} is {recipe.objective}"
         if recipe.objective not in objectives:
@@ -72,7 +72,7 @@ class DiffusionEntry(Entry):
         return None
 
     def classes(self, of_data: int) -> int:
-        """How many classes the denoiser is told apart, if the data have so many."""
+        """Return the number of classes that the denoiser is conditioned on."""
         return of_data if self.conditioning == "class" else 0
 
     @model_validator(mode="after")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of feature networks, as recipes and protocols name them."""
+"""Weights of feature networks in recipes and protocols."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dcae.benchmark.entries.base import Settings
 
 
 class NetworkWeights(Settings):
-    """Weights of a feature network: a file named in config/weights.yaml, or random ones from a seed."""
+    """Weights of a feature network: a file in config/weights.yaml, or random weights from a seed."""
 
     network: str = Field(description="alex or vgg (LPIPS), inception-v3, dinov2-vit-*-14, or an open_clip model name")
     weights: str = Field(description="a name in config/weights.yaml, or random")
@@ -23,16 +23,14 @@ class NetworkWeights(Settings):
 
 
 class SubsetDetector(Settings):
-    """What finds the images of a subset among the originals, such as those with faces."""
+    """Detector of the images of a subset, such as those with faces, run on the originals."""
 
     detector: Literal["yunet", "db"] = Field(description="yunet: faces; db: text, by Differentiable Binarization")
-    weights: str = Field(
-        description="of an ONNX file in config/weights.yaml; where it is missing, the subset is left out"
-    )
-    score: float = Field(ge=0, le=1, description="that a face or a text needs to count")
-    smallest_share: float = Field(0, ge=0, le=1, description="of an image that they have to cover")
+    weights: str = Field(description="ONNX file in config/weights.yaml; if it is missing, the subset is left out")
+    score: float = Field(ge=0, le=1, description="minimum detection score")
+    smallest_share: float = Field(0, ge=0, le=1, description="minimum share of the image that detections cover")
 
     @property
     def random(self) -> bool:
-        """Never: a detector without trained weights finds nothing."""
+        """False: a detector without trained weights finds nothing."""
         return False

@@ -15,25 +15,25 @@ from dcae.benchmark.entries.networks import NetworkWeights, SubsetDetector
 class Protocol(Entry):
     """Everything that decides a quality metric's value besides the model.
 
-    The rest is the same in every protocol: reconstructions are compared with the very images that they were made from,
-    PSNR is the mean over images, and SSIM is that of torchmetrics on grey levels.
+    The rest is the same in every protocol: reconstructions are compared with their inputs, both as 8-bit RGB; PSNR is
+    the mean over images; SSIM follows torchmetrics 1.9 (per channel, averaged).
     """
 
     kind: Literal["quality"]
     crop: Literal["adm"] = "adm"
     quantisation: Literal["round", "truncate"] = Field(
-        "round", description="of a network's images to grey levels: the nearest one, or the one below as ADM and LDM do"
+        "round", description="how outputs are quantised to 8 bits: rounded, or truncated as in ADM and LDM"
     )
     inception: NetworkWeights
     inception_resize: Literal["bilinear", "tensorflow1", "clean"] = Field(
-        description="to 299 px, as pytorch-fid, torch-fidelity and clean-fid do"
+        description="resize to 299 px: as pytorch-fid, torch-fidelity or clean-fid"
     )
     lpips: NetworkWeights
-    clip: NetworkWeights | None = Field(None, description="of the CLIP score")
-    dinov2: NetworkWeights | None = Field(None, description="of FD-DINOv2")
+    clip: NetworkWeights | None = Field(None, description="CLIP model of the CLIP score")
+    dinov2: NetworkWeights | None = Field(None, description="DINOv2 model of FD-DINOv2")
     cmmd: NetworkWeights | None = Field(None, description="CLIP model whose image embeddings CMMD compares")
     subsets: dict[Annotated[str, Field(pattern=r"^[a-z]+$")], SubsetDetector] | None = Field(
-        None, description="images that are measured by themselves too, such as face and text, and what finds them"
+        None, description="subsets that are measured separately as well, such as face and text: name and detector"
     )
     reconstruction_images: PositiveInt = Field(description="first N validation images")
     generation_images: PositiveInt
@@ -42,12 +42,12 @@ class Protocol(Entry):
 
     @property
     def networks(self) -> list[NetworkWeights]:
-        """Every feature network that this protocol uses."""
+        """Return every feature network of this protocol."""
         return [each for each in (self.inception, self.lpips, self.clip, self.dinov2, self.cmmd) if each]
 
     @property
     def detectors(self) -> list[SubsetDetector]:
-        """Of the subsets; what they find is not a metric, and their weights may be missing."""
+        """Return the detectors of the subsets. Their weights may be missing: then the subset is left out."""
         return list((self.subsets or {}).values())
 
     @property
@@ -63,8 +63,8 @@ BatchSize = PositiveInt | Literal["largest"] | dict[str, dict[PositiveInt, Posit
 class EfficiencyProtocol(Entry):
     """How speed and memory are measured (evaluation.md section 8.1).
 
-    A batch size is a number, ``largest`` (as many images as fit into memory), or a table: the paper's name of a
-    diffusion model, the side of its square of tokens, and the batch size for these.
+    A batch size is a number, ``largest`` (as many images as fit into memory), or a table from the paper's name of a
+    diffusion model and the side of its square of tokens to a batch size.
     """
 
     kind: Literal["efficiency"]
@@ -76,27 +76,25 @@ class EfficiencyProtocol(Entry):
     inference_backend: Backend = "eager"
     training_batch_size: BatchSize | None = None
     inference_batch_size: BatchSize | None = None
-    largest_batch_size: PositiveInt = Field(4096, description="that largest stands for at most")
+    largest_batch_size: PositiveInt = Field(4096, description="upper bound when a batch size is largest")
     latency_batch_size: PositiveInt = 2
     memory_batch_size: PositiveInt | None = None
     activation_checkpointing: bool = False
-    autoencoder_pixels: PositiveInt = Field(
-        2**22, description="autoencoders get batches of so many pixels, of one image at least"
-    )
-    tiling: Tiling | None = Field(None, description="of autoencoders, at resolutions that do not fit without")
-    phase_batch_size: PositiveInt = Field(1, description="where phases of an autoencoder's training are compared")
-    warmup_steps: PositiveInt = Field(description="at least, if they fit into warmup_seconds")
-    warmup_seconds: PositiveFloat = Field(5, description="at most, but for two steps")
-    seconds: PositiveFloat = Field(description="measuring time per figure; the median over the steps counts")
-    repeats: PositiveInt = Field(3, description="parts of the measuring time whose medians have to agree")
+    autoencoder_pixels: PositiveInt = Field(2**22, description="pixels per batch of an autoencoder; at least one image")
+    tiling: Tiling | None = Field(None, description="tiling of autoencoders at resolutions that do not fit otherwise")
+    phase_batch_size: PositiveInt = Field(1, description="batch size for comparing the memory of training phases")
+    warmup_steps: PositiveInt = Field(description="minimum number of warm-up steps, if they fit into warmup_seconds")
+    warmup_seconds: PositiveFloat = Field(5, description="warm-up budget in seconds (at least two steps run)")
+    seconds: PositiveFloat = Field(description="seconds of measuring per value; the median over steps is reported")
+    repeats: PositiveInt = Field(3, description="parts of the measuring time whose medians must agree")
 
     def batch_size(self, work: Literal["training", "inference"], model: str, side: int) -> int | Literal["largest"]:
-        """The batch size for a diffusion model, by its name in the paper, on side x side tokens.
+        """Return the batch size for a diffusion model, by its name in the paper, on side x side tokens.
 
-        What follows a comma in a name is about the model's training, and does not count.
+        The part of a name after a comma is about the model's training and is ignored.
 
         Raises:
-            ValueError: the table has none for it.
+            ValueError: the table has no batch size for it.
         """
         size = getattr(self, f"{work}_batch_size")
         if not isinstance(size, dict):

@@ -12,12 +12,12 @@ from dcae.benchmark.entries.networks import NetworkWeights
 
 
 class AdamW(Settings):
-    """Optimiser of one set of parameters. Weight decay spares norms and biases if ``decay_norms_and_biases`` is off."""
+    """AdamW optimiser. Norms and biases are not decayed unless ``decay_norms_and_biases`` is on."""
 
     learning_rate: PositiveFloat
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
-    eps: PositiveFloat = Field(1e-8, description="added to the root of the second moment")
+    eps: PositiveFloat = Field(1e-8, description="term in the denominator, for numerical stability")
     decay_norms_and_biases: bool = False
     warmup_steps: int = Field(0, ge=0)
 
@@ -41,7 +41,7 @@ class PatchGAN(Settings):
 
 
 class Losses(Settings):
-    """What an autoencoder's training minimises: the weighted sum of what is given."""
+    """Loss of an autoencoder: the weighted sum of the terms that are given."""
 
     l1: float = Field(1.0, ge=0, description="weight of the mean absolute error")
     perceptual: Perceptual | None = None
@@ -57,7 +57,7 @@ class EMA(Settings):
 
 
 class TrainingFields(Settings):
-    """What trainings of autoencoders and of diffusion models share."""
+    """Fields shared by trainings of autoencoders and of diffusion models."""
 
     steps: PositiveInt
     batch_size: PositiveInt = Field(description="images per step over all processes")
@@ -67,7 +67,7 @@ class TrainingFields(Settings):
     ema: EMA | None = None
     checkpoint_every: PositiveInt = 1000
     compile: bool = False
-    gradient_accumulation: PositiveInt = Field(1, description="parts of a process's batch, one after the other")
+    gradient_accumulation: PositiveInt = Field(1, description="micro-batches per process and step")
 
 
 class Phase(TrainingFields):
@@ -79,10 +79,10 @@ class Phase(TrainingFields):
     losses: Losses
     crop: Literal["centre", "random"] = "centre"
     extra_blocks: int = Field(
-        0, ge=0, description="blocks trained beyond the least that middle or decoder-head can mean, on each side of it"
+        0, ge=0, description="additional blocks trained on each side, beyond the minimum of middle or decoder-head"
     )
     gradient_checkpointing: bool | list[int] = Field(
-        False, description="recompute activations in the backward pass: of all stages, or of the stages listed"
+        False, description="recompute activations in the backward pass: all stages, or the listed ones"
     )
     channels_last: bool = False
 
@@ -100,7 +100,7 @@ class Phase(TrainingFields):
 
 
 class AutoencoderRecipe(Entry):
-    """A chain of phases over a mixture of data sets (weights: share of the images)."""
+    """A chain of phases over a mixture of data sets, whose weights are shares of the images."""
 
     kind: Literal["autoencoder"]
     datasets: dict[str, PositiveFloat]
@@ -131,14 +131,16 @@ class DiffusionRecipe(Entry, TrainingFields):
 
     kind: Literal["diffusion"]
     objective: Literal["epsilon", "epsilon-learned-range", "velocity"] = Field(
-        description="velocity: of the straight path from noise to data (SiT), which has no noise schedule"
+        description="training target; velocity follows the straight path from noise to data (SiT), without a schedule"
     )
     noise_schedule: NoiseSchedule | None = None
-    label_dropout: float = Field(0.1, ge=0, lt=1, description="share of labels or captions that are left out")
-    latents: Literal["cached", "on-the-fly"] = Field(
-        "cached", description="encoded once before the training, or images encoded at every step"
+    label_dropout: float = Field(
+        0.1, ge=0, lt=1, description="probability of replacing a label or caption by the null condition"
     )
-    crop: Literal["centre", "random"] = Field("centre", description="of images that are encoded on the fly")
+    latents: Literal["cached", "on-the-fly"] = Field(
+        "cached", description="encode once before the training, or encode images at every step"
+    )
+    crop: Literal["centre", "random"] = Field("centre", description="crop of images that are encoded on the fly")
     gradient_checkpointing: bool = Field(False, description="recompute the blocks' activations in the backward pass")
 
     @model_validator(mode="after")

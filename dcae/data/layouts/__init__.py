@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The official layouts of data sets: which of their files are the images of a split. No module here imports torch."""
+"""Index the image files of a split in the official layout of each data set. No module here imports torch."""

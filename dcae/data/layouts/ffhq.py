@@ -1,36 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """FFHQ at 1024 px: ``images1024x1024/00000/00000.png``, as folders or as ``images1024x1024.zip``.
 
-The official split is that of ``ffhq-dataset-v2.json`` (``category``), and where that file is not there, by number: the
-first 60,000 images are for training, the last 10,000 for validation, which is the same.
+The official split is ``category`` in ``ffhq-dataset-v2.json``. Without that file it is by number, which is the same:
+the first 60,000 images are for training, the last 10,000 for validation.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcae.benchmark.entries import FFHQEntry
-from dcae.data.errors import DatasetError
-from dcae.data.selection import Selection, check_unique
+from dcae.data.split_index import Split, SplitIndex, check_unique
 from dcae.data.storage import cache
-from dcae.data.storage.places import open_files
+from dcae.data.storage.archives import open_files
+from dcae.data.storage.files import DatasetError
 
 IMAGES, METADATA = "images1024x1024", "ffhq-dataset-v2.json"
 TRAINING_IMAGES = 60_000
 CATEGORIES = {"train": "training", "validation": "validation"}
 
 
-def select_ffhq(entry: FFHQEntry, split: Literal["train", "validation"], refresh: bool = False) -> Selection:
-    """The images of a split, by number.
+def index_ffhq(entry: FFHQEntry, split: Split, refresh: bool = False) -> SplitIndex:
+    """Index the images of a split, by number.
 
     Raises:
-        DatasetError: images are missing, stand twice, or are not in the metadata.
+        DatasetError: images are missing, duplicated, or not in the metadata.
     """
     path = Path(entry.path).expanduser()
     zipped = path / f"{IMAGES}.zip"
@@ -46,15 +45,15 @@ def select_ffhq(entry: FFHQEntry, split: Literal["train", "validation"], refresh
     chosen = _in_split(path / METADATA, numbers, split)
     members, numbers = members[chosen], numbers[chosen]
     names = pa.array([f"{number - number % 1000:05}/{number:05}.png" for number in numbers.tolist()], pa.string())
-    return Selection(files, members, names, np.zeros(len(members), np.int64), ["ffhq"])
+    return SplitIndex(files, members, names, np.zeros(len(members), np.int64), ["ffhq"])
 
 
 def _in_split(metadata: Path, numbers: np.ndarray, split: str) -> np.ndarray:
-    """Which images belong to a split, bool [N]."""
+    """Return which images belong to a split, bool [N]."""
     if not metadata.is_file():
         return (numbers < TRAINING_IMAGES) == (split == "train")
     status = metadata.stat()
-    # The file has 255 MB, nearly all of it about other things.
+    # Cached, as the file has 255 MB.
     table = cache.cached(
         f"ffhq categories {metadata.resolve()}",
         [status.st_size, status.st_mtime_ns],
@@ -63,7 +62,7 @@ def _in_split(metadata: Path, numbers: np.ndarray, split: str) -> np.ndarray:
     category = dict(zip(table["number"].to_pylist(), table["category"].to_pylist(), strict=True))
     if unknown := [number for number in numbers.tolist() if category.get(number) not in CATEGORIES.values()]:
         raise DatasetError(
-            f"{metadata}: image {unknown[0]:05} is neither for training nor for validation; get the file again"
+            f"{metadata}: image {unknown[0]:05} is neither for training nor for validation; download the file again"
         )
     return np.array([category[number] == CATEGORIES[split] for number in numbers.tolist()])
 
@@ -73,5 +72,5 @@ def _categories(metadata: Path) -> pa.Table:
         content = json.loads(metadata.read_bytes())
         rows = [(int(number), item["category"]) for number, item in content.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{metadata}: is not FFHQ's metadata ({error!r}); get it again, or remove it") from error
+        raise DatasetError(f"{metadata}: is not FFHQ's metadata ({error!r}); download it again or remove it") from error
     return pa.table({"number": [number for number, _ in rows], "category": [category for _, category in rows]})

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ImageNet-1k in its three layouts; the images, their order and their labels are the same in each.
+"""ImageNet-1k in its three layouts, with the same images, order and labels in each.
 
-- ``folders``: ``train/n01440764/*.JPEG`` and ``val/n01440764/*.JPEG``, as torchvision and most trainings have it;
+- ``folders``: ``train/n01440764/*.JPEG`` and ``val/n01440764/*.JPEG``, as torchvision expects them;
 - ``kaggle``: ``ILSVRC/Data/CLS-LOC/train/n01440764/*.JPEG``, ``ILSVRC/Data/CLS-LOC/val/*.JPEG`` without sub-folders,
-  and the classes of these in ``LOC_val_solution.csv``;
+  with classes in ``LOC_val_solution.csv``;
 - ``archives``: the official ``ILSVRC2012_img_train.tar`` (a tar per class), ``ILSVRC2012_img_val.tar`` and
   ``ILSVRC2012_devkit_t12.tar.gz``, which has the validation labels.
 
-Classes are WordNet ids in alphabetical order, which are the labels of torchvision, ADM, DiT and all released models.
-The devkit's own numbering is another one.
+Labels are the WordNet ids in alphabetical order, as in torchvision, ADM, DiT and all released models. The devkit's own
+numbering differs.
 """
 
 from __future__ import annotations
@@ -18,18 +18,15 @@ import io
 import re
 import tarfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from dcae.benchmark.entries import ImageNetEntry
-from dcae.data.errors import DatasetError
-from dcae.data.layouts.any_folder import select_folder
-from dcae.data.selection import Selection
-from dcae.data.storage.archives import ArchiveFiles
-from dcae.data.storage.files import Files
-from dcae.data.storage.places import open_files, read_side_file
+from dcae.data.layouts.any_folder import index_folder
+from dcae.data.split_index import Split, SplitIndex
+from dcae.data.storage.archives import ArchiveFiles, open_files, read_side_file
+from dcae.data.storage.files import DatasetError, Files
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -39,24 +36,22 @@ LAYOUTS = {
     "kaggle": (f"{KAGGLE}/ and {SOLUTION}", KAGGLE),
     "archives": (f"{TRAIN_TAR}, {VALIDATION_TAR} and {DEVKIT}", TRAIN_TAR, VALIDATION_TAR),
 }
-"""Layout to what it consists of, and to what it is known by."""
-
-Split = Literal["train", "validation"]
+"""For each layout: its description, then the files or folders it is recognised by."""
 
 
-def select_imagenet(entry: ImageNetEntry, split: Split, refresh: bool = False) -> Selection:
-    """The images of a split.
+def index_imagenet(entry: ImageNetEntry, split: Split, refresh: bool = False) -> SplitIndex:
+    """Index the images of a split.
 
     Raises:
-        DatasetError: no layout is found; a file is missing; a validation image has no class.
+        DatasetError: no layout is found, a file is missing, or a validation image has no class.
     """
     path = Path(entry.path).expanduser()
     layout = entry.layout or _found_layout(path)
     if layout == "folders":
-        return select_folder(path / ("train" if split == "train" else "val"), refresh)
+        return index_folder(path / ("train" if split == "train" else "val"), refresh)
     if layout == "kaggle":
         if split == "train":
-            return select_folder(path / KAGGLE / "train", refresh)
+            return index_folder(path / KAGGLE / "train", refresh)
         return _labelled(open_files(path / KAGGLE / "val", refresh), _kaggle_classes(path / SOLUTION))
     if split == "train":
         return _of_class_tars(ArchiveFiles([path / TRAIN_TAR], nested=True, refresh=refresh))
@@ -64,41 +59,41 @@ def select_imagenet(entry: ImageNetEntry, split: Split, refresh: bool = False) -
 
 
 def _found_layout(path: Path) -> str:
-    """The first layout of which something is there; which one it is changes nothing."""
+    """Return the first layout that is there; all have the same images."""
     if path.suffix.lower() == ".zip" and path.is_file():
         return "kaggle"
     for layout, (_, *marks) in LAYOUTS.items():
         if any((path / mark).exists() for mark in marks):
             return layout
-    expected = "; ".join(f"{what} (layout {layout})" for layout, (what, *_) in LAYOUTS.items())
+    expected = "; ".join(f"{files} (layout {layout})" for layout, (files, *_) in LAYOUTS.items())
     raise DatasetError(
         f"{path.absolute()}: no ImageNet there; expected one of: {expected}; put it there, or correct `path`"
     )
 
 
-def _of_class_tars(files: ArchiveFiles) -> Selection:
+def _of_class_tars(files: ArchiveFiles) -> SplitIndex:
     wnids = [name.partition("/")[0] for name in files.names.to_pylist()]
     classes = list(dict.fromkeys(wnids))  # files are sorted by class
     number = {wnid: label for label, wnid in enumerate(classes)}
     labels = np.array([number[wnid] for wnid in wnids], np.int64)
-    return Selection(files, np.arange(len(files)), files.names, labels, classes)
+    return SplitIndex(files, np.arange(len(files)), files.names, labels, classes)
 
 
-def _labelled(files: Files, class_of: dict[str, str]) -> Selection:
-    """The images of one folder or tar, sorted by class and name as if each class had a folder."""
+def _labelled(files: Files, class_of: dict[str, str]) -> SplitIndex:
+    """Index the images of one folder or tar, sorted by class and name as if each class had a folder."""
     names = files.names.to_pylist()
     for number, name in enumerate(names):
         if Path(name).stem not in class_of:
-            raise DatasetError(f"{files.where(number)}: no label is known of it; remove it, or get the labels again")
+            raise DatasetError(f"{files.where(number)}: has no label; remove it, or download the labels again")
     if missing := sorted(set(class_of) - {Path(name).stem for name in names}):
         raise DatasetError(
-            f"{files.root}: {len(missing)} images with a label are missing, {missing[0]} first; get the images again"
+            f"{files.root}: {len(missing)} labelled images are missing, first {missing[0]}; download the images again"
         )
     wnids = [class_of[Path(name).stem] for name in names]
     order = sorted(range(len(names)), key=lambda number: (wnids[number], names[number]))
     classes = sorted(set(class_of.values()))
     labels = {wnid: label for label, wnid in enumerate(classes)}
-    return Selection(
+    return SplitIndex(
         files,
         np.array(order, np.int64),
         pa.array([f"{wnids[number]}/{names[number]}" for number in order], pa.string()),
@@ -108,7 +103,7 @@ def _labelled(files: Files, class_of: dict[str, str]) -> Selection:
 
 
 def _kaggle_classes(path: Path) -> dict[str, str]:
-    """Validation image to its WordNet id: each row is ``ILSVRC2012_val_00048981,n03995372 85 1 499 272 …``."""
+    """Map validation images to WordNet ids; a row is ``ILSVRC2012_val_00048981,n03995372 85 1 499 272 …``."""
     text = read_side_file(path, "the classes of the validation images").decode()
     rows = list(csv.reader(io.StringIO(text)))[1:]
     for number, row in enumerate(rows, start=2):
@@ -118,7 +113,7 @@ def _kaggle_classes(path: Path) -> dict[str, str]:
 
 
 def _devkit_classes(path: Path) -> dict[str, str]:
-    """As ``_kaggle_classes``, from the devkit: line i of the ground truth is the class number of validation image i."""
+    """As ``_kaggle_classes``, from the devkit: line i of the ground truth is the devkit number of image i's class."""
     if not path.is_file():
         raise DatasetError(f"{path.absolute()}: missing, needed for the classes of the validation images; put it there")
     folder = path.name.removesuffix(".tar.gz")
@@ -129,21 +124,21 @@ def _devkit_classes(path: Path) -> dict[str, str]:
                 for name in ("ILSVRC2012_validation_ground_truth.txt", "meta.mat")
             )
     except (tarfile.TarError, KeyError, AttributeError, OSError, EOFError) as error:
-        raise DatasetError(f"{path}: is not the devkit archive of ILSVRC 2012 ({error}); get it again") from error
+        raise DatasetError(f"{path}: is not the devkit archive of ILSVRC 2012 ({error}); download it again") from error
     wnids = _wnids(meta)
     found = {}
     for number, line in enumerate(truth.decode().split(), start=1):
         if not line.isdecimal() or int(line) not in wnids:
             raise DatasetError(
                 f"{path}: line {number} of the validation ground truth is {line!r}, which is no class of its meta.mat "
-                f"(1 to {max(wnids)}); get it again"
+                f"(1 to {max(wnids)}); download it again"
             )
         found[f"ILSVRC2012_val_{number:08}"] = wnids[int(line)]
     return found
 
 
 def _wnids(meta: bytes) -> dict[int, str]:
-    """The devkit's class number to its WordNet id; higher ones are groups of classes, which have children."""
+    """Map devkit class numbers to WordNet ids, without the groups of classes, which have children."""
     import scipy.io
 
     synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]

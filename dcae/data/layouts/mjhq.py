@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """MJHQ-30K: ``<category>/<id>.jpg`` in ``mjhq30k_imgs.zip`` or its folder, and prompts in ``meta_data.json``.
 
-Categories are classes, in alphabetical order as in ``ImageFolder``, which the authors read it by; prompts are captions.
-It was published without a split.
+Categories are classes, in alphabetical order as in ``ImageFolder``, which the authors use; prompts are captions. It was
+published without a split.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from dcae.benchmark.entries import MJHQEntry
-from dcae.data.errors import DatasetError
-from dcae.data.layouts.any_folder import select_folder
-from dcae.data.selection import Selection
-from dcae.data.storage.places import read_side_file
+from dcae.data.layouts.any_folder import index_folder
+from dcae.data.split_index import Split, SplitIndex
+from dcae.data.storage.archives import read_side_file
+from dcae.data.storage.files import DatasetError
 
 PLACES = ("mjhq30k_imgs.zip", "mjhq30k_imgs", "imgs")
 METADATA = "meta_data.json"
 
 
-def select_mjhq(entry: MJHQEntry, split: Literal["train", "validation"], refresh: bool = False) -> Selection:
-    """The images of a split, by category and id.
+def index_mjhq(entry: MJHQEntry, split: Split, refresh: bool = False) -> SplitIndex:
+    """Index the images of a split, by category and id.
 
     Raises:
         DatasetError: images or metadata are missing, or do not belong together.
@@ -37,8 +37,8 @@ def select_mjhq(entry: MJHQEntry, split: Literal["train", "validation"], refresh
         raise DatasetError(
             f"{path.absolute()}: no images there; expected one of {', '.join(PLACES)}; put it there, or correct `path`"
         )
-    selection = select_folder(_below_wrapper(places[0]), refresh)
-    names = selection.names.to_pylist()
+    samples = index_folder(_below_wrapper(places[0]), refresh)
+    names = samples.names.to_pylist()
     if entry.validation_per_category == "all":
         if split == "train":
             raise DatasetError(
@@ -48,24 +48,24 @@ def select_mjhq(entry: MJHQEntry, split: Literal["train", "validation"], refresh
         held_out = np.ones(len(names), bool)
     else:
         held_out = _held_out(names, entry.validation_per_category)
-    chosen = selection.take(np.flatnonzero(held_out == (split == "validation")))
+    chosen = samples.take(np.flatnonzero(held_out == (split == "validation")))
     return _with_prompts(chosen, path / METADATA)
 
 
 def _below_wrapper(place: Path) -> Path:
-    """Some copies of the zip file hold the categories in a folder of its name."""
+    """Return the folder of the categories; some copies of the zip file wrap them in a folder of its name."""
     if place.suffix != ".zip":
         return place
     wrapped = place / place.stem
     try:
-        select_folder(wrapped)
+        index_folder(wrapped)
     except DatasetError:
         return place
     return wrapped
 
 
 def _held_out(names: list[str], per_category: int) -> np.ndarray:
-    """Which images are for validation: of each category, so many with the least sha256 of their id."""
+    """Return which images are for validation, bool [N]: in each category those with the smallest sha256 of their id."""
     by_category: dict[str, list[tuple[str, int]]] = {}
     for index, name in enumerate(names):
         category, _, file = name.partition("/")
@@ -77,24 +77,21 @@ def _held_out(names: list[str], per_category: int) -> np.ndarray:
     return held_out
 
 
-def _with_prompts(selection: Selection, metadata: Path) -> Selection:
-    """The images with their prompts as captions."""
+def _with_prompts(samples: SplitIndex, metadata: Path) -> SplitIndex:
+    """Add the prompts as captions."""
     try:
         content = json.loads(read_side_file(metadata, "prompts and categories"))
         known = {identity: (item["category"], item["prompt"]) for identity, item in content.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DatasetError):
             raise
-        raise DatasetError(f"{metadata}: is not MJHQ-30K's metadata ({error!r}); get it again") from error
+        raise DatasetError(f"{metadata}: is not MJHQ-30K's metadata ({error!r}); download it again") from error
     prompts = []
-    for index, name in enumerate(selection.names.to_pylist()):
+    for index, name in enumerate(samples.names.to_pylist()):
         category, _, file = name.partition("/")
-        said, prompt = known.get(Path(file).stem, (None, None))
-        if said != category:
-            what = "knows no such image" if said is None else f"says its category is {said}"
-            raise DatasetError(f"{selection.where(index)}: {metadata} {what}; get both again")
+        known_category, prompt = known.get(Path(file).stem, (None, None))
+        if known_category != category:
+            problem = "knows no such image" if known_category is None else f"says its category is {known_category}"
+            raise DatasetError(f"{samples.where(index)}: {metadata} {problem}; download both again")
         prompts.append(prompt)
-    return Selection(
-        selection.files, selection.members, selection.names, selection.labels, selection.classes,
-        captions=pa.array(prompts, pa.string()),
-    )  # fmt: skip
+    return replace(samples, captions=pa.array(prompts, pa.string()), caption_members=None)

@@ -1,30 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SA-1B: ``sa_000000.tar`` and so on, each with ``sa_<id>.jpg`` and its masks; read in place, as many as there are.
+"""SA-1B: ``sa_000000.tar`` and so on, each with ``sa_<id>.jpg`` and its masks; read in place, any number of them.
 
-It was published without a split. Whether an image is for validation follows from its id alone, so that it does not
-depend on which of the archives are there.
+It was published without a split. Validation images are chosen by id alone, so the split is the same for any
+subset of the archives.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcae.benchmark.entries import SA1BEntry
-from dcae.data.errors import DatasetError
-from dcae.data.selection import Selection
+from dcae.data.split_index import Split, SplitIndex
 from dcae.data.storage.archives import ArchiveFiles
+from dcae.data.storage.files import DatasetError
 
 
-def select_sa_1b(entry: SA1BEntry, split: Literal["train", "validation"], refresh: bool = False) -> Selection:
-    """The images of a split, by id.
+def index_sa_1b(entry: SA1BEntry, split: Split, refresh: bool = False) -> SplitIndex:
+    """Index the images of a split, by id.
 
     Raises:
-        DatasetError: no archives, no images, or an image that stands twice.
+        DatasetError: there are no archives or no images, or an image is in two archives.
     """
     path = Path(entry.path).expanduser()
     archives = sorted(path.glob("sa_*.tar"))
@@ -40,7 +39,7 @@ def select_sa_1b(entry: SA1BEntry, split: Literal["train", "validation"], refres
     members, ids = members[order], ids[order]
     if (twice := np.flatnonzero(np.diff(ids) == 0)).size:
         first, second = (files.where(int(members[twice[0] + k])) for k in (0, 1))
-        raise DatasetError(f"{first} and {second} are one image; remove one of the archives")
+        raise DatasetError(f"{first} and {second} are the same image; remove one of the archives")
     held_out = ids % entry.validation_every == 0
     members = members[held_out == (split == "validation")]
-    return Selection(files, members, files.names.take(pa.array(members)), np.zeros(len(members), np.int64), ["sa-1b"])
+    return SplitIndex(files, members, files.names.take(pa.array(members)), np.zeros(len(members), np.int64), ["sa-1b"])

@@ -2,33 +2,29 @@
 """WebDataset shards of images: tar files in which ``key.jpg``, ``key.cls`` and ``key.txt`` are one sample.
 
 A key ends at the first dot of the file name. ``.cls`` holds the label as a number, ``.txt`` the caption; other members
-are not read. Shards are taken in the order of their names, samples in the order of their keys.
+are ignored. Shards are sorted by name, samples by key.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcae.benchmark.entries import WebDatasetEntry
-from dcae.data.errors import DatasetError
-from dcae.data.selection import NONE, Selection
+from dcae.data.split_index import NONE, Split, SplitIndex
 from dcae.data.storage import cache
 from dcae.data.storage.archives import ArchiveFiles
-from dcae.data.storage.files import are_images
+from dcae.data.storage.files import DatasetError, are_images
 
 
-def select_webdataset(
-    entry: WebDatasetEntry, split: Literal["train", "validation"], refresh: bool = False
-) -> Selection:
-    """The samples of the shards of a split.
+def index_webdataset(entry: WebDatasetEntry, split: Split, refresh: bool = False) -> SplitIndex:
+    """Index the samples of the shards of a split.
 
     Raises:
-        DatasetError: no shards, two images with one key, or a sample without a label where there are classes.
+        DatasetError: there are no shards, two images have the same key, or a sample lacks its label.
     """
     path = Path(entry.path).expanduser()
     pattern = entry.train if split == "train" else entry.validation
@@ -41,9 +37,9 @@ def select_webdataset(
     names: dict[str, int] = {}
     for member in members.tolist():
         if keys[member] in names:
-            raise DatasetError(f"{files.where(member)}: a second image of the same key; give it a key of its own")
+            raise DatasetError(f"{files.where(member)}: a second image with the same key; rename it")
         names[keys[member]] = member
-    return Selection(
+    return SplitIndex(
         files,
         members,
         pa.array(names, pa.string()),
@@ -54,7 +50,7 @@ def select_webdataset(
 
 
 def _keys(files: ArchiveFiles) -> list[str]:
-    """Shard and key of every member."""
+    """Return ``shard/key`` of every member."""
     keys = []
     for name, shard in zip(files.names.to_pylist(), files.archive.tolist(), strict=True):
         folder, slash, file = name.rpartition("/")
@@ -71,7 +67,7 @@ def _members_of(names: dict[str, int], found: dict[str, int]) -> np.ndarray | No
 
 
 def _labels(files: ArchiveFiles, names: dict[str, int], found: dict[str, int], classes: int) -> np.ndarray:
-    """Labels int64 [N]; without classes all are 0."""
+    """Return the labels, int64 [N]; all 0 without classes."""
     if classes == 1:
         return np.zeros(len(names), np.int64)
     if without := [member for key, member in names.items() if key not in found]:

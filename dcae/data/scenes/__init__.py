@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Procedural scenes: images that are drawn from their number alone."""
+"""Procedural scenes, drawn from their index alone."""

@@ -1,28 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Procedural scenes: labelled, captioned images at any resolution, with no download."""
+"""The data set of procedural scenes: labelled, captioned images at any resolution, without download."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from dcae.data.dataset import ImageDataset, Sample, Split, fingerprint, generator
+from dcae.data.dataset import ImageDataset, Sample, fingerprint, generator
 from dcae.data.scenes import drawings
 from dcae.data.scenes.canvas import Canvas
+from dcae.data.split_index import Split
 
 VERSION = 1
-"""Raised whenever a scene of given (seed, split, index) looks different, so that nothing old is taken for it."""
+"""Part of the fingerprint; raise it whenever the scene of a given (seed, split, index) changes."""
 
 
 class Scenes(ImageDataset):
-    """Image ``index`` is a pure function of (seed, split, index) at any resolution (64 to 2048 is what it is made for).
+    """Image ``index`` is a pure function of (seed, split, index) at any resolution; made for 64 to 2048 px.
 
-    Classes take turns, so that every run of images holds them in equal numbers.
+    Classes take turns, so every run of images has them in equal numbers.
 
     Args:
-        seed: not negative; another seed gives other scenes.
-        split: the random numbers of the two splits are independent of each other.
-        images: how many; a longer data set starts with the images of a shorter one.
+        seed: of the scenes; not negative.
+        split: the two splits have independent random numbers.
+        images: number of images; a longer data set starts with the images of a shorter one.
         resolution: side in pixels.
     """
 
@@ -37,7 +38,7 @@ class Scenes(ImageDataset):
         return self.images
 
     def draw(self, index: int, resolution: int) -> tuple[Canvas, str]:
-        """The drawing and its caption."""
+        """Draw a scene; return it and its caption."""
         return drawings.DRAWINGS[self.label(index)](generator(self.seed, self.split, index), resolution)
 
     def pixels(self, index: int, epoch: int = 0) -> np.ndarray:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One function per class of procedural scene: random numbers and a resolution in, a drawing and its true caption out.
+"""One function per class of procedural scene: takes random numbers and a resolution, returns a drawing and its caption.
 
-Between them the classes hold what autoencoders lose first: thin lines, small text, repeated texture, smooth gradients,
-overlapping shapes, faces. No choice depends on the resolution, so that a scene looks alike at all of them. Whoever
-changes a picture here raises ``scenes.VERSION``.
+The classes have what autoencoders lose first: thin lines, small text, repeated texture, smooth gradients, overlapping
+shapes, faces. No choice depends on the resolution, so a scene looks alike at all of them. A change of any picture needs
+a new ``VERSION`` in ``dataset.py``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Drawing = tuple[Canvas, str]
 
 
 def shapes(rng: np.random.Generator, resolution: int) -> Drawing:
-    """Two to five overlapping shapes, each in its own colour; none covers the middle of another."""
+    """Draw two to five overlapping shapes, each in its own colour; none covers the middle of another."""
     count = int(rng.integers(2, 6))
     background, *colours = pick_different(rng, list(COLOURS), count + 1)
     canvas = Canvas(resolution, shade(rng, background))
@@ -60,7 +60,7 @@ def shapes(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def stripes(rng: np.random.Generator, resolution: int) -> Drawing:
-    """Parallel stripes as wide as the gaps between them."""
+    """Draw parallel stripes as wide as the gaps between them."""
     count, direction = int(rng.integers(3, 20)), pick(rng, ("vertical", "horizontal", "diagonal"))
     first, second = pick_different(rng, list(COLOURS), 2)
     rising = bool(rng.integers(2))
@@ -77,7 +77,7 @@ def stripes(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def dots(rng: np.random.Generator, resolution: int) -> Drawing:
-    """A square array of dots."""
+    """Draw a square array of dots."""
     count, size = int(rng.integers(3, 13)), rng.uniform(0.2, 0.4)
     first, second = pick_different(rng, list(COLOURS), 2)
 
@@ -90,7 +90,7 @@ def dots(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def bricks(rng: np.random.Generator, resolution: int) -> Drawing:
-    """A wall of bricks, each of its own shade, all with a grain."""
+    """Draw a wall of bricks, each with its own shade, all with a grain."""
     rows, joint = int(rng.integers(5, 13)), rng.uniform(0.008, 0.016)
     length, start = 2.2 / rows, rng.uniform(0, 2.2 / rows)
     brick, mortar = pick(rng, ("red", "orange", "brown", "grey")), pick(rng, ("white", "black"))
@@ -107,7 +107,7 @@ def bricks(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def gradient(rng: np.random.Generator, resolution: int) -> Drawing:
-    """One colour that turns smoothly into another."""
+    """Draw one colour that turns smoothly into another."""
     first, second = pick_different(rng, list(COLOURS), 2)
     canvas = Canvas(resolution, shade(rng, first))
     x, y = canvas.x, canvas.y
@@ -125,7 +125,7 @@ def gradient(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def text(rng: np.random.Generator, resolution: int) -> Drawing:
-    """A page of words in small capitals; the caption holds every word."""
+    """Draw a page of words in small capitals; the caption has every word."""
     ink, paper = pick(rng, DARK), pick(rng, LIGHT)
     words = pick_different(rng, WORDS, int(rng.integers(6, 15)))
     lines = [" ".join(words[k : k + 2]) for k in range(0, len(words), 2)]
@@ -142,7 +142,7 @@ def text(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def face(rng: np.random.Generator, resolution: int) -> Drawing:
-    """A face from the front."""
+    """Draw a face from the front."""
     background, hair = pick_different(rng, ("green", "blue", "purple", "pink", "orange", "yellow", "brown", "black"), 2)
     eyes, mood = pick(rng, ("blue", "green", "brown")), pick(rng, ("smiling", "sad", "serious"))
     glasses, skin = bool(rng.integers(2)), np.array(SKIN[rng.integers(len(SKIN))])
@@ -171,7 +171,7 @@ def face(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def network(rng: np.random.Generator, resolution: int) -> Drawing:
-    """Nodes around a circle joined by thin lines, none of which passes through a third node."""
+    """Draw nodes around a circle joined by thin lines, none of which passes through a third node."""
     background, line, node = pick_different(rng, list(COLOURS), 3)
     count, turn = int(rng.integers(4, 9)), rng.uniform(0, 2 * np.pi)
     places = regular_polygon((0.5, 0.5), 0.37, count, turn) + rng.uniform(-0.02, 0.02, (count, 2))
@@ -190,7 +190,7 @@ def network(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def clock(rng: np.random.Generator, resolution: int) -> Drawing:
-    """A clock with twelve ticks, four numerals and two hands."""
+    """Draw a clock with twelve ticks, four numerals and two hands."""
     background, rim = pick_different(rng, ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"), 2)
     hour, minute = int(rng.integers(1, 13)), int(rng.integers(12)) * 5
     (x, y), radius = rng.uniform(0.46, 0.54, 2), rng.uniform(0.33, 0.42)
@@ -213,7 +213,7 @@ def clock(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def flowers(rng: np.random.Generator, resolution: int) -> Drawing:
-    """One to three flowers on thin stems; all have the same number of petals."""
+    """Draw one to three flowers on thin stems, all with the same number of petals."""
     count, petals = int(rng.integers(1, 4)), int(rng.integers(5, 9))
     sky, petal, heart = pick_different(rng, ("white", "yellow", "pink", "purple", "blue", "red", "orange"), 3)
     canvas = Canvas(resolution, shade(rng, sky))
@@ -236,7 +236,7 @@ def flowers(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def landscape(rng: np.random.Generator, resolution: int) -> Drawing:
-    """A sun or moon over ranges of hills that grow darker towards the viewer."""
+    """Draw a sun or moon over ranges of hills that grow darker towards the viewer."""
     high, low, light, when = [
         ("blue", "white", "yellow sun", "by day"),
         ("purple", "orange", "red sun", "in the evening"),
@@ -258,7 +258,7 @@ def landscape(rng: np.random.Generator, resolution: int) -> Drawing:
 
 
 def skyline(rng: np.random.Generator, resolution: int) -> Drawing:
-    """Buildings with rows of windows, some of them lit, before an evening sky."""
+    """Draw buildings with rows of windows, some of them lit, before an evening sky."""
     count, high = int(rng.integers(4, 9)), pick(rng, ("blue", "purple", "black"))
     low, light = pick(rng, ("orange", "pink", "red")), pick(rng, ("yellow", "white"))
     canvas = Canvas(resolution, shade(rng, high))

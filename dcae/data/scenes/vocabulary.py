@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The colours and words of procedural scenes: how to choose among them, and how to say what was chosen."""
+"""The colours and words of procedural scenes: random choices among them, and phrases for captions."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ WORDS = (
 
 
 def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
-    """One of the options."""
+    """Return one of the options."""
     return options[rng.integers(len(options))]
 
 
 def pick_different(rng: np.random.Generator, options: Sequence[str], count: int) -> list[str]:
-    """Several of the options, no two alike."""
+    """Return several different options."""
     return [options[k] for k in rng.permutation(len(options))[:count]]
 
 
 def shade(rng: np.random.Generator, name: str) -> np.ndarray:
-    """A colour that still deserves its name."""
+    """Return a random shade of a named colour, RGB in [0, 1]."""
     return np.clip(COLOURS[name] + rng.uniform(-0.04, 0.04, 3), 0, 1)
 
 
 def mix(first: Sequence[float], second: Sequence[float], share: float) -> np.ndarray:
-    """The first colour at share 0, the second at share 1."""
+    """Interpolate between two colours: the first at share 0, the second at share 1."""
     return np.asarray(first) * (1 - share) + np.asarray(second) * share
 
 
 def a(noun: str) -> str:
-    """The noun with its indefinite article."""
+    """Return the noun with its indefinite article."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def listed(items: Sequence[str]) -> str:
-    """Items in a sentence: "a, b and c"."""
+    """Join items as in a sentence: "a, b and c"."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def counted(count: int, noun: str) -> str:
-    """The noun with its number."""
+    """Return the noun with its number."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was found out about the files of a data set, kept between jobs, and never beside the user's files.
+"""A persistent cache of file listings and image headers, outside the user's data folders.
 
-Listing a million files takes minutes on a network file system, and each job of a benchmark begins with it. A table in
-the cache carries the state of what it was made from (times and sizes); of another state, it is made anew.
+Listing a million files takes minutes on a network file system, and every job begins with it. Each table stores the
+state of its sources (times and sizes) and is made again when that state differs.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from dcae.files import replacing
 
-VERSION = 1
-"""Raised whenever a table of the same key and state would hold something else."""
+VERSION = 2
+"""Raise it whenever a table of the same key and state would have other content."""
 
 
 def folder() -> Path:
-    """``$DCAE_CACHE``, or ``dcae`` in the user's folder for caches (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
+    """Return ``$DCAE_CACHE``, or ``dcae`` in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
     if chosen := os.environ.get("DCAE_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dcae"
@@ -35,7 +35,7 @@ def _file(key: str) -> Path:
 
 
 def load(key: str) -> tuple[Any, pa.Table] | None:
-    """State and table of a key, the table mapped into memory; ``None`` if there is none, or a damaged one."""
+    """Return state and memory-mapped table of a key; ``None`` if there is none or it is damaged."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(_file(key)))).read_all()
         table.validate(full=True)
@@ -45,7 +45,7 @@ def load(key: str) -> tuple[Any, pa.Table] | None:
 
 
 def store(key: str, state: Any, table: pa.Table) -> None:
-    """Keep a table; half a one is never seen. A cache that cannot be written is told of, and done without."""
+    """Write a table atomically; if the cache cannot be written, warn and continue."""
     table = table.replace_schema_metadata({"key": key, "state": json.dumps(state)})
     try:
         with (
@@ -56,14 +56,14 @@ def store(key: str, state: Any, table: pa.Table) -> None:
             writer.write_table(table)
     except OSError as error:
         warnings.warn(
-            f"{folder()} cannot be written ({error}), so that every job lists its data sets anew; "
-            "set DCAE_CACHE to a folder that can",
+            f"{folder()} cannot be written ({error}), so every job lists its data sets again; "
+            "set DCAE_CACHE to a writable folder",
             stacklevel=2,
         )
 
 
 def cached(key: str, state: Any, make: Callable[[], pa.Table]) -> pa.Table:
-    """The table of a key and state (anything that JSON holds), made if it is not there."""
+    """Return the table of a key and state (JSON-serialisable), made by ``make`` if it is not cached."""
     found = load(key)
     if found is not None and found[0] == state:
         return found[1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files by number, wherever they lie."""
+"""Files by number, in folders or archives. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcae.data.errors import DatasetError
-
 IMAGE_ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-# Formats that are not read here (``dcae.data.decoding``); such files are refused by name, not passed over in silence.
+# Unsupported formats (``dcae.data.decoding``); such files raise an error instead of being skipped silently.
 OTHER_IMAGE_ENDINGS = (".avif", ".heic", ".heif", ".jp2", ".jxl")
+
+
+class DatasetError(ValueError):
+    """Images are missing or cannot be read; the message names the file or folder and says what to do."""
 
 
 class Files:
     """Files below one root, by number; any process may read any of them in any order.
 
-    Names are held by arrow, not as a list: worker processes share such memory, while reading objects of Python copies
-    it page by page.
+    Names are an arrow array, not a list: worker processes share its memory, while reference counts of Python objects
+    would copy it page by page.
 
     Attributes:
-        root: what holds the files, for errors.
-        place: the same as an absolute path without links, for what is remembered of them.
-        names: relative to the root, parts separated by "/", in the order of ``order``.
-        sizes: bytes of each file, int64 [N].
+        root: folder or archive of the files, for errors.
+        place: its resolved absolute path, as cache key.
+        names: relative to the root, separated by "/", sorted by ``order``.
+        sizes: file sizes in bytes, int64 [N].
         state: changes if any file may have changed.
     """
 
@@ -45,41 +47,41 @@ class Files:
         return self.names[number].as_py()
 
     def where(self, number: int) -> str:
-        """What an error calls a file."""
+        """Return the name of a file for errors."""
         raise NotImplementedError
 
     def read(self, number: int) -> bytes:
-        """Content of a file.
+        """Return the content of a file.
 
         Raises:
-            DatasetError: it is gone or damaged.
+            DatasetError: it is missing or damaged.
         """
         raise NotImplementedError
 
     def beginning(self, number: int, length: int) -> bytes:
-        """At most so many bytes of a file's content, from its start; damage need not be found.
+        """Return at most the first ``length`` bytes of a file; damage may go unnoticed.
 
         Raises:
-            DatasetError: it is gone.
+            DatasetError: it is missing.
         """
         raise NotImplementedError
 
 
 def order(name: str) -> tuple[str, str, str]:
-    """Files are sorted by this key: by class (first folder), then by folder, then by name, as torchvision does."""
+    """Return the sort key of a file: class (first folder), then folder, then name, as torchvision sorts."""
     first, separator, _ = name.partition("/")
     parent, _, last = name.rpartition("/")
     return (first if separator else "", parent, last)
 
 
 def are_images(names: pa.StringArray) -> pa.BooleanArray:
-    """Which names end as those of images do, of formats that are read here or not."""
+    """Return which names have an image ending, of supported formats or not."""
     endings = "|".join(ending[1:] for ending in (*IMAGE_ENDINGS, *OTHER_IMAGE_ENDINGS))
     return pc.match_substring_regex(names, rf"\.({endings})$", ignore_case=True)
 
 
 def check_utf8(name: str, root: str) -> None:
-    """Raise ``DatasetError`` for the name of a file that is not UTF-8, as which it could not be kept."""
+    """Raise ``DatasetError`` if a file name is not UTF-8, as arrow arrays are."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -87,9 +89,11 @@ def check_utf8(name: str, root: str) -> None:
 
 
 def state_of(names: pa.StringArray, numbers: np.ndarray, *more: str) -> str:
-    """Sha256 of names, a number for each (such as the size), and what else tells that a file may have changed."""
+    """Return the sha256 of names, a number for each (such as its size), and further strings that tell of a change."""
     whole = pa.ListArray.from_arrays(pa.array([0, len(names)], pa.int32()), names)
-    digest = hashlib.sha256(pc.binary_join(whole, "\n")[0].as_buffer())  # ten million names as objects take minutes
+    digest = hashlib.sha256(
+        pc.binary_join(whole, "\n")[0].as_buffer()
+    )  # as Python objects, ten million names take minutes
     digest.update(json.dumps(more).encode())
     digest.update(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
     return digest.hexdigest()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files in a folder and its sub-folders, listed once and again only after a folder has changed."""
+"""Files in a folder and its sub-folders, with a cached listing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from dcae.data.errors import DatasetError
 from dcae.data.storage import cache
-from dcae.data.storage.files import Files, check_utf8, order, state_of
+from dcae.data.storage.files import DatasetError, Files, check_utf8, order, state_of
 
 THREADS = 16  # listing waits for the file system, not for the processor
-LOOKED_AT = 1024  # files of a remembered listing; a tenth of a second on a network file system
+SPOT_CHECKS = 1024  # files of a cached listing whose size is checked; 0.1 s on a network file system
 TICK = 2.0  # seconds; the coarsest clock of a common file system
 
 
 class _Folder(NamedTuple):
-    """What one folder held directly, and when it was last changed before it was listed."""
+    """The direct content of a folder, and its modification time before it was listed."""
 
     path: str
     changed: int  # nanoseconds
@@ -33,15 +32,15 @@ class _Folder(NamedTuple):
 
 
 class FolderFiles(Files):
-    """Every file below a folder whose name, and whose folders' names, do not begin with a dot.
+    """Every file below a folder, without those in hidden folders or with a name that begins with a dot.
 
-    A listing is kept (module ``cache``) for as long as no folder has changed, that is, as no file was added, removed or
-    renamed, and as evenly spaced files have the sizes that they had: images that are written anew in place, all of them
-    or many, are noticed. A single one is noticed with ``refresh``, as ``dcae data check`` does.
+    A listing is cached (module ``cache``) while no folder has changed, that is, no file was added, removed or renamed,
+    and evenly spaced files keep their sizes, so that rewriting all or many images in place is noticed. Rewriting a
+    single one is noticed only with ``refresh``, which ``dcae data check`` uses.
 
     Args:
         root: the folder.
-        refresh: list anew.
+        refresh: list again.
 
     Raises:
         DatasetError: the folder is missing, or a link below it leads out of it.
@@ -59,7 +58,7 @@ class FolderFiles(Files):
         found = None if refresh else cache.load(key)
         if found is None or not _unchanged(self.folder, *found):
             found = _listed(self.folder)
-            # A folder that was changed just now may be changed again within the same tick of its clock.
+            # A folder changed just now may change again within the same tick of the file system's clock.
             if time.time() - max(found[0].values()) / 1e9 > TICK:
                 cache.store(key, *found)
         changed, table = found
@@ -97,13 +96,13 @@ def _unchanged(root: Path, changed: dict[str, int], table: pa.Table) -> bool:
         except OSError:
             return False
 
-    spaced = range(0, len(table), -(-len(table) // LOOKED_AT) or 1)
+    spaced = range(0, len(table), -(-len(table) // SPOT_CHECKS) or 1)
     with ThreadPoolExecutor(THREADS) as pool:
         return all(pool.map(same_time, changed)) and all(pool.map(same_size, spaced))
 
 
 def _listed(root: Path) -> tuple[dict[str, int], pa.Table]:
-    """Every folder with its time of change, and a table of the files."""
+    """Return the modification time of each folder, and a table of the files."""
     found = sorted(_walk(root))
     files = sorted(
         (order(name), name, size) for folder in found for name, size in zip(folder.names, folder.sizes, strict=True)
@@ -125,7 +124,7 @@ def _walk(root: Path) -> Iterator[_Folder]:
 
 def _scan(root: Path, real: Path, path: str) -> _Folder:
     try:
-        changed = os.stat(root / path).st_mtime_ns  # before it is listed: what comes later shows as a change
+        changed = os.stat(root / path).st_mtime_ns  # read before listing, so that a later change is noticed
         with os.scandir(root / path) as entries:
             visible = [entry for entry in entries if not entry.name.startswith(".")]
         folder = _Folder(path, changed, [], [], [])
@@ -145,15 +144,15 @@ def _scan(root: Path, real: Path, path: str) -> _Folder:
 
 
 def _check_link(link: Path, real: Path) -> None:
-    """A listing follows no link to folders, and none out of the root: what lies behind one changes unnoticed."""
+    """Refuse links to folders and links out of the root, whose targets would change unnoticed."""
     try:
         target = link.resolve(strict=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
-        raise DatasetError(f"{link}: a link to nothing ({error}); remove it, or put back what it leads to") from None
+        raise DatasetError(f"{link}: a broken link ({error}); remove it, or restore its target") from None
     if not target.is_relative_to(real):
         raise DatasetError(
-            f"{link}: a link to {target}, out of the data set's folder; put the files themselves there, "
-            "or give the folder that holds them as `path`"
+            f"{link}: a link to {target}, outside the data set's folder; put the files themselves there, "
+            "or set `path` to the folder that has them"
         )
     if target.is_dir():
         raise DatasetError(f"{link}: a link to another folder of the data set, whose images would count twice")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the embedded captions that ``encode_captions`` wrote.
+"""Reads embedded captions, the output of ``encode_captions``.
 
-Shards hold ``embeddings`` float16 [n, T, C] and ``mask`` bool [n, T], one row for each image and, as the very last one,
-the empty caption, which stands in for captions that are dropped. float16 rounds to 11 bits where bfloat16 keeps 8, and
-what T5's last norm puts out lies far within its range.
+Shards hold ``embeddings`` float16 [n, T, C] and ``mask`` bool [n, T], one row per image and, as the last row, the empty
+caption, which replaces dropped captions. float16 has 11 significant bits where bfloat16 has 8, and the outputs of T5's
+last norm are far within its range.
 """
 
 from __future__ import annotations
@@ -16,34 +16,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcae.shards import CacheError, check_identity, open_shards, read_index, verify
+from dcae.shards import CacheError, check_files, check_identity, open_shards, read_index, verify
 
 NAMES = ("embeddings", "mask")
 
 
 class Captions(NamedTuple):
-    """Embeddings of captions, padded to T tokens, and which of them are the caption's."""
+    """Embeddings of captions, padded to T tokens, and the mask of the captions' own tokens."""
 
     embeddings: Tensor  # [B, T, C]
     mask: Tensor  # bool [B, T]
 
 
 class CaptionDataset:
-    """Embedded captions that ``encode_captions`` wrote, mapped into memory.
+    """Memory-mapped captions of ``encode_captions``.
 
     Attributes:
         tokens, channels: T and C.
-        empty: of the empty caption, embeddings float16 [1, T, C] and mask bool [1, T].
-        identity: what made them.
+        empty: the empty caption, embeddings float16 [1, T, C] and mask bool [1, T].
+        identity: everything that decided them (text encoder, captions, ...).
 
     Args:
         folder: with ``index.json``.
-        expected_identity: what must have made the captions.
-        rows: which of the folder's captions these are, int64 [N], by default all; for images that are some of those
-            whose captions were embedded.
+        expected_identity: raise ``CacheError`` for captions of another identity.
+        rows: the rows of the folder to use, int64 [N], where only some of the images are used; defaults to all.
 
     Raises:
-        CacheError: nothing complete is there, something else made it, a shard is damaged, or a row is not there.
+        CacheError: the folder is incomplete, of another identity or damaged, or has no such row.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class CaptionDataset:
         self.tokens, self.channels = self._index["shape"]
         shapes = ((self.tokens, self.channels), (self.tokens,))
         self._shards = open_shards(self.folder, self._index, NAMES, shapes)
-        whole = self._index["count"] - 1  # the last one is empty
+        whole = self._index["count"] - 1  # the last row is the empty caption
         self.rows = np.arange(whole) if rows is None else rows
         if self.rows.max(initial=-1) >= whole:
             raise CacheError(
@@ -67,13 +66,13 @@ class CaptionDataset:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def check_number(self, count: int, whose: str) -> None:
-        """Raise ``CacheError`` unless there is one caption for each of so many images."""
+    def check_number(self, count: int, owner: str) -> None:
+        """Raise ``CacheError`` unless there are ``count`` captions."""
         if len(self) != count:
-            raise CacheError(f"{self.folder} holds {len(self)} captions, but {whose} of {count}: encode both again")
+            raise CacheError(f"{self.folder} holds {len(self)} captions, but {owner} of {count}: encode both again")
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Embeddings float16 [B, T, C] and mask bool [B, T]; raises ``IndexError`` outside 0 ... N - 1."""
+        """Return embeddings float16 [B, T, C] and mask bool [B, T]; raises ``IndexError`` outside 0 ... N - 1."""
         outside = [index for index in indices if not 0 <= index < len(self)]
         if outside:
             raise IndexError(f"{self.folder} holds {len(self)} captions, index {outside[0]} is asked for")
@@ -86,6 +85,10 @@ class CaptionDataset:
             return torch.empty(0, self.tokens, self.channels).half(), torch.empty(0, self.tokens).bool()
         return torch.stack(embeddings), torch.stack(mask)
 
+    def check_files(self) -> None:
+        """Check sizes and time stamps of the shards (``shards.check_files``); raises ``CacheError``."""
+        check_files(self.folder, self._index)
+
     def verify(self) -> None:
-        """Read every shard and raise ``CacheError`` for one whose sha256 is not that of the index."""
+        """Read every shard and raise ``CacheError`` if its sha256 differs from the index."""
         verify(self.folder, self._index)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set's captions, embedded once into shards (module ``shards``) that ``CaptionDataset`` reads."""
+"""Embeds a data set's captions once, into shards (see ``dcae.shards``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcae.data.dataset import DatasetError, ImageDataset
+from dcae.data.dataset import ImageDataset
+from dcae.data.storage.files import DatasetError
 from dcae.shards import Shard, write_shards
 
 # Raise it when results change, and say below what each raise changed.
@@ -35,12 +36,12 @@ def encode_captions(
     Args:
         text_encoder: captions to embeddings [B, T, C] and mask [B, T], such as ``T5TextEncoder``.
         dataset: item i has the caption ``dataset.caption(i)``.
-        folder: made if need be.
-        identity: what decides the embeddings, the text encoder above all, as JSON.
+        folder: created if missing.
+        identity: everything that decides the embeddings, as JSON.
         batch_size: captions at a time.
         shard_size: captions per shard.
         process, processes: this process takes the shards ``process``, ``process + processes``, ….
-        progress: called with the number of this process's captions that are done, and of all of them.
+        progress: called with the number of this process's finished captions, and of all its captions.
 
     Raises:
         DatasetError: an image has no caption.
@@ -69,5 +70,5 @@ def _check_captions(dataset: ImageDataset, identity: dict[str, Any]) -> None:
     if without:
         raise DatasetError(
             f"data set {identity.get('dataset', 'unnamed')}: {len(without)} of {len(dataset)} images have no caption, "
-            f"image {without[0]} first; a model with captions needs one for each (in a folder, a.txt beside a.jpg)"
+            f"image {without[0]} first; a model with captions needs one for each (in a folder, a.txt next to a.jpg)"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From captions to embeddings: the encoder of T5, as PixArt-α uses it, released or with random weights."""
+"""T5's encoder, as PixArt-α uses it: maps captions to embeddings; released or random weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dcae.weights.catalogue import WeightsError
 
 
 class T5TextEncoder:
-    """Captions to the last hidden states of T5's encoder; in lower case and stripped, as PixArt-α's pipeline does.
+    """Maps captions, lower-cased and stripped as in PixArt-α's pipeline, to the last hidden states of T5's encoder.
 
     Attributes:
         tokens: T; longer captions are cut off.
@@ -27,7 +27,7 @@ class T5TextEncoder:
 
     Raises:
         ConfigError: an unknown field of ``config``.
-        WeightsError: released weights that cannot be had.
+        WeightsError: released weights are missing.
     """
 
     def __init__(self, settings: TextEncoder, device: torch.device | str = "cpu"):
@@ -77,8 +77,9 @@ def _released(settings: TextEncoder):
     except (OSError, ValueError) as error:
         revision = f" at revision {source.revision}" if source.revision else ""
         raise WeightsError(
-            f"text_encoder: pretrained.id {source.id}{revision} is no folder here with an encoder of T5 and its "
-            f"tokenizer, and could not be had from the hub: {error}\nWithout a network, run `hf download {source.id}` "
+            f"text_encoder: pretrained.id {source.id}{revision} is no folder here with T5's encoder and its "
+            f"tokenizer, and could not be downloaded from the hub: {error}\nWithout a network, run `hf download "
+            f"{source.id}` "
             "where there is one, and give that folder as pretrained.id or bring its cache along (HF_HOME)"
         ) from error
 

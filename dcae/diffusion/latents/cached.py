@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the latents that ``encode_dataset`` wrote."""
+"""Reads cached latents, the output of ``encode_dataset``."""
 
 from __future__ import annotations
 
@@ -12,33 +12,30 @@ import torch
 from torch import Tensor
 
 from dcae.diffusion.captions.dataset import CaptionDataset
-from dcae.diffusion.latents.posterior import drawn, posterior_noise
+from dcae.diffusion.latents.posterior import normalised, posterior_noise
 from dcae.diffusion.models.embeddings import check_labels
-from dcae.shards import check_identity, latent_names, open_shards, read_index, verify
+from dcae.shards import check_files, check_identity, latent_names, open_shards, read_index, verify
 
 
 class LatentDataset:
-    """Latents that ``encode_dataset`` wrote, mapped into memory.
+    """Memory-mapped latents of ``encode_dataset``.
 
     Attributes:
         shape: (c, h, w).
         classes: number of classes, 0 if there are none.
-        class_names: their names.
         labels: int64 [N].
-        posterior: ``mode`` or ``sample``, or ``moments``, of which every batch can draw anew.
-        mean, std: of each channel before normalisation, [c].
+        posterior: ``mode``, ``sample``, or ``moments`` to sample anew for every batch.
         latent_scale, latent_shift: latents are normalised as (latents - shift) * scale.
-        identity: what made the latents.
+        identity: everything that decided them (autoencoder, weights, images, ...).
 
     Args:
         folder: with ``index.json``.
-        expected_identity: what must have made the latents.
-        captions: of the same images, for denoisers that are conditioned on them.
+        expected_identity: raise ``CacheError`` for latents of another identity.
+        captions: of the same images, for denoisers conditioned on them.
 
     Raises:
-        CacheError: nothing complete is there, something else made it, a shard is damaged, or the captions are of other
-            images.
-        ValueError: a label is no class.
+        CacheError: the folder is incomplete, of another identity or damaged, or the captions are of other images.
+        ValueError: a label is outside the classes.
     """
 
     def __init__(
@@ -52,10 +49,8 @@ class LatentDataset:
         self.identity = self._index["identity"]
         check_identity(self.folder, "latents", self.identity, expected_identity)
         self.shape = tuple(self._index["shape"])
-        self.class_names = self._index["classes"]
-        self.classes = len(self.class_names)
+        self.classes = len(self._index["classes"])
         self.posterior = self._index["posterior"]
-        self.mean, self.std = torch.tensor(self._index["mean"]), torch.tensor(self._index["std"])
         self.latent_scale, self.latent_shift = self._index["latent_scale"], self._index["latent_shift"]
         names = latent_names(self.posterior)
         self._shard_size = self._index["shard_size"]
@@ -71,31 +66,31 @@ class LatentDataset:
         return self._index["count"]
 
     def condition(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        """What the images of a batch are known by: labels [B], or embeddings [B, T, C] and masks [B, T] of captions."""
+        """Return labels [B], or captions' embeddings [B, T, C] and masks [B, T]."""
         if self.captions is not None:
             return self.captions.batch(indices)
         return (self.labels[torch.tensor(indices)],)
 
     def read(self, indices: Sequence[int], draws: Sequence[int], seed: int) -> tuple[Tensor, ...]:
-        """Normalised latents [B, c, h, w] of images, each for the draw of that number, which decides its sample."""
+        """Return normalised latents [B, c, h, w]; draw i decides the posterior sample of image ``indices[i]``."""
         noise = posterior_noise(seed, draws, self.shape) if self.posterior == "moments" else None
         return self.batch(indices, noise)[:1]
 
     def latents(self, latents: Tensor) -> Tensor:
-        """What ``read`` returned; images that are encoded on the fly (``on_the_fly``) become latents here."""
+        """Return the result of ``read`` unchanged; ``EncodedOnTheFly`` encodes it here."""
         return latents
 
     def batch(self, indices: Sequence[int] | Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Normalised latents [B, c, h, w] and labels [B].
+        """Return normalised latents [B, c, h, w] and labels [B].
 
         Args:
             indices: of images.
-            noise: standard normal [B, c, h, w], of draws from posteriors whose moments are cached. Without it they
-                are seen through their means.
+            noise: standard normal [B, c, h, w], to sample posteriors whose moments are cached; without it their means
+                are returned.
 
         Raises:
             IndexError: an index outside 0 ... N - 1.
-            ValueError: noise is given, but there are no moments to draw with.
+            ValueError: noise is given, but no moments are cached.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
@@ -103,16 +98,20 @@ class LatentDataset:
         if noise is not None and self.posterior != "moments":
             raise ValueError(f"{self.folder}: posterior is {self.posterior}, so nothing is left to draw")
         parts = [self._gathered(shards, indices) for shards in (self._parts if noise is not None else self._parts[:1])]
-        latents = drawn(self, *parts, noise) if noise is not None else drawn(self, *parts)
+        latents = normalised(self, *parts, noise) if noise is not None else normalised(self, *parts)
         return latents, self.labels[torch.from_numpy(indices)]
 
     def _gathered(self, shards: list[np.ndarray], indices: np.ndarray) -> Tensor:
-        """Copies of single latents out of the mapped shards; numpy does one of them faster than torch."""
+        """Copy single latents out of the mapped shards; numpy copies one faster than torch."""
         found = np.empty((len(indices), *self.shape), dtype=np.float32)
         for row, index in zip(found, indices.tolist(), strict=True):
             row[...] = shards[index // self._shard_size][index % self._shard_size]
         return torch.from_numpy(found)
 
+    def check_files(self) -> None:
+        """Check sizes and time stamps of the shards (``shards.check_files``); raises ``CacheError``."""
+        check_files(self.folder, self._index)
+
     def verify(self) -> None:
-        """Read every shard and raise ``CacheError`` for one whose sha256 is not that of the index."""
+        """Read every shard and raise ``CacheError`` if its sha256 differs from the index."""
         verify(self.folder, self._index)

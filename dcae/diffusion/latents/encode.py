@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set's latents, encoded once: shards of safetensors, and an ``index.json`` that says what they are.
+"""Encodes a data set's latents once, into shards of safetensors and an ``index.json`` (see ``dcae.shards``).
 
-A folder (module ``shards`` says how it is filled) holds
-
-- ``shard-00000-….safetensors`` …: ``labels`` int64 [n], and not normalised, in float32 [n, c, h, w], ``latents``, or
-  ``mean`` and ``std`` where every training step draws anew from the posterior;
-- ``index.json``: count, shape, classes, posterior, latent scale and shift, mean and standard deviation of each channel.
+- ``shard-00000-….safetensors`` …: ``labels`` int64 [n], and float32 [n, c, h, w], not normalised: ``latents``, or
+  ``mean`` and ``std`` where every training step samples the posterior anew;
+- ``index.json``: count, shape, classes, posterior, latent scale and shift.
 """
 
 from __future__ import annotations
@@ -19,8 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from dcae.benchmark.config import ConfigError
-from dcae.diffusion.latents.encoding import encode_pixels, posterior_of
-from dcae.diffusion.latents.posterior import posterior_noise
+from dcae.diffusion.latents.posterior import encode_pixels, posterior_noise, posterior_of
 from dcae.diffusion.models.embeddings import check_labels
 from dcae.shards import Shard, latent_names, write_shards
 
@@ -31,7 +28,7 @@ FORMAT = 2
 
 
 def _plain(value: Any) -> Any:
-    """A latent scale or shift as JSON: a number, or a list with one per channel."""
+    """Return a latent scale or shift as JSON: a number, or a list with one per channel."""
     return value.flatten().tolist() if isinstance(value, Tensor) else value
 
 
@@ -40,7 +37,7 @@ def _collate(samples: list) -> tuple[Tensor, Tensor]:
 
 
 def _encode(autoencoder: nn.Module, batches: DataLoader, start: int, classes: int, seed: int) -> Shard:
-    """Latents and labels of some images; ``start`` is the index of the first."""
+    """Return latents and labels of images; ``start`` is the index of the first."""
     device = next(autoencoder.parameters(), torch.empty(0)).device
     posterior = posterior_of(autoencoder)
     parts: dict[str, list[Tensor]] = {"labels": []} | {name: [] for name in latent_names(posterior)}
@@ -57,18 +54,8 @@ def _encode(autoencoder: nn.Module, batches: DataLoader, start: int, classes: in
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
-def _statistics(shards: list[Shard]) -> dict[str, Any]:
-    """Shape, and each channel's mean and standard deviation over all latents, accumulated in float64.
-
-    Of moments, those of samples: the variance within the posteriors is part of it.
-    """
-    means = [shard["latents" if "latents" in shard else "mean"] for shard in shards]  # [n, c, h, w]
-    over = (0, 2, 3)
-    count = sum(each.numel() // each.shape[1] for each in means)
-    mean = sum(each.double().sum(dim=over) for each in means) / count
-    total = sum((each.double() - mean[:, None, None]).square().sum(dim=over) for each in means)
-    total = total + sum(shard["std"].double().square().sum(dim=over) for shard in shards if "std" in shard)
-    return {"shape": list(means[0].shape[1:]), "mean": mean.tolist(), "std": (total / count).sqrt().tolist()}
+def _shape(shards: list[Shard]) -> dict[str, Any]:
+    return {"shape": list(shards[0]["latents" if "latents" in shards[0] else "mean"].shape[1:])}
 
 
 def encode_dataset(
@@ -85,32 +72,32 @@ def encode_dataset(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Encode a data set's images, shard by shard; the same call again goes on with the shards that are missing.
+    """Encode a data set's images shard by shard; the same call again continues with the missing shards.
 
     Latents of another identity in the folder are replaced. Several processes, on one machine or many, fill one folder
-    together if each is given its number; they need not know of each other.
+    together, given their numbers; they need not communicate.
 
     Args:
         autoencoder: with ``encode``, ``latent_scale`` and ``latent_shift``; in evaluation mode, on the device to use.
-            ``latent_posterior`` says whether the mode of a posterior is kept, a sample, or its moments.
+            ``latent_posterior`` selects the mode of the posterior, a sample, or its moments.
         dataset: item i has ``image`` uint8 [3, R, R] and ``label``; ``classes`` lists the names.
-        folder: made if need be.
-        identity: what decides the latents (autoencoder, weights, data set, resolution, ...), as JSON.
-        first: encode only the first so many images.
+        folder: created if missing.
+        identity: everything that decides the latents (autoencoder, weights, data set, resolution, ...), as JSON.
+        first: encode only this many images.
         batch_size: images at a time.
         shard_size: images per shard.
         workers: processes that read images.
-        seed: of samples of posteriors; that of image i is drawn from (seed, i).
+        seed: of posterior samples; that of image i depends only on (seed, i).
         process, processes: this process takes the shards ``process``, ``process + processes``, ….
-        progress: called with the number of this process's images that are done, and of all of them.
+        progress: called with the number of this process's finished images, and of all its images.
 
     Raises:
-        ConfigError: no ``latent_scale``.
-        ValueError: no images, a label that is no class, or latents that are not finite.
+        ConfigError: ``latent_scale`` is unknown.
+        ValueError: no images, a label outside the classes, or latents that are not finite.
     """
     count = len(dataset) if first is None else min(first, len(dataset))
     if autoencoder.latent_scale is None:
-        raise ConfigError("the autoencoder has no latent_scale: give one in its entry, or train it (which measures it)")
+        raise ConfigError("the autoencoder has no latent_scale: set it in its entry, or train it (which measures it)")
     if count == 0:
         raise ValueError("there are no images to encode")
     classes = list(dataset.classes)
@@ -129,8 +116,8 @@ def encode_dataset(
     def make(start: int, length: int) -> Shard:
         images = Subset(dataset, range(start, start + length))
         batches = DataLoader(images, batch_size, num_workers=workers, collate_fn=_collate)
-        with torch.random.fork_rng():  # code of users may draw from torch's global generator
+        with torch.random.fork_rng():  # users' code may draw from torch's global generator
             torch.manual_seed((seed << 20) + start)
             return _encode(autoencoder, batches, start, len(classes), seed)
 
-    write_shards(Path(folder), plan, make, _statistics, process, processes, progress)
+    write_shards(Path(folder), plan, make, _shape, process, processes, progress)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latents of images that are encoded when they are asked for, in the place of cached ones."""
+"""Latents encoded when they are read, in place of cached ones."""
 
 from __future__ import annotations
 
@@ -11,28 +11,26 @@ from torch import Tensor, nn
 from dcae.benchmark.config import ConfigError
 from dcae.data.dataset import ImageDataset
 from dcae.diffusion.captions.dataset import CaptionDataset
-from dcae.diffusion.latents.encoding import encode_pixels, posterior_of
-from dcae.diffusion.latents.posterior import drawn, posterior_noise
+from dcae.diffusion.latents.posterior import encode_pixels, normalised, posterior_noise, posterior_of
 from dcae.diffusion.models.embeddings import check_labels
 
 
 class EncodedOnTheFly:
-    """A data set's images and the autoencoder that encodes them; otherwise as ``LatentDataset``.
+    """A data set's images and the autoencoder that encodes them; used like ``LatentDataset``.
 
     Attributes:
         shape: (c, h, w).
         classes: number of classes, 0 if there are none.
-        class_names: their names.
-        posterior: as the autoencoder's ``latent_posterior``; draws are those of cached latents.
+        posterior: the autoencoder's ``latent_posterior``; samples equal those of cached latents.
         latent_scale, latent_shift: latents are normalised as (latents - shift) * scale.
 
     Args:
         autoencoder: in evaluation mode, on the device to encode on.
         images: random crops differ from epoch to epoch.
-        captions: of the same images, embedded, for denoisers that are conditioned on them.
+        captions: embedded, of the same images, for denoisers conditioned on them.
 
     Raises:
-        ConfigError: no ``latent_scale``, or f does not divide the resolution.
+        ConfigError: ``latent_scale`` is unknown, or f does not divide the resolution.
         CacheError: the captions are of other images.
     """
 
@@ -40,12 +38,11 @@ class EncodedOnTheFly:
         self.autoencoder, self.images = autoencoder, images
         f, resolution = autoencoder.spatial_compression, images.resolution
         if autoencoder.latent_scale is None:
-            raise ConfigError("the autoencoder has no latent_scale: give one in its entry, or train it")
+            raise ConfigError("the autoencoder has no latent_scale: set it in its entry, or train it")
         if resolution % f:
             raise ConfigError(f"images of {resolution} px cannot be encoded with f{f}: choose a multiple of {f}")
         self.shape = (autoencoder.latent_channels, resolution // f, resolution // f)
-        self.class_names = list(images.classes)
-        self.classes = len(self.class_names)
+        self.classes = len(images.classes)
         self.posterior = posterior_of(autoencoder)
         self.latent_scale, self.latent_shift = autoencoder.latent_scale, autoencoder.latent_shift
 
@@ -57,7 +54,7 @@ class EncodedOnTheFly:
         return len(self.images)
 
     def condition(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        """As ``LatentDataset.condition``; raises ``ValueError`` for a label outside the classes."""
+        """Return labels or captions as ``LatentDataset.condition``; raises ``ValueError`` for an unknown label."""
         if self.captions is not None:
             return self.captions.batch(indices)
         labels = torch.tensor([self.images.label(index) for index in indices])
@@ -65,7 +62,7 @@ class EncodedOnTheFly:
         return (labels,)
 
     def read(self, indices: Sequence[int], draws: Sequence[int], seed: int) -> tuple[Tensor, ...]:
-        """Pixels uint8 [B, 3, R, R] of images, each for the draw of that number, and the noise of posteriors if any."""
+        """Return pixels uint8 [B, 3, R, R], and posterior noise if any; draws decide crops and noise."""
         epochs = [draw // len(self) for draw in draws]
         pixels = torch.stack([self.images.image(*each) for each in zip(indices, epochs, strict=True)])
         if self.posterior == "mode":
@@ -75,5 +72,5 @@ class EncodedOnTheFly:
 
     @torch.no_grad()
     def latents(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Normalised latents [B, c, h, w] of what ``read`` returned, on the autoencoder's device."""
-        return drawn(self, *encode_pixels(self.autoencoder, pixels), noise)
+        """Return normalised latents [B, c, h, w] of the result of ``read``, on the autoencoder's device."""
+        return normalised(self, *encode_pixels(self.autoencoder, pixels), noise)

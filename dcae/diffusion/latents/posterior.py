@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latents drawn from posteriors: the noise of a draw is a function of a seed and a number, and of nothing else."""
+"""From pixels to latents: encoding, posterior samples and normalisation, for cached and on-the-fly latents alike."""
 
 from __future__ import annotations
 
@@ -7,13 +7,36 @@ import hashlib
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcae.autoencoders.contract import Scaled, normalise
+from dcae.benchmark.entries import Posterior
+
+
+def posterior_of(autoencoder: nn.Module) -> Posterior:
+    """Return the latents that diffusion models are trained on; defaults to the mode for a user's own class."""
+    return getattr(autoencoder, "latent_posterior", "mode")
+
+
+@torch.no_grad()
+def encode_pixels(autoencoder: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return latents float32 [B, c, h, w], not normalised, of pixels uint8 [B, 3, R, R].
+
+    Where the posterior is sampled, these are its means, returned with its standard deviations.
+
+    Raises:
+        ValueError: the latents are not finite.
+    """
+    images = pixels.float() / 127.5 - 1
+    sampled = posterior_of(autoencoder) != "mode"
+    mean, std = autoencoder.moments(images) if sampled else (autoencoder.encode(images), None)
+    if not mean.isfinite().all() or (sampled and not std.isfinite().all()):
+        raise ValueError("the autoencoder's latents are not finite; check its weights")
+    return mean.float().contiguous(), std.float().contiguous() if sampled else None
 
 
 def posterior_noise(seed: int, numbers: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Standard normal, float32 [len(numbers), *shape]; row i depends on (seed, numbers[i]) alone.
+    """Return standard normal noise, float32 [len(numbers), *shape]; row i depends only on (seed, numbers[i]).
 
     As for samples, numbers are added to 32 bits that come from the seed, since torch seeds its generator with 32 bits.
     """
@@ -24,7 +47,7 @@ def posterior_noise(seed: int, numbers: Sequence[int], shape: Sequence[int]) -> 
     return noise
 
 
-def drawn(by: Scaled, mean: Tensor, std: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-    """Normalised latents [B, c, h, w]: of a draw if noise is given, of the mean if not; the mean may be overwritten."""
+def normalised(by: Scaled, mean: Tensor, std: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+    """Return normalised latents [B, c, h, w]: a posterior sample if noise is given, else the mean; overwrites it."""
     latents = mean if noise is None else torch.addcmul(mean, std, noise)
     return normalise(by, latents, out=latents)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an entry and the shape of the latents to a denoiser."""
+"""Builds the denoiser of an entry for a shape of latents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dcae.benchmark.entries import DiffusionEntry
 from dcae.diffusion.models.dit import DiT
 from dcae.diffusion.models.u_vit import UViT
 
-# The fields of an entry that decide the shape of the weights.
+# Fields of an entry that decide the shape of the weights.
 ARCHITECTURE = ("kind", "depth", "width", "heads", "final_convolution", "caption_channels", "interpolation_scale")
 
 
@@ -50,7 +50,7 @@ class DenoiserConfig:
 
 
 def denoiser_from_config(config: DenoiserConfig) -> nn.Module:
-    """The denoiser, freshly initialised from torch's global random generator; ``config`` is kept as its attribute."""
+    """Build a denoiser, initialised from torch's global random generator, with ``config`` as an attribute."""
     fields = {name: value for name, value in asdict(config).items() if value is not None}
     kind, final_convolution = fields.pop("kind"), fields.pop("final_convolution")
     if kind == "dit":
@@ -71,10 +71,10 @@ def denoiser_from_config(config: DenoiserConfig) -> nn.Module:
 def build_denoiser(
     entry: DiffusionEntry, latent_channels: int, latent_size: int, patch_size: int, classes: int
 ) -> nn.Module:
-    """The denoiser of an entry for latents [B, latent_channels, latent_size, latent_size].
+    """Build the denoiser of an entry for latents [B, latent_channels, latent_size, latent_size].
 
-    ``classes`` are those of the data, of which only a class-conditional network takes notice; ``classes=0`` builds an
-    unconditional one. Its ``forward(latents, timesteps, condition)`` returns [B, out_channels, h, w]: twice the latent
+    ``classes`` are those of the data and used only by class-conditional networks; ``classes=0`` builds an unconditional
+    one. Its ``forward(latents, timesteps, condition)`` returns [B, out_channels, h, w]: twice the latent
     channels for DiT and PixArt-α, as many as the latent channels for U-ViT. The condition is ``conditions.Condition``.
 
     Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A denoiser as a folder: ``config.json`` and ``model.safetensors``, which carries the same configuration again."""
+"""Saves and loads a denoiser: ``config.json``, and ``model.safetensors`` with the same configuration in its header."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save_denoiser(denoiser: nn.Module, folder: Path | str, metadata: dict[str, Any] | None = None) -> None:
-    """Write a denoiser; the weights appear last, by a rename, so a folder that has them is complete.
+    """Write a denoiser; the weights are renamed into place last, so a folder with weights is complete.
 
     Args:
         denoiser: from ``build_denoiser``.
-        folder: made if need be; an older denoiser in it is replaced.
-        metadata: anything JSON can hold, such as the training that made the weights.
+        folder: created if missing; an older denoiser in it is replaced.
+        metadata: any JSON, such as the identity of the training.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def save_denoiser(denoiser: nn.Module, folder: Path | str, metadata: dict[str, A
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """The configuration in a folder, after a check that file and weights agree on it."""
+    """Return a folder's configuration after checking that file and weights agree on it."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise WeightsError(f"{folder / name}: no such file; the denoiser was not saved, or not completely")
@@ -59,17 +59,17 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def load_denoiser(
     folder: Path | str, entry: DiffusionEntry | None = None, device: torch.device | str = "cpu", **expected: Any
 ) -> nn.Module:
-    """The denoiser that ``save_denoiser`` wrote, in evaluation mode; its ``metadata`` is kept as an attribute.
+    """Load a denoiser of ``save_denoiser`` in evaluation mode, with its ``metadata`` as an attribute.
 
     Args:
         folder: with ``config.json`` and ``model.safetensors``.
-        entry: whose architecture the denoiser must have.
-        device: where the weights go.
-        expected: other fields of ``DenoiserConfig`` that it must have, such as ``latent_channels=32``; with an entry,
-            ``classes`` are those of the data, of which an unconditional denoiser has none.
+        entry: required architecture.
+        device: of the weights.
+        expected: other required fields of ``DenoiserConfig``, such as ``latent_channels=32``; with an entry,
+            ``classes`` are those of the data.
 
     Raises:
-        WeightsError: nothing complete was saved there, files are damaged, or a field differs from what is expected.
+        WeightsError: the folder is incomplete or damaged, or a field differs from the expected value.
     """
     folder = Path(folder)
     content = _read_config(folder)

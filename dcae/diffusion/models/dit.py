@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DiT: a transformer whose layers are modulated by timestep and class (Peebles & Xie 2023, arXiv 2212.09748).
+"""DiT: a transformer modulated by timestep and class (Peebles & Xie 2023, arXiv 2212.09748).
 
 Written on timm's attention and MLP. Structure and initialisation follow the authors' release
-(facebookresearch/DiT@ed81ce2); the sizes S, B, L and XL stand in ``config/diffusion/``.
+(facebookresearch/DiT@ed81ce2); the sizes S, B, L and XL are in ``config/diffusion/``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LayerNorm = partial(nn.LayerNorm, elementwise_affine=False, eps=1e-6)
 
 
 def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """tokens [B, N, D]; shift, scale [B, D]."""
+    """Scale and shift tokens [B, N, D] by [B, D] each."""
     return torch.addcmul(shift[:, None], tokens, 1 + scale[:, None])
 
 
@@ -37,7 +37,7 @@ class DiTBlock(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """tokens [B, N, D], condition [B, D] -> [B, N, D]."""
+        """Map tokens [B, N, D] and condition [B, D] to [B, N, D]."""
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.adaLN_modulation(condition).chunk(6, -1)
         attended = self.attn(modulate(self.norm1(tokens), shift_msa, scale_msa))
         tokens = torch.addcmul(tokens, gate_msa[:, None], attended)
@@ -45,7 +45,7 @@ class DiTBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Modulated norm, then a linear layer to the values of a patch."""
+    """Modulated norm and a linear layer to the values of a patch."""
 
     def __init__(self, width: int, patch_values: int):
         super().__init__()
@@ -54,19 +54,18 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
     def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """tokens [B, N, D], condition [B, D] -> [B, N, p * p * 2c]."""
+        """Map tokens [B, N, D] and condition [B, D] to [B, N, p * p * 2c]."""
         shift, scale = self.adaLN_modulation(condition).chunk(2, -1)
         return self.linear(modulate(self.norm(tokens), shift, scale))
 
 
 class DiT(nn.Module):
-    """Predicts the noise and, in the second half of the channels, where the variance lies in its range.
+    """Predicts the noise and, in the second half of the channels, the variance as a position in its range.
 
     Attributes:
-        null_label: the label that means "no class".
-        tokens: number of image tokens.
-        first_timestep: what the network calls the first (least noisy) step; DiT counts 0 ... 999.
-        activation_checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
+        null_label: the label for "no class".
+        first_timestep: timestep of the first (least noisy) step; DiT counts 0 ... 999.
+        gradient_checkpointing: recompute the blocks' activations in the backward pass.
     """
 
     first_timestep = 0
@@ -83,10 +82,9 @@ class DiT(nn.Module):
     ):
         super().__init__()
         self.patch_size = patch_size
-        self.tokens = (latent_size // patch_size) ** 2
         self.out_channels = 2 * latent_channels
         self.null_label = classes
-        self.activation_checkpointing = False
+        self.gradient_checkpointing = False
 
         self.patch_embedding = PatchEmbed(latent_size, patch_size, latent_channels, width)
         self.register_buffer("positions", position_table(latent_size // patch_size, width), persistent=False)
@@ -107,22 +105,22 @@ class DiT(nn.Module):
         for table in [self.time_embedding.mlp[0], self.time_embedding.mlp[2], self.label_embedding]:
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
-        # Every block begins as the identity, and the prediction as zero.
+        # Every block starts as the identity, and the prediction as zero.
         zeroed = [layer.adaLN_modulation[-1] for layer in [*self.blocks, self.final_layer]]
         for layer in [*zeroed, self.final_layer.linear]:
             set_to_zero(layer)
 
     def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Noisy latents [B, c, h, w], timesteps [B] in 0 ... 999, labels [B] in 0 ... classes -> [B, 2c, h, w].
+        """Map noisy latents [B, c, h, w], timesteps [B] in 0 ... 999, labels [B] in 0 ... classes to [B, 2c, h, w].
 
-        Labels are not looked at in an unconditional network.
+        An unconditional network ignores labels.
         """
         tokens = self.patch_embedding(latents) + self.positions  # [B, N, D]
         condition = self.time_embedding(timesteps)  # [B, D]
         if self.label_embedding is not None:
             condition = condition + self.label_embedding(labels)
         for block in self.blocks:
-            if self.activation_checkpointing and torch.is_grad_enabled():
+            if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, condition, use_reentrant=False)
             else:
                 tokens = block(tokens, condition)

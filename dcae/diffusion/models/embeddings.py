@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a denoiser's tokens are made of: positions, timesteps and labels; and the way from tokens back to latents."""
+"""Embeddings of positions, timesteps and labels, and unpatchifying of tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAXIMUM_PERIOD = 10_000
 
 
 def sinusoid(timesteps: Tensor, width: int) -> Tensor:
-    """Cosines, then sines, of the timesteps at frequencies from 1 down to nearly 1/10,000 (DiT, U-ViT).
+    """Return cosines, then sines, of the timesteps at frequencies from 1 down to nearly 1/10,000 (DiT, U-ViT).
 
     Args:
         timesteps: [B], whole or fractional.
@@ -28,10 +28,9 @@ def sinusoid(timesteps: Tensor, width: int) -> Tensor:
 
 
 def position_table(side: int, width: int) -> Tensor:
-    """Fixed 2-D sin-cos position embedding of a square of tokens in row-major order (DiT).
+    """Return DiT's fixed 2-D sin-cos position embedding of a square of tokens in row-major order.
 
-    Each quarter of the width holds, in this order, the sines of the column, the cosines of the column, the sines of
-    the row and the cosines of the row.
+    The quarters of the width hold sines of the column, cosines of the column, sines of the row and cosines of the row.
 
     Args:
         side: tokens per row and per column.
@@ -59,7 +58,7 @@ class TimestepEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(self.frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        """[B] -> [B, width]."""
+        """Map [B] to [B, width]."""
         return self.mlp(sinusoid(timesteps, self.frequencies).to(self.mlp[0].weight.dtype))
 
 
@@ -70,9 +69,9 @@ class LabelEmbedding(nn.Embedding):
         super().__init__(classes + 1, width)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """[B] -> [B, width]. Raises ``ValueError`` for a label outside 0 ... classes."""
-        # On an accelerator looking at the labels would wait for the device; there the lookup itself refuses them.
-        # Compiled or merely counted, labels are shapes without values.
+        """Map [B] to [B, width]; raises ``ValueError`` for a label outside 0 ... classes."""
+        # On an accelerator this check would wait for the device; there the lookup itself fails.
+        # Compiled or traced labels have no values.
         if labels.device.type == "cpu" and type(labels) is Tensor and not torch.compiler.is_compiling():
             check_labels(labels, self.num_embeddings)
         return super().forward(labels)
@@ -86,10 +85,7 @@ def check_labels(labels: Tensor, number: int) -> None:
 
 
 def unpatchify(tokens: Tensor, patch_size: int) -> Tensor:
-    """Square of tokens, each the pixels of a patch with channels last, as latents.
-
-    [B, side * side, p * p * c] -> [B, c, side * p, side * p]
-    """
+    """Map tokens [B, side * side, p * p * c], patches with channels last, to latents [B, c, side * p, side * p]."""
     batch, number, values = tokens.shape
     side = math.isqrt(number)
     channels = values // patch_size**2

@@ -2,7 +2,7 @@
 """PixArt-α: a DiT with one modulation for all blocks, conditioned on captions (Chen et al. 2023, arXiv 2310.00426).
 
 The network is diffusers'; the initialisation is that of the authors' release (PixArt-alpha/PixArt-alpha
-``diffusion/model/nets/PixArt.py``), which diffusers leaves to PyTorch. The size XL stands in ``config/diffusion/``.
+``diffusion/model/nets/PixArt.py``), which diffusers leaves to PyTorch. The size XL is in ``config/diffusion/``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from dcae.diffusion.captions.dataset import Captions
 
 
 class PixArt(nn.Module):
-    """Predicts the noise and, in the second half of the channels, where the variance lies in its range.
+    """Predicts the noise and, in the second half of the channels, the variance as a position in its range.
 
     Attributes:
         null_label: 0, there are no classes; "no caption" is the empty caption (module ``conditions``).
-        tokens: number of image tokens.
         caption_channels: of the captions' embeddings.
-        first_timestep: what the network calls the first (least noisy) step; PixArt-α counts 0 ... 999.
-        activation_checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
+        first_timestep: timestep of the first (least noisy) step; PixArt-α counts 0 ... 999.
+        gradient_checkpointing: recompute the blocks' activations in the backward pass.
     """
 
     first_timestep = 0
@@ -40,7 +39,6 @@ class PixArt(nn.Module):
     ):
         super().__init__()
         self.patch_size = patch_size
-        self.tokens = (latent_size // patch_size) ** 2
         self.out_channels = 2 * latent_channels
         self.caption_channels = caption_channels
         self.transformer = PixArtTransformer2DModel(
@@ -59,11 +57,11 @@ class PixArt(nn.Module):
         self._initialise()
 
     @property
-    def activation_checkpointing(self) -> bool:
+    def gradient_checkpointing(self) -> bool:
         return self.transformer.gradient_checkpointing
 
-    @activation_checkpointing.setter
-    def activation_checkpointing(self, on: bool) -> None:
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, on: bool) -> None:
         if on:
             self.transformer.enable_gradient_checkpointing()
         else:
@@ -75,7 +73,7 @@ class PixArt(nn.Module):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
         for block in self.transformer.transformer_blocks:
-            # There queries, keys and values come from one layer, or keys and values, whose outputs count together.
+            # The release has joint layers for q, k, v and for k, v, whose outputs count together in Xavier's bound.
             for layer in (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v):
                 nn.init.xavier_uniform_(layer.weight, gain=(2 / 4) ** 0.5)
             for layer in (block.attn2.to_k, block.attn2.to_v):
@@ -90,10 +88,10 @@ class PixArt(nn.Module):
         nn.init.zeros_(self.transformer.proj_out.weight)
 
     def forward(self, latents: Tensor, timesteps: Tensor, captions: Captions) -> Tensor:
-        """Noisy latents [B, c, h, w], timesteps [B] in 0 ... 999, captions [B, T, C] and [B, T] -> [B, 2c, h, w].
+        """Map noisy latents [B, c, h, w], timesteps [B] in 0 ... 999, captions [B, T, C] and [B, T] to [B, 2c, h, w].
 
         Raises:
-            ValueError: no captions, or of another number of channels.
+            ValueError: captions are missing or have another number of channels.
         """
         if not isinstance(captions, Captions):
             raise ValueError(f"pixart is conditioned on captions (embeddings and mask), got {type(captions).__name__}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Released denoisers: DiT, the DC-AE authors' DiT, U-ViT and USiT, and PixArt-α, read into the networks here.
+"""Loads released denoisers: DiT, the DC-AE authors' DiT, U-ViT and USiT, and PixArt-α.
 
-Files are found as autoencoders' are (``dcae.weights.hub``). The DC-AE authors' on the hub hold the averaged weights
-as ``diffusion_model.…`` beside the autoencoder; their training checkpoints are pickles, which are refused.
+The DC-AE authors' files on the hub hold the averaged weights as ``diffusion_model.…`` together with the autoencoder;
+their training checkpoints are pickles, which are rejected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CONVERSIONS = (
     "and U-ViT's loaded['ema']"
 )
 Shapes = dict[str, tuple[int, ...]]
-NOT_USED = ("caption_projection.y_embedding",)  # in old files of PixArt-α: what its training put in place of captions
+NOT_USED = ("caption_projection.y_embedding",)  # in old files of PixArt-α: its training's null caption
 
 
 def load_released(
@@ -46,10 +46,10 @@ def load_released(
     classes: int,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """The denoiser that the entry names under ``pretrained``, in evaluation mode; arguments as of ``build_denoiser``.
+    """Load the denoiser of the entry's ``pretrained`` in evaluation mode; arguments as for ``build_denoiser``.
 
     Raises:
-        WeightsError: no such weights, or of another shape or architecture; names the file and what differs.
+        WeightsError: the weights are missing, or of another architecture; names the file and the difference.
     """
     with torch.device(device):
         denoiser = build_denoiser(entry, latent_channels, latent_size, patch_size, classes)
@@ -59,13 +59,12 @@ def load_released(
 
 
 def read_released(entry: DiffusionEntry, denoiser: nn.Module) -> None:
-    """Load what the entry names under ``pretrained`` into its denoiser, in place.
+    """Load the weights of the entry's ``pretrained`` into its denoiser, in place; on the meta device only check them.
 
-    Every name and shape is checked, the ``config.json`` of diffusers, and a table of positions in the file. On the meta
-    device that is all.
+    Every name and shape is checked, diffusers' ``config.json``, and the position table in the file.
 
     Raises:
-        WeightsError: no such weights, or they are not the entry's; names the file and what differs.
+        WeightsError: the weights are missing, or are not the entry's; names the file and the difference.
     """
     path = denoiser.released_file = find(f"diffusion model {entry.name}", entry.pretrained, CONVERSIONS)
     stored = read_shapes(path)
@@ -117,8 +116,8 @@ def _read_from_diffusers(path: Path, prefix: str, shapes: Shapes, dit: DiT) -> N
         raise WeightsError(f"{path}: {error}") from error
 
 
-def _compare(path: Path, prefix: str, shapes: Shapes, wanted: Shapes, besides: set[str]) -> None:
-    stored = {f"{prefix}{name}": shape for name, shape in shapes.items() if name not in besides}
+def _compare(path: Path, prefix: str, shapes: Shapes, wanted: Shapes, ignored: set[str]) -> None:
+    stored = {f"{prefix}{name}": shape for name, shape in shapes.items() if name not in ignored}
     compare(path, stored, {f"{prefix}{name}": shape for name, shape in wanted.items()}, "denoiser")
 
 
@@ -132,7 +131,7 @@ def _tensors(path: Path, prefix: str, names: Iterable[str]) -> dict[str, Tensor]
 
 
 def _check_positions(path: Path, stored: Tensor, denoiser: nn.Module) -> None:
-    """The fixed table of a file must be that of the denoiser; half precision has three digits."""
+    """Check a file's fixed position table against the denoiser's; half precision has three digits."""
     own = denoiser.positions if isinstance(denoiser, DiT) else denoiser.transformer.pos_embed.pos_embed
     if stored.shape != own.shape or not torch.allclose(stored.to(own), own, atol=1e-3):
         raise WeightsError(
@@ -142,7 +141,7 @@ def _check_positions(path: Path, stored: Tensor, denoiser: nn.Module) -> None:
 
 
 def _check_config(path: Path, denoiser: nn.Module) -> None:
-    """What diffusers' ``config.json`` says and the shapes of weights do not tell."""
+    """Check the fields of diffusers' ``config.json`` that shapes of weights do not determine."""
     if not path.is_file():
         return
     content, config = json.loads(path.read_text()), denoiser.config

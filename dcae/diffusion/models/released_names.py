@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of a denoiser's weights in the layouts in which others release them.
+"""Names of a denoiser's weights in released layouts.
 
-- The authors' own: DiT (facebookresearch/DiT ``models.py``), U-ViT (baofff/U-ViT ``libs/uvit.py``) and both as the
-  DC-AE authors have them (mit-han-lab/efficientvit ``diffusioncore/models``). The tensors are the same, but for DiT's
-  fixed table of positions, which is among the weights there.
-- diffusers' ``DiTTransformer2DModel``, which keeps queries, keys and values apart and has a copy of the embedding of
-  time and class in every block.
-- diffusers' ``PixArtTransformer2DModel``, which is the network here.
+- The authors': DiT (facebookresearch/DiT ``models.py``), U-ViT (baofff/U-ViT ``libs/uvit.py``) and both in the
+  DC-AE authors' release (mit-han-lab/efficientvit ``diffusioncore/models``). The tensors are the same, but for DiT's
+  fixed position table, which is stored there.
+- diffusers' ``DiTTransformer2DModel``, which separates queries, keys and values and repeats the embedding of time and
+  class in every block.
+- diffusers' ``PixArtTransformer2DModel``, the network used here.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from torch import Tensor, nn
 from dcae.diffusion.models.dit import DiT
 from dcae.diffusion.models.u_vit import UViT
 
-OF_DIT = {
+DIT_NAMES = {
     "patch_embedding.": "x_embedder.",
     "time_embedding.": "t_embedder.",
     "label_embedding.": "y_embedder.embedding_table.",
 }
-OF_U_VIT = {
+U_VIT_NAMES = {
     "patch_embedding.": "patch_embed.",
     "label_embedding.": "label_emb.embedding_table.",
     "position_embedding": "pos_embed",
     "output.": "decoder_pred.",
     "final_convolution.": "final_layer.",
 }
-LABELS_OF_BAO = {"label_embedding.": "label_emb."}  # U-ViT's own release; the DC-AE authors have a layer around it
+BAO_LABEL_NAMES = {"label_embedding.": "label_emb."}  # U-ViT's own release; the DC-AE authors wrap this layer
 POSITIONS = "pos_embed"
 
-# Of diffusers' DiT. In the embedding of every block:
+# diffusers' DiT: in the embedding of every block.
 EMBEDDING = {
     "time_embedding.mlp.0.": "timestep_embedder.linear_1.",
     "time_embedding.mlp.2.": "timestep_embedder.linear_2.",
@@ -45,7 +45,7 @@ ENDS = {
     "final_layer.adaLN_modulation.1.": "proj_out_1.",
     "final_layer.linear.": "proj_out_2.",
 }
-OF_A_BLOCK = {
+IN_BLOCK = {
     "adaLN_modulation.1.": "norm1.linear.",
     "attn.proj.": "attn1.to_out.0.",
     "mlp.fc1.": "ff.net.0.proj.",
@@ -60,20 +60,20 @@ def _renamed(name: str, table: Mapping[str, str]) -> str:
 
 
 def authors_names(denoiser: DiT | UViT, stored: Iterable[str]) -> dict[str, str]:
-    """Each name of the authors' layout to the name that the same weights have here.
+    """Map each name of the authors' layout to the name of the same weights here.
 
     Args:
-        denoiser: without its position table, if that is fixed.
-        stored: the names in a file, which tell two variants of U-ViT apart.
+        denoiser: its fixed position table, if any, is left out.
+        stored: the names in a file, to distinguish two variants of U-ViT.
     """
-    table = OF_DIT if isinstance(denoiser, DiT) else OF_U_VIT
+    table = DIT_NAMES if isinstance(denoiser, DiT) else U_VIT_NAMES
     if "label_emb.weight" in stored:
-        table = {**table, **LABELS_OF_BAO}
+        table = {**table, **BAO_LABEL_NAMES}
     return {_renamed(name, table): name for name in denoiser.state_dict()}
 
 
 def diffusers_names(dit: DiT) -> dict[str, str | tuple[str, int]]:
-    """Each name of diffusers' layout to the name here; of queries, keys and values, and which third of it."""
+    """Map each name of diffusers' layout to the name here, with the third of ``qkv`` for queries, keys and values."""
     found: dict[str, str | tuple[str, int]] = {}
     for name in dit.state_dict():
         embedding = _renamed(name, EMBEDDING)
@@ -87,14 +87,14 @@ def diffusers_names(dit: DiT) -> dict[str, str | tuple[str, int]]:
                 for third, letter in enumerate("qkv"):
                     found[f"transformer_blocks.{number}.attn1.to_{letter}.{parameter}"] = name, third
             else:
-                found[f"transformer_blocks.{number}.{_renamed(inside, OF_A_BLOCK)}"] = name
+                found[f"transformer_blocks.{number}.{_renamed(inside, IN_BLOCK)}"] = name
         else:
             found[_renamed(name, ENDS)] = name
     return found
 
 
 def diffusers_shapes(dit: DiT) -> dict[str, tuple[int, ...]]:
-    """Name to shape of every tensor of a DiT in diffusers' layout."""
+    """Return the shape of every tensor of a DiT in diffusers' layout, by name."""
     shapes = {name: tuple(tensor.shape) for name, tensor in dit.state_dict().items()}
     found = {}
     for there, here in diffusers_names(dit).items():
@@ -107,10 +107,10 @@ def diffusers_shapes(dit: DiT) -> dict[str, tuple[int, ...]]:
 
 
 def from_diffusers(tensors: Mapping[str, Tensor], dit: DiT) -> dict[str, Tensor]:
-    """Weights in diffusers' layout under the names here.
+    """Rename and join weights in diffusers' layout.
 
     Raises:
-        ValueError: the blocks' copies of the embedding of time and class are not the same; names two that differ.
+        ValueError: the blocks' copies of the embedding of time and class differ; names two of them.
     """
     found: dict[str, Tensor] = {}
     first: dict[str, str] = {}
@@ -126,12 +126,12 @@ def from_diffusers(tensors: Mapping[str, Tensor], dit: DiT) -> dict[str, Tensor]
 
 
 def layout_and_prefix(names: Iterable[str], denoiser: nn.Module) -> tuple[str, str]:
-    """In which layout a file is, ``authors`` or ``diffusers``, and what its weights' names begin with.
+    """Return a file's layout, ``authors`` or ``diffusers``, and the prefix of its weights' names.
 
-    Of averaged weights and others, the averaged ones (``ema.…``) are meant.
+    Averaged weights (``ema.…``) take precedence.
 
     Raises:
-        ValueError: no weights of such a denoiser, or of several.
+        ValueError: the file has no weights of such a denoiser, or several.
     """
     authors, diffusers = ("authors", "x_embedder.proj.weight"), ("diffusers", "pos_embed.proj.weight")
     markers = {DiT: [authors, diffusers], UViT: [("authors", "in_blocks.0.norm1.weight")]}.get(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""U-ViT: a transformer with time and class as tokens and long skip connections (Bao et al. 2023, arXiv 2209.12152).
+"""U-ViT: a transformer with time and class tokens and long skip connections (Bao et al. 2023, arXiv 2209.12152).
 
 Written on timm's attention and MLP. Structure and initialisation follow the authors' release (baofff/U-ViT@ce55170),
-without its last 3x3 convolution as in DC-AE unless asked for; the sizes S, M, L, H and DC-AE's 2B stand in
+without its last 3x3 convolution by default, as in DC-AE; the sizes S, M, L, H and DC-AE's 2B are in
 ``config/diffusion/``. DC-AE's release computes attention in float32 under autocast; here it follows autocast.
 """
 
@@ -28,7 +28,7 @@ class UViTBlock(nn.Module):
         self.mlp = Mlp(width, 4 * width)
 
     def forward(self, tokens: Tensor, skip: Tensor | None = None) -> Tensor:
-        """tokens, skip [B, N, D] -> [B, N, D]."""
+        """Map tokens and skip [B, N, D] to [B, N, D]."""
         if self.skip_linear is not None:
             tokens = self.skip_linear(torch.cat([tokens, skip], dim=-1))
         tokens = tokens + self.attn(self.norm1(tokens))
@@ -39,10 +39,10 @@ class UViT(nn.Module):
     """Predicts the noise, or a velocity (USiT). ``depth`` counts in-blocks and out-blocks, without the middle one.
 
     Attributes:
-        null_label: the label that means "no class".
-        tokens: number of image tokens; the sequence is longer by a label token (if there are classes) and a time token.
-        first_timestep: what the network calls the first (least noisy) step; U-ViT counts 1 ... 1000.
-        activation_checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
+        null_label: the label for "no class".
+        tokens: number of image tokens; the sequence also has a time token and, with classes, a label token.
+        first_timestep: timestep of the first (least noisy) step; U-ViT counts 1 ... 1000.
+        gradient_checkpointing: recompute the blocks' activations in the backward pass.
     """
 
     first_timestep = 1
@@ -64,7 +64,7 @@ class UViT(nn.Module):
         self.tokens = (latent_size // patch_size) ** 2
         self.out_channels = latent_channels
         self.null_label = classes
-        self.activation_checkpointing = False
+        self.gradient_checkpointing = False
 
         self.patch_embedding = PatchEmbed(latent_size, patch_size, latent_channels, width)
         self.label_embedding = LabelEmbedding(classes, width) if classes else None
@@ -89,15 +89,14 @@ class UViT(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def _run(self, block: UViTBlock, *tokens: Tensor) -> Tensor:
-        if self.activation_checkpointing and torch.is_grad_enabled():
+        if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *tokens, use_reentrant=False)
         return block(*tokens)
 
     def forward(self, latents: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Noisy latents [B, c, h, w], timesteps [B], labels [B] in 0 ... classes -> [B, c, h, w].
+        """Map noisy latents [B, c, h, w], timesteps [B], labels [B] in 0 ... classes to [B, c, h, w].
 
-        Timesteps are 1 ... 1000, or times in [0, 1] where a velocity is predicted.
-        Labels are not looked at in an unconditional network.
+        Timesteps are 1 ... 1000, or times in [0, 1] for a predicted velocity. An unconditional network ignores labels.
         """
         patches = self.patch_embedding(latents)  # [B, N, D]
         sequence = [sinusoid(timesteps, self.width).to(patches.dtype)[:, None], patches]

@@ -5,12 +5,10 @@ import zipfile
 
 import pytest
 
-from dcae.benchmark.entries import (
-    FolderEntry,
-)
-from dcae.data.errors import DatasetError
-from dcae.data.layouts.split_index import select
+from dcae.benchmark.entries import FolderEntry, MapillaryVistasEntry
+from dcae.data.layouts.index import index_split
 from dcae.data.loading import open_dataset
+from dcae.data.storage.files import DatasetError
 from tests.data import replicas
 
 SPLITS = ("train", "validation")
@@ -29,7 +27,9 @@ def test_a_zip_file_of_a_folder_is_that_folder(tmp_path, method):
         for each in (path, tmp_path / "mine")
     )
     assert zipped.fingerprint == folder.fingerprint
-    assert zipped.files == folder.files == ["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"]
+    assert [each.samples.names.to_pylist() for each in (zipped, folder)] == 2 * [
+        ["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"]
+    ]
     assert zipped.classes == folder.classes == ["cat", "dog"]
     assert zipped[0].caption == folder[0].caption == "Fuß"
     assert (zipped.batch(range(4)) == folder.batch(range(4))).all()
@@ -38,12 +38,30 @@ def test_a_zip_file_of_a_folder_is_that_folder(tmp_path, method):
 def test_a_zip_file_without_the_folder_asked_for(tmp_path):
     path = replicas.zipped(tmp_path / "mine.zip", {"train/a.png": replicas.encoded("a", kind="PNG")})
     with pytest.raises(DatasetError, match=r"mine\.zip/validation: no images in it"):
-        select(FolderEntry(kind="folder", name="mine", path=str(path)), "validation")
+        index_split(FolderEntry(kind="folder", name="mine", path=str(path)), "validation")
 
 
 def test_a_caption_that_is_no_text_is_named(tmp_path):
     replicas.write(tmp_path / "train" / "a.png", replicas.encoded("a", kind="PNG"))
     replicas.write(tmp_path / "train" / "a.txt", b"\xff\xfe")
-    found = select(FolderEntry(kind="folder", name="mine", path=str(tmp_path)), "train")
-    with pytest.raises(DatasetError, match=r"a\.txt: is no text in UTF-8"):
+    found = index_split(FolderEntry(kind="folder", name="mine", path=str(tmp_path)), "train")
+    with pytest.raises(DatasetError, match=r"a\.txt: is not UTF-8"):
         found.caption(0)
+
+
+# --- Mapillary Vistas ---
+
+
+@pytest.mark.parametrize("version", ["1.2", "2.0"])
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_mapillary_vistas_in_both_versions_and_forms(tmp_path, version, form):
+    members = replicas.mapillary_vistas(version)
+    path = replicas.zipped(tmp_path / "mapillary.zip", members)
+    if form == "folder":
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(tmp_path / "mapillary")
+        path = tmp_path / "mapillary"
+    entry = MapillaryVistasEntry(kind="mapillary-vistas", name="mapillary-vistas", path=str(path))
+    assert index_split(entry, "train").names.to_pylist() == ["a.jpg", "b.jpg", "c.jpg"]
+    assert index_split(entry, "validation").names.to_pylist() == ["d.jpg", "e.jpg"]
+    assert index_split(entry, "validation").read(1) == replicas.encoded("e")

@@ -8,16 +8,16 @@ import pytest
 from dcae.benchmark.entries import (
     FFHQEntry,
 )
-from dcae.data.errors import DatasetError
-from dcae.data.layouts.split_index import select
+from dcae.data.layouts.index import index_split
 from dcae.data.loading import open_dataset
+from dcae.data.storage.files import DatasetError
 from tests.data import replicas
 
 SPLITS = ("train", "validation")
 
 
 def names(entry, split):
-    return select(entry, split).names.to_pylist()
+    return index_split(entry, split).names.to_pylist()
 
 
 def ffhq(path):
@@ -30,7 +30,7 @@ def test_ffhq_has_its_official_split(tmp_path, metadata):
     train = ["00000/00000.png", "00000/00001.png", "00000/00999.png", "01000/01000.png", "59000/59999.png"]
     assert names(entry, "train") == train
     assert names(entry, "validation") == ["60000/60000.png", "69000/69999.png"]
-    assert select(entry, "train").read(0) == replicas.encoded("0", (32, 32), "PNG")
+    assert index_split(entry, "train").read(0) == replicas.encoded("0", (32, 32), "PNG")
 
 
 def test_the_categories_of_ffhqs_metadata_decide_and_follow_the_file(tmp_path):

@@ -9,14 +9,16 @@ import stat
 import tarfile
 import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcae.data.errors import DatasetError
-from dcae.data.storage.archives import ArchiveFiles
+from dcae.data.storage.archives import ArchiveFiles, open_files, read_side_file
+from dcae.data.storage.files import DatasetError
+from dcae.data.storage.folders import FolderFiles
 from tests.data import replicas
 
 MEMBERS = {f"{name}.bin": name.encode() * 1000 for name in "cab"}
@@ -56,23 +58,36 @@ def test_several_archives_follow_each_other(tmp_path):
     paths = [replicas.write(tmp_path / f"{k}.tar", replicas.tar({f"{k}.bin": b"%d" % k})) for k in range(70)]
     files = ArchiveFiles(paths)
     assert [files.read(k) for k in range(70)] == [b"%d" % k for k in range(70)]
-    assert len(files._open) <= 64
-    assert files.read(0) == b"0", "an archive that was closed is opened again"
 
 
 def _reads(files: ArchiveFiles, number: int) -> bytes:
     return b"".join(files.read(k) for k in [*range(number, len(files)), *range(number)])
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_many_processes_read_the_same_archive(tmp_path, method):
+def _forty_members(folder: Path, ending: str) -> Path:
     members = {f"{k:03}": os.urandom(5000) for k in range(40)}
-    files = ArchiveFiles([replicas.write(tmp_path / "a.tar", replicas.tar(members))])
+    if ending == "tar":
+        return replicas.write(folder / "a.tar", replicas.tar(members))
+    return replicas.zipped(folder / "a.zip", members)
+
+
+@pytest.mark.parametrize("ending", ["tar", "zip"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_many_processes_read_the_same_archive(tmp_path, method, ending):
+    files = ArchiveFiles([_forty_members(tmp_path, ending)])
     files.read(0)  # forked processes inherit an open archive
     tasks = [(files, number) for number in range(0, 40, 5)]
     with multiprocessing.get_context(method).Pool(2) as pool:
         found = pool.starmap(_reads, tasks)
     assert found == [_reads(files, number) for _, number in tasks]
+
+
+@pytest.mark.parametrize("ending", ["tar", "zip"])
+def test_many_threads_read_the_same_archive(tmp_path, ending):
+    files = ArchiveFiles([_forty_members(tmp_path, ending)])
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda number: _reads(files, number), range(40)))
+    assert found == [_reads(files, number) for number in range(40)]
 
 
 def test_an_open_archive_can_be_pickled(tmp_path):
@@ -91,6 +106,33 @@ def test_the_index_is_remembered_until_the_archive_changes(tmp_path, own_cache, 
         assert ArchiveFiles([path]).names.equals(first.names)
     replicas.write(path, replicas.tar({"new.bin": b"1"}))
     assert ArchiveFiles([path]).names.to_pylist() == ["new.bin"]
+
+
+# --- paths into zip files ---
+
+
+def test_paths_lead_into_zip_files(tmp_path):
+    path = replicas.zipped(
+        tmp_path / "all.zip", {"x/train/1.jpg": b"1", "x/training/2.jpg": b"2", "x/labels.csv": b"3"}
+    )
+    assert open_files(path / "x" / "train").names.to_pylist() == ["1.jpg"]
+    assert len(open_files(path)) == 3
+    assert read_side_file(path / "x" / "labels.csv", "labels") == b"3"
+    with pytest.raises(DatasetError, match=r"x/other\.csv: missing, needed for labels"):
+        read_side_file(path / "x" / "other.csv", "labels")
+
+
+def test_a_folder_named_like_a_zip_file_is_a_folder(tmp_path):
+    replicas.write(tmp_path / "images.zip" / "a.jpg", b"1")
+    assert isinstance(open_files(tmp_path / "images.zip"), FolderFiles)
+    replicas.zipped(tmp_path / "file.zip", {"a.jpg": b"1"})
+    assert isinstance(open_files(tmp_path / "file.zip"), ArchiveFiles)
+
+
+def test_a_path_through_a_file_that_is_no_zip_leads_nowhere(tmp_path):
+    replicas.write(tmp_path / "file", b"1")
+    with pytest.raises(DatasetError, match="file/train: no such folder"):
+        open_files(tmp_path / "file" / "train")
 
 
 # --- what is refused ---
@@ -177,11 +219,19 @@ def test_a_tar_within_a_tar_that_runs_beyond_its_end_is_refused(tmp_path):
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_damage_within_a_zip_member_is_found_when_it_is_read(tmp_path, method):
     path = replicas.zipped(tmp_path / "a.zip", {"a.jpg": os.urandom(1000)}, method)
-    files = ArchiveFiles([path])
+    files, times = ArchiveFiles([path]), path.stat()
     data = bytearray(path.read_bytes())
     data[500] ^= 255
     path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(DatasetError, match=r"a\.zip: member a\.jpg: (is cut off or damaged|cannot be read)"):
+        files.read(0)
+
+
+def test_a_zip_file_that_was_replaced_since_is_refused(tmp_path):
+    files = ArchiveFiles([replicas.zipped(tmp_path / "a.zip", MEMBERS)])
+    replicas.zipped(tmp_path / "a.zip", {"other.bin": b"1" * 1000} | MEMBERS)
+    with pytest.raises(DatasetError, match=r"a\.bin: cannot be read \(the archive has changed since it was indexed\)"):
         files.read(0)
 
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from dcae.data.errors import DatasetError
 from dcae.data.storage import folders
+from dcae.data.storage.files import DatasetError
 from dcae.data.storage.folders import FolderFiles
 from tests.data import replicas
 
@@ -82,7 +82,7 @@ def rewrite(folder, *names):
 
 @pytest.mark.parametrize("looked_at", [1024, 2])
 def test_files_that_are_all_rewritten_in_place_are_noticed(folder, monkeypatch, looked_at):
-    monkeypatch.setattr(folders, "LOOKED_AT", looked_at)
+    monkeypatch.setattr(folders, "SPOT_CHECKS", looked_at)
     files = names(folder)
     before = FolderFiles(folder).state
     rewrite(folder, *files)
@@ -91,7 +91,7 @@ def test_files_that_are_all_rewritten_in_place_are_noticed(folder, monkeypatch, 
 
 
 def test_a_single_file_rewritten_in_place_is_noticed_by_a_refresh(folder, monkeypatch):
-    monkeypatch.setattr(folders, "LOOKED_AT", 2)  # of five files the first and the fourth
+    monkeypatch.setattr(folders, "SPOT_CHECKS", 2)  # of five files the first and the fourth
     names(folder)
     rewrite(folder, "b/2.jpg")
     assert FolderFiles(folder).sizes.tolist()[-1] == 7
@@ -103,7 +103,7 @@ def test_links_out_of_the_folder_are_refused(folder, tmp_path):
     secret = replicas.write(tmp_path / "secret.jpg", "secret")
     for target in (secret, tmp_path):
         (folder / "b" / "link.jpg").symlink_to(target)
-        with pytest.raises(DatasetError, match=r"b/link\.jpg: a link to .*, out of the data set's folder"):
+        with pytest.raises(DatasetError, match=r"b/link\.jpg: a link to .*, outside the data set's folder"):
             names(folder)
         (folder / "b" / "link.jpg").unlink()
 
@@ -119,7 +119,7 @@ def test_links_within_the_folder(folder):
 @pytest.mark.parametrize("target", ["circle", "nowhere"])
 def test_links_to_nothing_are_refused(folder, target):
     (folder / "circle").symlink_to(target)
-    with pytest.raises(DatasetError, match="circle: a link to nothing"):
+    with pytest.raises(DatasetError, match="circle: a broken link"):
         names(folder)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from dcae.data.dataset import DatasetError
+from dcae.data.storage.files import DatasetError
 from dcae.diffusion.captions.dataset import CaptionDataset
 from dcae.diffusion.captions.encode import encode_captions
 
@@ -68,7 +68,7 @@ def test_a_field_that_the_reader_does_not_know_is_not_compared(tmp_path):
 
 def test_captions_of_another_text_encoder_are_refused_naming_both(tmp_path):
     encode_captions(lengths, Letters(3), tmp_path, IDENTITY)
-    with pytest.raises(ValueError, match="captions were made by something else: text_encoder '1234', expected '5'"):
+    with pytest.raises(ValueError, match="captions have another identity: text_encoder '1234', expected '5'"):
         CaptionDataset(tmp_path, IDENTITY | {"text_encoder": "5"})
 
 

@@ -35,9 +35,6 @@ def test_shards_hold_the_latents_and_the_index_says_what_they_are(tmp_path):
     assert (index["count"], index["shape"], index["classes"]) == (11, [48, 2, 2], ["zero", "one", "two"])
     assert (index["latent_scale"], index["latent_shift"]) == (2.0, 0.25)
     assert list(index["shards"]) == [shard(tmp_path, n).name for n in range(3)]
-    channels = latents.transpose(0, 1).flatten(1).double()
-    assert torch.allclose(torch.tensor(index["mean"]).double(), channels.mean(dim=1), atol=1e-7)
-    assert torch.allclose(torch.tensor(index["std"]).double(), channels.std(dim=1, correction=0), atol=1e-7)
 
 
 def test_only_the_first_images_are_encoded_if_so_asked(tmp_path):
@@ -155,15 +152,11 @@ def test_a_sample_depends_on_the_seed_and_on_the_image_alone(tmp_path):
     assert noise.mean().abs() < 0.1 and (noise.std() - 1).abs() < 0.1  # of 1344 values: three standard errors
 
 
-def test_moments_are_kept_and_the_statistics_are_those_of_samples(tmp_path):
+def test_moments_are_kept(tmp_path):
     encode_dataset(Variational("moments"), Images(50), tmp_path / "moments", IDENTITY, shard_size=20)
-    encode_dataset(Variational("sample"), Images(50), tmp_path / "sample", IDENTITY, shard_size=20)
     first = load_file(shard(tmp_path / "moments", 0))
     assert sorted(first) == ["labels", "mean", "std"]
     assert torch.equal(first["std"], 0.1 + 0.1 * first["mean"].abs())
-    moments, sample = LatentDataset(tmp_path / "moments"), LatentDataset(tmp_path / "sample")
-    # 200 values per channel: the deviation of a sample's differs by 5 % or so
-    torch.testing.assert_close(moments.std, sample.std, rtol=0.1, atol=0)
 
 
 def test_progress_counts_images(tmp_path):

@@ -18,14 +18,15 @@ from skimage.metrics import peak_signal_noise_ratio
 from dcae.autoencoders.contract import Autoencoder
 from dcae.autoencoders.loading import load
 from dcae.benchmark import Config
-from dcae.data.errors import DatasetError
 from dcae.data.photographs import folder as photographs
-from dcae.weights.catalogue import expected_sha256, find
-from evaluation.comparison import measuring
+from dcae.data.storage.files import DatasetError
+from dcae.weights.catalogue import CATALOGUE
+from evaluation.comparison import compare as comparing
 from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison
-from evaluation.comparison.measuring import Metrics
 from evaluation.comparison.pictures import find_pictures
 from evaluation.comparison.tables import difference
+from evaluation.metrics.psnr_ssim import psnr
+from evaluation.metrics.registry import FID
 from tests.autoencoders.released_families import saved
 from tests.evaluation import tiny_detectors
 
@@ -84,7 +85,7 @@ def test_values_are_those_of_the_pictures(comparison, pictures):
         torch.from_numpy(small)[None], scale_factor=8, mode="bilinear", align_corners=False
     )
     expected = peak_signal_noise_ratio(crop, pixels[0].round().to(torch.uint8).numpy())
-    # Rounding of 127.5 x + 128 and of the mean of grey levels may differ by one level in a few pixels.
+    # Rounding of 127.5 x + 128 and of the mean of 8-bit values may differ by 1 in a few pixels.
     assert found.measured["blur"].per_image["psnr"][1].item() == pytest.approx(expected, abs=0.05)
 
 
@@ -97,7 +98,7 @@ def test_worst_images_are_what_was_measured(comparison):
         for image in found.worst[name]:
             assert torch.equal(image.original, found.pictures.batch([image.index])[0])
             for other, pixels in image.reconstructions.items():
-                again = measuring.psnr(pixels[None], image.original[None]).item()
+                again = psnr(pixels[None], image.original[None]).item()
                 assert again == found.measured[other].per_image["psnr"][image.index].item()
 
 
@@ -142,7 +143,10 @@ def test_the_page_opens_offline_without_scripts_and_names_are_only_text(comparis
 
 
 def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, contenders, tmp_path, monkeypatch):
-    monkeypatch.setattr("dcae.weights.catalogue._folder_of", lambda *_: tmp_path)  # a folder without any weights
+    empty = tmp_path / "config" / "weights.yaml"  # weights_dir is a folder beside config
+    empty.parent.mkdir()
+    shutil.copy(CATALOGUE, empty)
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(empty))
     config = Config()
     entries = ("rae-dinov2-b", "dc-ae-f128c512-in-1.0", "sd-vae-f8-demo", "dc-ae-f8c4-space-to-channel-f64-demo")
     others = [Contender(config.entry("autoencoders", name)) for name in entries]
@@ -160,23 +164,14 @@ def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, cont
         compare(pictures, others[2:], protocol(), SIDE, config, tell=lambda _: None)
 
 
-class Colours(torch.nn.Module):
-    """Instead of Inception, which takes seconds: mean colours of 16 squares."""
-
-    def forward(self, images):
-        return torch.nn.functional.avg_pool2d(images.float() / 255, SIDE // 4).flatten(1)
-
-
-def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch):
-    monkeypatch.setattr(measuring, "FEWEST_FOR_RFID", 5)
-    monkeypatch.setattr(measuring, "InceptionFeatures", lambda protocol, device: Colours())
-    metrics = Metrics(protocol(), find_pictures(pictures, SIDE))
-    assert metrics.left_out == {}
-    measured = {name: metrics.measure(load(name), None, 4) for name in ("identity", "mean-colour")}
+def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch, few_features):
+    monkeypatch.setattr(comparing, "FEWEST_FOR_RFID", 5)
+    controls = [Contender(Config().entry("autoencoders", name)) for name in ("identity", "mean-colour")]
+    measured = compare(pictures, controls, protocol(), SIDE, Config(), worst=0, tell=lambda _: None).measured
     perfect, worst = (each.values["rfid"] for each in measured.values())
     assert perfect.value == pytest.approx(0, abs=1e-3 * worst.value)
     assert worst.n == 5 and worst.standard_error > 0 and worst.random_features
-    found = difference(*measured.values(), "rfid")
+    found = difference(*measured.values(), FID.of_reconstructions())
     assert found.difference == perfect.value - worst.value and found.standard_error == pytest.approx(
         worst.standard_error
     )
@@ -217,8 +212,7 @@ def test_pictures_with_faces_are_measured_by_themselves_and_missing_detectors_ar
     """A face is what is red, to the tiny detector; that of text is missing."""
     files = {tiny_detectors.FACES: tiny_detectors.faces(), tiny_detectors.TEXT: tiny_detectors.text()}
     catalogue = tiny_detectors.catalogue(tmp_path, files, missing=[tiny_detectors.TEXT])
-    for function in (find, expected_sha256):
-        monkeypatch.setattr(function, "__defaults__", (catalogue,))
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(catalogue))
     (tmp_path / "pictures").mkdir()
     for index, red in enumerate((True, False, True)):
         pixels = np.random.default_rng(index).integers(0, 80, (SIDE, SIDE, 3), np.uint8)
@@ -244,13 +238,12 @@ def test_pictures_with_faces_are_measured_by_themselves_and_missing_detectors_ar
 
 def test_too_few_pictures_with_faces_are_named(tmp_path, monkeypatch):
     catalogue = tiny_detectors.catalogue(tmp_path, {tiny_detectors.FACES: tiny_detectors.faces()})
-    for function in (find, expected_sha256):
-        monkeypatch.setattr(function, "__defaults__", (catalogue,))
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(catalogue))
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (SIDE, SIDE), "red").save(tmp_path / "pictures" / "red.png")
     subsets = {"face": Config().entry("protocols", "faces-and-text").subsets["face"]}
     chosen = protocol().model_copy(update={"subsets": subsets})
     contenders = [Contender(Config().entry("autoencoders", "blur"))]
     found = compare(tmp_path / "pictures", contenders, chosen, SIDE, Config(), worst=0, tell=lambda line: None)
-    assert "Left out: pictures with face: 1 of 1 pictures show it, it needs 2" in found.warnings
+    assert "Left out: pictures with face: needs at least 2 images with face, there are 1 of 1" in found.warnings
     assert "psnr_face" not in found.measured["blur"].values

@@ -9,21 +9,19 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
-from dcae.benchmark.record import Value
-from evaluation.comparison.measuring import Measured
 from evaluation.comparison.tables import difference, main_table, paired_table
 from evaluation.comparison.worst import region_of_error, worst_indices
-from evaluation.metrics.jackknife import mean_and_standard_error
+from evaluation.metrics.registry import IMAGE_METRICS, mean_value
+from evaluation.quality.reconstruction import Reconstruction
 from evaluation.tables.formats import Number, to_markdown
 
+PSNR, SSIM, LPIPS = IMAGE_METRICS
 
-def measured(**columns) -> Measured:
+
+def measured(**columns) -> Reconstruction:
     per_image = {name: torch.as_tensor(column, dtype=torch.float64) for name, column in columns.items()}
-    values = {}
-    for name, column in per_image.items():
-        mean, error = mean_and_standard_error(column)
-        values[name] = Value(value=mean, n=len(column), standard_error=error)
-    return Measured(per_image, values)
+    values = {name: mean_value(column) for name, column in per_image.items()}
+    return Reconstruction(values, per_image, torch.empty(0))
 
 
 def images(seed: int, n: int = 40) -> torch.Tensor:
@@ -33,8 +31,8 @@ def images(seed: int, n: int = 40) -> torch.Tensor:
 def test_a_difference_is_seen_that_the_errors_of_the_means_would_hide():
     base = 25 + 4 * images(0)  # images differ by 4 dB, autoencoders by 0.3
     a, b = measured(psnr=base), measured(psnr=base - 0.3 + 0.1 * images(1))
-    found = difference(a, b, "psnr")
-    assert found.verdict == "better" and difference(b, a, "psnr").verdict == "worse"
+    found = difference(a, b, PSNR)
+    assert found.verdict == "better" and difference(b, a, PSNR).verdict == "worse"
     assert a.values["psnr"].standard_error > 10 * found.standard_error
     reference = ttest_rel(a.per_image["psnr"], b.per_image["psnr"])
     assert found.difference / found.standard_error == pytest.approx(reference.statistic, rel=1e-9)
@@ -43,8 +41,8 @@ def test_a_difference_is_seen_that_the_errors_of_the_means_would_hide():
 def test_less_is_better_for_lpips_and_equal_is_not_distinguishable():
     base = images(2).abs()
     a, b = measured(lpips=base), measured(lpips=base + 0.1 + 0.01 * images(3))
-    assert difference(a, b, "lpips").verdict == "better"
-    assert difference(a, a, "lpips").verdict == "not distinguishable"
+    assert difference(a, b, LPIPS).verdict == "better"
+    assert difference(a, a, LPIPS).verdict == "not distinguishable"
 
 
 def test_only_what_is_better_than_every_other_is_bold_and_a_perfect_control_does_not_contend():
@@ -57,7 +55,7 @@ def test_only_what_is_better_than_every_other_is_bold_and_a_perfect_control_does
     shapes = dict.fromkeys(rows, "1x1x1")
     text = to_markdown(main_table(rows, shapes, "title", "caption"))
     assert text.count("**") == 2 and "**24" in text.split("| a ")[1].splitlines()[0]
-    assert difference(rows["identity"], rows["a"], "psnr") is None
+    assert difference(rows["identity"], rows["a"], PSNR) is None
 
 
 def test_one_picture_that_comes_back_perfect_excludes_from_no_other_metric():

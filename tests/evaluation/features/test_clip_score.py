@@ -57,7 +57,7 @@ def test_score_is_a_hundred_cosines_of_open_clips_own_pipeline(images):
         image_features = theirs.eval().encode_image(pixels)
         text_features = theirs.encode_text(open_clip.get_tokenizer("ViT-tiny")(CAPTIONS))
     expected = 100 * torch.cosine_similarity(image_features, text_features)
-    # PIL rounds between its two passes, which moves some pixels by one grey level.
+    # PIL rounds between its two passes, which moves some pixels by 1 of 255.
     torch.testing.assert_close(score(images, CAPTIONS).float(), expected, atol=0.1, rtol=0)
     assert expected.abs().min() > 1  # far from 0, so the tolerance is small beside it
 

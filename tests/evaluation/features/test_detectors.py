@@ -100,8 +100,7 @@ def weights(tmp_path, monkeypatch):
     def put(missing=(), **files: bytes):
         content = {tiny_detectors.FACES: tiny_detectors.faces(), tiny_detectors.TEXT: tiny_detectors.text()}
         path = tiny_detectors.catalogue(tmp_path, content | files, missing)
-        for function in (find, expected_sha256):
-            monkeypatch.setattr(function, "__defaults__", (path,))
+        monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(path))
         return path
 
     put()

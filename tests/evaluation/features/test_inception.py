@@ -13,8 +13,8 @@ from dcae.benchmark import Config
 from dcae.benchmark.entries import NetworkWeights, Protocol
 from dcae.weights.catalogue import WeightsError
 from evaluation.features.extractor import feature_sets
-from evaluation.features.fingerprints import fingerprint
-from evaluation.features.inception import RESIZES, InceptionFeatures, load_inception, weights_identity
+from evaluation.features.fingerprints import fingerprint, weights_identity
+from evaluation.features.inception import RESIZES, InceptionFeatures, load_inception
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_resizes_differ(images):
     resized = [resize(images) for resize in RESIZES.values()]
     for k, first in enumerate(resized):
         for second in resized[k + 1 :]:
-            assert (first - second).abs().mean() > 0.004  # half a grey level and more
+            assert (first - second).abs().mean() > 0.004  # 0.5 of 255 and more
 
 
 def test_random_weights_depend_on_the_seed_alone(images, protocol):
@@ -143,7 +143,7 @@ def test_features_do_not_depend_on_other_metrics(protocol):
 
 def test_fingerprint_changes_with_the_content_of_a_weight_file(protocol, monkeypatch, tmp_path):
     path = tmp_path / "weights.pth"
-    monkeypatch.setattr(evaluation.features.inception, "find", lambda name: path)
+    monkeypatch.setattr("evaluation.features.fingerprints.find", lambda name: path)
     weights = NetworkWeights(network="inception-v3", weights="some-file")
     named = protocol.model_copy(update={"inception": weights})
     found = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the range of networks to grey levels: rounding, truncating, and nothing that wraps around."""
+"""From the range of networks to 8-bit values: rounding, truncating, and nothing that wraps around."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_values_go_to_the_nearest_grey_level_and_are_clamped(level, stored):
 
 
 def test_truncation_is_what_adm_and_ldm_do():
-    """Both store ((x + 1) 127.5) clamped and cut off, half a grey level darker than the nearest on average."""
+    """Both store ((x + 1) 127.5) clamped and cut off, darker by 0.5 on average than the nearest value."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2.4 - 1.2
     expected = ((images + 1) * 127.5).clamp(0, 255).to(torch.uint8)
     truncated, rounded = to_uint8(images, "truncate"), to_uint8(images)

@@ -42,7 +42,7 @@ def test_mean_of_psnr_is_not_the_psnr_of_pooled_errors():
     pooled = peak_signal_noise_ratio(made.float(), images.float(), data_range=255.0)
     per_image = peak_signal_noise_ratio(made.float(), images.float(), data_range=255.0, dim=(1, 2, 3))
     assert float(psnr(made, images).mean()) == pytest.approx(float(per_image), abs=1e-4)  # float32
-    assert psnr(made, images).mean() > pooled + 3  # noise from 2 to 50 grey levels: the worst image decides the pool
+    assert psnr(made, images).mean() > pooled + 3  # noise of 2 to 50 of 255: the worst image decides the pool
 
 
 def test_identical_images_have_infinite_psnr_and_others_do_not():
@@ -108,7 +108,7 @@ def test_metrics_are_symmetric_and_perfect_for_equal_images(seed, height, width)
 
 
 def test_the_range_of_ssim_counts():
-    """The traps: a range of 1 or of [-1, 1] images taken for grey levels, and torchmetrics' range from the data."""
+    """The traps: a range of 1 or of [-1, 1] images with 8-bit values, and torchmetrics' range from the data."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     images, made = photographs() // 4 + 90, degraded(photographs()) // 4 + 90  # of little contrast

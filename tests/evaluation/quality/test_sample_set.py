@@ -32,7 +32,7 @@ ENTRIES = {
         "interpolation_scale": 1, "text_encoder": TEXT,
     },
 }  # fmt: skip
-# Between batch sizes matrix products differ by rounding; an image is rounded to 255 grey levels after that.
+# Between batch sizes matrix products differ by rounding; images are rounded to 8 bits after that.
 GREY_LEVELS = 1
 
 
@@ -73,7 +73,7 @@ def source_of(kind: str, folder: Path) -> ImageSource:
 
 
 def measures(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """The images themselves, as grey levels, and the label, or index of the caption, of each."""
+    """The images themselves, as 8-bit values, and the label, or index of the caption, of each."""
     return {"pixels": to_uint8(images).flatten(1).float(), "labels": labels}
 
 
@@ -106,7 +106,7 @@ def test_large_images_are_decoded_a_few_at_a_time(source, monkeypatch):
     sizes = []
     original = Squash.decode
     monkeypatch.setattr(Squash, "decode", lambda self, latents: sizes.append(len(latents)) or original(self, latents))
-    monkeypatch.setattr("dcae.autoencoders.memory.PIXELS_AT_ONCE", 2 * whole.shape[-1] ** 2)
+    monkeypatch.setattr("dcae.autoencoders.tiling.PIXELS_AT_ONCE", 2 * whole.shape[-1] ** 2)
     parts, same_labels = source.images(range(5), 1.0)
     assert sizes == [2, 2, 1]
     assert torch.equal(whole, parts) and torch.equal(labels, same_labels)

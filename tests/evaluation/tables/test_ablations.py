@@ -10,8 +10,8 @@ from typing import get_args
 import pandas
 import pytest
 
+from dcae.benchmark.benchmark_file import StudyName
 from dcae.benchmark.record import Value
-from dcae.benchmark.studies import StudyName
 from evaluation.tables.ablations import STUDIES, build_ablations
 from evaluation.tables.formats import FORMATS, to_csv, to_latex, to_markdown
 from tests.evaluation import synthetic

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from evaluation.tables.controls import BETTER, check_controls, verdict
+from evaluation.tables.controls import CHECKED, check_controls, verdict
 from tests.evaluation import synthetic
 
 
@@ -34,7 +34,7 @@ def broken(records) -> list[tuple[str, str]]:
 
 def test_all_hold_on_sound_metrics(records):
     checks = check_controls(records)
-    assert len(checks) == 3 * len(BETTER)
+    assert len(checks) == 3 * len(CHECKED)
     assert broken(records) == []
     assert verdict(checks).startswith("Controls land where they belong")
 

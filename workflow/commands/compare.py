@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dcae compare``: autoencoders on a user's own pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import dcae
+from dcae.benchmark import Config, ConfigError, read_entry
+from workflow.commands import options
+
+EXIT_INCOMPLETE = 1
+
+
+def compare(
+    images: Annotated[Path, typer.Option(help="folder of pictures; sub-folders are looked into")],
+    autoencoders: Annotated[str, typer.Option(help="entries or YAML files, A,B,C; A=FOLDER for weights trained here")],
+    resolution: Annotated[int, typer.Option(help="pixels per side of the centre crop")] = 512,
+    output: Annotated[Path, typer.Option(help="folder to write")] = Path("comparison"),
+    protocol: Annotated[str, typer.Option(help="entry in config/protocols")] = "dc-ae",
+    worst: Annotated[int, typer.Option(min=0, help="worst images to show of each autoencoder")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 4,
+) -> None:
+    """Compare autoencoders on your own pictures: a table, the worst images side by side, and a page of both.
+
+    Values that cannot be measured are left out and named. The exit status is 1 if an autoencoder was left out.
+    """
+    config = Config()
+    contenders = _contenders(autoencoders, config)
+    chosen = config.entry("protocols", protocol)
+    if chosen.kind != "quality":
+        raise ConfigError(f"--protocol: {protocol!r} is a protocol of kind {chosen.kind}, expected quality")
+    from evaluation.comparison.compare import compare as run
+    from evaluation.comparison.compare import write_comparison
+    from workflow.provenance import device_description
+
+    device = options.device()
+    found = run(images, contenders, chosen, resolution, config, device, batch_size, worst)
+    footer = {"dcae": dcae.__version__, "device": str(device_description(device)["name"])}
+    footer["command"] = " ".join(["dcae", *sys.argv[1:]])
+    page, *files = write_comparison(found, output, footer)
+    print(next(file for file in files if file.name == "reconstruction.md").read_text())
+    print(f"{page}: open it in a browser; {len(files)} more files in {output}")
+    if found.left_out:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _contenders(text: str, config: Config):
+    """Return the entries that a list like ``a,b=folder,c.yaml`` names, each once."""
+    from evaluation.comparison.compare import Contender
+
+    found = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, folder = part.partition("=")
+        is_file = Path(name).suffix in (".yaml", ".yml")
+        entry = read_entry("autoencoders", Path(name)) if is_file else config.entry("autoencoders", name)
+        if entry.name in found:
+            raise ConfigError(f"--autoencoders: {entry.name} is named twice")
+        found[entry.name] = Contender(entry, Path(folder) if folder else None)
+    if not found:
+        raise ConfigError("--autoencoders: name at least one entry of config/autoencoders")
+    return list(found.values())

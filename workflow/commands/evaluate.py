@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dcae evaluate``: reconstruction quality of an autoencoder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcae.benchmark import Benchmark, ReconstructionCell, Record, ResolvedAutoencoder, Value
+from dcae.weights.hub import released_file
+from workflow.commands import options
+from workflow.provenance import described, device_description, further_measured, input_hashes, provenance
+from workflow.staleness import configuration as digests
+from workflow.staleness.steps import EVALUATE
+
+
+def evaluate(
+    benchmark_file: options.BenchmarkFile,
+    autoencoder: options.AutoencoderName,
+    dataset: options.DatasetName,
+    resolution: options.Resolution,
+    reference: options.ReferenceFile,
+    record: options.RecordFile,
+    images: options.ImagesFile,
+    rows: Annotated[Path, typer.Option(help="parquet of per-image values to write")],
+    state: Annotated[Path | None, typer.Option(help="folder for features and rows, kept between attempts")] = None,
+    shard: options.Shard = None,
+    weights: options.Weights = None,
+    configuration: options.Configuration = None,
+) -> None:
+    """Reconstruct a validation set and measure it by every protocol of the benchmark in one pass.
+
+    With --state, the same command resumes a stopped one, and several processes share the images: those that torchrun or
+    srun started, or commands that differ in --shard alone, on one machine or many. The last one writes the record.
+    """
+    started = time.monotonic()
+    from dcae.autoencoders.loading import load
+    from dcae.autoencoders.tiling import images_at_once
+    from dcae.data.loading import open_dataset
+    from evaluation.efficiency.cost import count_parameters
+    from evaluation.features.fingerprints import fingerprint
+    from evaluation.quality.reconstruction import evaluate_reconstruction, save_reconstruction_samples, write_rows
+
+    benchmark = Benchmark.load(benchmark_file)
+    cell = benchmark.resolve(ReconstructionCell(dataset, resolution, autoencoder))
+    config_digest = EVALUATE.planned(cell, configuration)
+    protocol, *further = cell.protocols
+    process, processes, device = options.share_of_work(shard)
+    entry = cell.autoencoder.entry
+    model = load(entry, weights=weights, config=benchmark.config, device=device)
+    released = released_file(model)
+    validation = open_dataset(cell.dataset, "validation", resolution)
+    # Before the work: a file that cannot be read ends the job here, not at its end.
+    remarks = validation.remarks(protocol.reconstruction_images)
+    result = evaluate_reconstruction(
+        model,
+        validation,
+        protocol,
+        reference,
+        batch_size=images_at_once(resolution, 16),
+        workers=options.readers(device),
+        device=device,
+        seed=cell.seed,
+        padding=entry.padding,
+        further=further,
+        state=state,
+        identity={
+            "autoencoder": digests.autoencoder(cell.autoencoder),
+            "weights": sorted(input_hashes(weights, released).values()),
+            "results_version": EVALUATE.version,
+        },
+        process=process,
+        processes=processes,
+    )
+    if result is None:
+        print(f"process {process + 1} of {processes} is done; the last one writes {record}")
+        return
+    save_reconstruction_samples(result, images)
+    write_rows(result, rows)
+    Record(
+        kind="reconstruction",
+        number_class=number_class(cell.autoencoder),
+        cell=vars(cell.names),
+        values={**result.values, "parameters": Value(value=count_parameters(model), n=1)},
+        protocol=described(protocol),
+        protocol_fingerprint=fingerprint(protocol),
+        dataset_fingerprint=validation.fingerprint,
+        excluded=result.excluded,
+        further=further_measured(further, result.further),
+        device=device_description(device),
+        provenance=provenance(
+            EVALUATE,
+            config_digest=config_digest,
+            inputs=input_hashes(weights, released, reference, *cell.autoencoder.files),
+            seed=cell.seed,
+            started=started,
+        ),
+        remarks=remarks,
+    ).write(record)
+
+
+def number_class(autoencoder: ResolvedAutoencoder) -> str:
+    """Return ``control``, ``reproduced`` (trained here) or ``re-evaluated`` (released weights)."""
+    if autoencoder.group == "controls":
+        return "control"
+    return "reproduced" if autoencoder.training else "re-evaluated"

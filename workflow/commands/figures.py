@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dcae figures``: every figure of a benchmark, from records, published numbers and sample images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dcae.benchmark import Benchmark
+from workflow import layout
+from workflow.commands import options
+from workflow.commands.tables import read_results
+
+
+def figures(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path(layout.RESULTS)) -> None:
+    """Draw the figures from the records and sample images that are there."""
+    from evaluation.figures.registry import draw_figures
+
+    benchmark = Benchmark.load(benchmark_file)
+    samples, folder = (layout.file(benchmark.name, name, results) for name in (layout.SAMPLES, layout.FIGURES))
+    written = draw_figures(read_results(benchmark, results), samples, folder)
+    print(f"figures: {', '.join(str(path) for path in written)}")
