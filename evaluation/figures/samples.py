@@ -69,7 +69,7 @@ def _measured(name: str, value: Value | None, decimals: int) -> str:
 
 @styled
 def figure_reconstruction_samples(results: Sequence[Result], samples: Path) -> Figure:
-    """Validation images and their reconstructions, at each data set's highest resolution, f ascending."""
+    """Draw validation images and their reconstructions, at each data set's highest resolution, f ascending."""
     chosen = [
         result
         for result in results
@@ -102,7 +102,7 @@ def figure_reconstruction_samples(results: Sequence[Result], samples: Path) -> F
 
 @styled
 def figure_generation_samples(results: Sequence[Result], samples: Path) -> Figure:
-    """Samples without and with guidance; each row one diffusion model on the latents of one autoencoder."""
+    """Draw samples without and with guidance; each row one diffusion model on the latents of one autoencoder."""
     strips = []
     order = list(dict.fromkeys(result.cell.diffusion for result in results))
     chosen = [result for result in results if result.kind == "generation"]
