@@ -76,7 +76,7 @@ def described(protocol: ProtocolEntry) -> dict[str, Any]:
     return {"name": protocol.name, **protocol.decisive()}
 
 
-def further_measured(
+def additional_measured(
     protocols: list[Protocol], measured: dict[str, Quality], besides: dict[str, Any] | None = None
 ) -> dict[str, Measured]:
     """Return the values of additional protocols as records have them.

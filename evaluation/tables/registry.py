@@ -48,7 +48,9 @@ TABLES = {
     "published_elsewhere": TableSpec(
         WITHOUT_LATEX, lambda benchmark: has_published_elsewhere(benchmark.all_autoencoders)
     ),
-    "generation_protocols": TableSpec(WITHOUT_LATEX, lambda benchmark: bool(benchmark.further_protocols("generation"))),
+    "generation_protocols": TableSpec(
+        WITHOUT_LATEX, lambda benchmark: bool(benchmark.additional_protocols("generation"))
+    ),
     "subsets": TableSpec(WITHOUT_LATEX, lambda benchmark: benchmark.has_subsets),
 }
 

@@ -108,7 +108,7 @@ def test_tables_that_only_some_benchmarks_have_are_those_that_the_workflow_asks_
     generating = mine | {
         "autoencoders": ["dc-ae-f32-demo"], "reconstruction": reconstruction | {"protocol": "dc-ae"},
         "generation": [plan], "generation_protocol": "dc-ae", "efficiency_protocol": "demo-efficiency",
-        "further_generation_protocols": ["adm", "clean-fid"],
+        "additional_generation_protocols": ["adm", "clean-fid"],
     }  # fmt: skip
     found = {}
     for name, content in {"mine": mine, "generating": generating}.items():

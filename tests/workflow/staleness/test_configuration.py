@@ -115,7 +115,7 @@ def test_a_block_decides_how_many_samples_its_cells_are_of(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["reconstruction", "generation"])
-def test_further_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind):
+def test_additional_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind):
     benchmark = Benchmark.load(with_protocols(tmp_path, ["other"], kind, inception_resize="clean"))
     plain = Benchmark.load(DEMO)
     cell, generated = plain.cells.reconstruction[0], plain.cells.generation[0]
@@ -124,7 +124,7 @@ def test_further_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind
         "generation": [configuration.generation(each.resolve(generated)) for each in (benchmark, plain)],
     }
     for purpose, (one, other) in found.items():
-        assert [each.name for each in benchmark.further_protocols(purpose)] == ["other"] * (purpose == kind)
+        assert [each.name for each in benchmark.additional_protocols(purpose)] == ["other"] * (purpose == kind)
         reference = [
             configuration.reference(configuration.reference_cell(each, purpose, "scenes", 64))
             for each in (benchmark, plain)
