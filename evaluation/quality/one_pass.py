@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dcae.autoencoders.tiling import reconstruct
 from dcae.benchmark.entries import NetworkWeights, Protocol
 from dcae.data.dataset import ImageDataset
+from dcae.randomness import seeded
 from dcae.training.perceptual import perceptual_network
 from evaluation.features.extractor import Extractor, feature_sets
 from evaluation.features.inception import weights_identity
@@ -120,8 +121,7 @@ def measure(
     The random numbers of autoencoders that sample their latents are a function of ``seed`` and ``start``.
     """
     rows: list[Table] = []
-    with torch.random.fork_rng():
-        torch.manual_seed((seed << 20) + start)
+    with seeded(seed, "reconstruct", start):
         for inputs in batches(dataset, start + count, batch_size, workers, start):
             inputs = inputs.to(one_pass.device)
             rows.append(one_pass.compare(reconstruct_images(autoencoder, inputs, padding), inputs))
