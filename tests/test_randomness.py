@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcae.randomness import derived_seed, generator, per_sample, seeded
+from dcae.randomness import derived_seed, generator, numbered_generators, per_sample, seeded
 
 
 @given(first=st.integers(0, 1000), count=st.integers(1, 8), cut=st.integers(0, 8))
@@ -41,3 +41,24 @@ def test_draws_look_standard_normal():
     assert abs(values.std().item() - 1) < 0.018
     between = torch.corrcoef(values[:2])[0, 1].item()  # neighbouring samples, standard error 0.1
     assert abs(between) < 0.5
+
+
+def drawn_in(seed: int, index: int) -> list[torch.Tensor]:
+    """Draws of every kind for one index of a seed."""
+    with seeded(seed, "encode", index):
+        globally = torch.randn(8)
+    (numbered,) = numbered_generators([index], seed, "generated sample")
+    each = per_sample(lambda random: torch.randn(8, generator=random), [index], seed, "sample")[0]
+    return [globally, torch.randn(8, generator=numbered), each]
+
+
+def test_a_seed_does_not_run_into_the_next_one():
+    for one, other in zip(drawn_in(0, 2**20), drawn_in(1, 0), strict=True):
+        assert not torch.equal(one, other)
+
+
+def test_numbers_of_one_purpose_have_different_streams():
+    draws = torch.stack([torch.randn(4, generator=each) for each in numbered_generators(range(3000), 0, "test")])
+    assert len(draws.unique(dim=0)) == 3000
+    (alone,) = numbered_generators([2999], 0, "test")
+    assert torch.equal(torch.randn(4, generator=alone), draws[2999])

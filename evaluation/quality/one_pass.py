@@ -7,8 +7,8 @@ from the whole table in the order of the images, so shards, processes and restar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dcae.autoencoders.tiling import reconstruct
 from dcae.benchmark.entries import Protocol
 from dcae.data.dataset import ImageDataset
+from dcae.randomness import seeded
 from evaluation.features.extractor import Extractor, feature_sets
 from evaluation.features.fingerprints import weights_identity
 from evaluation.features.quantisation import to_network
@@ -110,12 +111,9 @@ def reconstruct_images(autoencoder: nn.Module, images: Tensor, padding: str | No
     return outputs
 
 
-@contextmanager
-def random_numbers(seed: int, start: int) -> Iterator[None]:
-    """Seed torch for the images from ``start`` on, for autoencoders that sample their latents; restores its state."""
-    with torch.random.fork_rng():
-        torch.manual_seed((seed << 20) + start)
-        yield
+def random_numbers(seed: int, start: int) -> AbstractContextManager[None]:
+    """Seed torch for the images from ``start`` on, for autoencoders that sample their latents."""
+    return seeded(seed, "reconstruct", start)
 
 
 def measure(

@@ -46,7 +46,8 @@ from evaluation.quality.one_pass import (
 )
 
 # Raise it when results change, and say below what each raise changed.
-RESULTS_VERSION = 1
+# 2: torch's global generator, of autoencoders that sample their latents, is seeded by dcae.randomness.
+RESULTS_VERSION = 2
 
 SHARD_SIZE = 512
 
