@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions of scenes say what is there: counts, colours, words and times are found again in the pixels."""
+"""Captions of scenes are true: counts, colours, words and times are found again in the pixels."""
 
 import re
 
