@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from evaluation.quality.distances import Quality
 
 PACKAGES = (
-    "torch", "torchvision", "diffusers", "timm", "torch-fidelity", "lpips", "torchmetrics", "open-clip-torch", "numpy",
+    "torch", "torchvision", "diffusers", "timm", "torch-fidelity", "clean-fid", "lpips", "open-clip-torch", "numpy",
+    "pillow",
 )  # fmt: skip
 
 
