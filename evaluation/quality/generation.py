@@ -152,7 +152,7 @@ def sample_columns(protocol: Protocol) -> dict[str, str]:
 
 
 class SampleMeasures:
-    """Computes what is stored of samples: features, and the CLIP score with the text that conditioned each.
+    """Computes the stored values of samples: features, and the CLIP score with the text that conditioned each.
 
     Args:
         protocols: define the columns; shared ones are computed once.

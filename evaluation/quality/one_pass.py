@@ -27,7 +27,7 @@ Table = dict[str, Tensor]  # column: [N] float64, or features [N, d] float32
 
 
 def _column(metric: ImageMetric, protocol: Protocol) -> str:
-    """Name of what a metric computes by a protocol, whatever the quantisation."""
+    """Return the name of a metric's computation by a protocol, whatever the quantisation."""
     weights = metric.weights(protocol)
     if weights is None:
         return metric.name
@@ -45,7 +45,7 @@ def columns(protocol: Protocol, metrics: Sequence[QualityMetric] = METRICS) -> d
 
 
 def table_identity(protocols: Iterable[Protocol], metrics: Sequence[QualityMetric] = METRICS) -> dict[str, str]:
-    """Return each column of a pass, and what decides it besides images and autoencoder."""
+    """Return each column of a pass with its identity besides images and autoencoder."""
     found = {}
     for protocol in protocols:
         names = columns(protocol, metrics)

@@ -20,7 +20,7 @@ HEADINGS = (REPRODUCED, RE_EVALUATED, ABLATIONS, NOT_RUN, CONTROLS)
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell as tables and figures show it: what was measured, and how it is named, grouped and compared.
+    """A cell as tables and figures show it: its entries, and how it is named, grouped and compared.
 
     ``evaluation.tables.cells`` makes the cells of a benchmark, ``evaluation.efficiency.suite`` those of a suite, and
     ``published_cell`` those of rows that only the paper has.

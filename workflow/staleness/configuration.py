@@ -202,7 +202,7 @@ def efficiency(cell: ResolvedGeneration) -> str:
 
 
 def presentation(benchmark: Benchmark) -> str:
-    """Digest of what tables and figures show besides the records: headings, names, choices and published numbers."""
+    """Digest of the contents of tables and figures besides the records: headings, names, choices, published numbers."""
     published = sorted((REPOSITORY_CONFIG / "published").glob("*.csv"))
     used = [
         [kind, entry.name, *(getattr(entry, name, None) for name in ABOUT_THE_PAPER), entry.chosen()]

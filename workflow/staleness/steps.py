@@ -4,8 +4,8 @@
 A result is known by three things, and by nothing else: the version of the step's results, the configuration that
 decides it, and the content of its inputs. Rules give Snakemake the first two as parameters; commands store all three.
 
-``RESULTS_VERSION`` stands beside each step's own code; whoever changes results raises it. Golden results of tiny runs
-in ``tests/golden`` fail where results change and the version does not.
+``RESULTS_VERSION`` is in the file of each step's own code; raise it when results change. Golden results of a tiny run
+(``tests/workflow/golden.json``) fail where results change and the version does not.
 """
 
 from __future__ import annotations
