@@ -336,7 +336,7 @@ def test_generated_samples_stand_without_and_with_guidance(records, grid_of):
 
 def test_sample_figures_without_images_say_not_run(records, tmp_path):
     for name in SAMPLE_FIGURES:
-        assert texts(draw_figure(name, records, None, tmp_path))[-1] == "not run"
+        assert texts(draw_figure(name, records, None, lambda result: tmp_path / "none.png"))[-1] == "not run"
 
 
 # --- style and files ---
