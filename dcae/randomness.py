@@ -3,7 +3,7 @@
 
 A training that is stopped and continued must draw the same numbers as an undisturbed one, on any number of processes.
 Every draw therefore names its purpose: the seed, a word, and the number of the step or the sample. Data sets draw with
-numpy, whose generators start a hundred times faster than torch's.
+numpy's generators.
 """
 
 from __future__ import annotations
