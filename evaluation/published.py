@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published numbers, read from ``config/published``: the authors' own, and reconstruction as published by others.
 
-The authors' stand in ``{table,figure,text,readme}*.csv``, one row per printed number. Columns: ``table`` ("1" to "5",
+The authors' are in ``{table,figure,text,readme}*.csv``, one row per printed number. Columns: ``table`` ("1" to "5",
 "figure 2a", "section 3.2", or "readme", that of the authors' code), ``dataset``, ``resolution`` (pixels),
 ``diffusion``, ``autoencoder``, ``patch_size``, ``tokens``, ``latent_shape`` (height x width x channels), ``column``
 (name of the value in this project's records), ``value`` (as printed), ``printed_precision`` (unit of the last printed
@@ -9,7 +9,7 @@ digit), ``protocol``, ``source`` and ``note`` (repairs of the printed layout, di
 
 Autoencoders are named as in the paper. Table 2's baselines carry their channels too (SD-VAE-f32c32), since they are not
 the public models that Tables 1 and 3 call SD-VAE-f32. ``tokens`` of Tables 3 and 5 is computed, (resolution / (f p))^2.
-A number that the paper prints once for two data sets ("FFHQ & MJHQ") is that of each. † stands for a diffusion model
+A number that the paper prints once for two data sets ("FFHQ & MJHQ") is that of each. † marks a diffusion model
 that was trained for four times as many steps.
 
 Reconstruction as others have published it is in ``reconstruction.csv``, one line per source. Columns: ``autoencoder``

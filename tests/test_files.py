@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear complete or not at all, and what tells their content."""
+"""Atomic writes and content hashes of files."""
 
 import os
 

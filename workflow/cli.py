@@ -26,6 +26,7 @@ from workflow.commands.tables import tables
 from workflow.commands.train_autoencoder import train_autoencoder
 from workflow.commands.train_denoiser import train_denoiser
 from workflow.commands.verify import verify
+from workflow.commands.verify_cache import verify_cache
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 train = typer.Typer(no_args_is_help=True, help="Train one phase of an autoencoder, or a diffusion model.")
@@ -34,6 +35,7 @@ train.command("denoiser")(train_denoiser)
 app.add_typer(train, name="train")
 datasets = typer.Typer(no_args_is_help=True, help="Inspect datasets.")
 datasets.command("check")(check)
+datasets.command("verify-cache")(verify_cache)
 app.add_typer(datasets, name="data")
 for command in (
     describe, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite, tables, figures,

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fork server: jobs begin as copies of a process that has torch loaded, since loading it takes seconds.
+"""A fork server: jobs start as forks of a process that has torch loaded, since loading it takes seconds.
 
 A run of Snakemake on one machine starts a server (``onstart`` in the Snakefile) and names it to its jobs in the
-environment. ``dcae`` then hands over its arguments, environment, folder and standard streams, and waits. What the
-server forks is in the process group of the waiting command, gets its signals, dies if it dies, and gives it its exit
-status. The server ends with the run.
+environment. ``dcae`` then hands over its arguments, environment, folder and standard streams, and waits. The fork
+joins the process group of the waiting command, gets its signals, ends if it ends, and passes on its exit status. The
+server ends with the run.
 
-By hand, on a cluster, with a GPU, after an edit of the code, or where the server cannot be reached, ``dcae`` runs by
-itself, with the same results.
+By hand, on a cluster, with a GPU, after an edit of the code, or without a reachable server, ``dcae`` runs in its own
+process, with the same results.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ADDRESS = "DCAE_FORK_SERVER"
 """Environment variable of jobs: path of the server's socket."""
 
 HANDED_OVER = ("train", "encode", "captions", "reference", "evaluate", "generate")
-"""Sub-commands that load torch, without ``profile``: what is measured has a process of its own."""
+"""Sub-commands that load torch. ``profile`` is not among them: measurements need a process of their own."""
 
 LIBRARIES = (
     "workflow.cli",
@@ -63,10 +63,10 @@ NUMBER = struct.Struct("!i")  # on the wire: a length, a process, an exit status
 
 
 def start() -> subprocess.Popen | None:
-    """Start a server for the jobs of this process, whose environment then names it, and which it does not outlive.
+    """Start a server for the jobs of this process, name it in the environment, and let it end with this process.
 
-    Not with a GPU, which a fork cannot use once anything has asked for it, and where jobs take longer than their start.
-    Nor where there can be no socket, which is told on stderr.
+    No server is started with a GPU, which a fork cannot use once it was touched, nor where no socket can be made; the
+    latter is reported on stderr.
     """
     if any(Path(device).exists() for device in GPUS):
         return None
@@ -93,11 +93,11 @@ def start() -> subprocess.Popen | None:
 
 
 def hand_over(arguments: Sequence[str]) -> int | None:
-    """Let the server run a command, and wait for its end.
+    """Let the server run a command and wait for it.
 
     Returns:
-        Its exit status, the negative number of a signal if one ended it; ``None`` if it is not for a server, since
-        there is none, or it is another command, or one of several threads.
+        Its exit status, or the negative number of the signal that ended it; ``None`` if the command runs in its own
+        process: without a server, for other commands, or with several threads.
     """
     address = os.environ.get(ADDRESS)
     if not address or arguments[:1] not in [[each] for each in HANDED_OVER] or os.environ.get(THREADS[0]) != "1":
@@ -140,7 +140,7 @@ def end_as(status: int) -> None:
 
 
 def _receive(connection: socket.socket) -> int | None:
-    """The next number; ``None`` if the other side has closed."""
+    """Return the next number; ``None`` if the other side has closed."""
     content = connection.recv(NUMBER.size, socket.MSG_WAITALL)
     return NUMBER.unpack(content)[0] if len(content) == NUMBER.size else None
 
@@ -155,23 +155,23 @@ def _kill(process: int, number: int) -> None:
 
 @functools.cache
 def load_libraries() -> dict[str, float]:
-    """Import what jobs import, once; the state of the project's sources as they were then."""
+    """Import the modules of jobs, once. Return the state of the project's sources at that time."""
     for name in LIBRARIES:
         importlib.import_module(name)
     return _sources()
 
 
 def _sources() -> dict[str, float]:
-    """File to time of change, of the project's modules that are loaded."""
+    """Return file and time of change of the project's loaded modules."""
     own = [module for name, module in sys.modules.items() if name.split(".")[0] in OWN_PACKAGES]
     files = [module.__file__ for module in own if module.__file__]
     return {file: os.stat(file).st_mtime if os.path.exists(file) else 0.0 for file in files}
 
 
 def serve(listener: socket.socket) -> None:
-    """Fork a process for each request, and tell the command that waits for it how it ended.
+    """Fork a process for each request, and pass its exit status to the waiting command.
 
-    Returns once whoever started this server has ended, which closes its standard input, and no job is left.
+    Returns when the process that started this server has ended, which closes standard input, and no job is left.
     """
     jobs: dict[socket.socket, ForkProcess] = {}  # by the connection to the command that waits
     sources: list[socket.socket | TextIO] = [listener, sys.stdin]
@@ -196,9 +196,9 @@ def serve(listener: socket.socket) -> None:
 
 
 def _fork(listener: socket.socket, others: list[socket.socket]) -> dict[socket.socket, ForkProcess]:
-    """The job that was asked for, by the connection to who asked; none if that is to run by itself."""
+    """Return the requested job by its connection; nothing if the command has to run in its own process."""
     waiting, _ = listener.accept()
-    if load_libraries() != _sources():  # what is loaded is not what the record would say has run
+    if load_libraries() != _sources():  # records would name sources that did not run
         waiting.close()
         return {}
     waiting.settimeout(SECONDS_TO_SEND)
@@ -223,7 +223,7 @@ def _fork(listener: socket.socket, others: list[socket.socket]) -> dict[socket.s
 
 
 def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) -> None:
-    """Be the command that asked: with its streams, process group, folder, environment and arguments."""
+    """Run the command that asked, with its streams, process group, folder, environment and arguments."""
     for each in of_the_server:
         each.close()
     for number, stream in enumerate(streams):
@@ -242,7 +242,7 @@ def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) 
 
 
 def main() -> None:
-    """Serve until whoever started this process has ended."""
+    """Serve until the process that started this one has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the server ends with its run
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         path = Path(listener.getsockname())

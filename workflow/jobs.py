@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What rules ask: input files, parameters and the files of a whole benchmark, as functions of Snakemake's wildcards."""
+"""Input files and parameters of rules as functions of Snakemake's wildcards, and the files of a whole benchmark."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Jobs:
     """Jobs of one benchmark.
 
     ``training``, ``reference``, ``captions_cell``, ``cell`` and ``generation_cell`` return the subject of a job;
-    ``configuration`` and ``version`` are what Snakemake compares to tell stale results.
+    Snakemake compares ``configuration`` and the step's version to tell stale results.
     """
 
     def __init__(self, path: str):

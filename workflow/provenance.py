@@ -22,13 +22,15 @@ from dcae.benchmark.record import Measured
 from dcae.files import content_hashes
 from dcae.weights.hub import hub_commit
 from workflow import OWN_PACKAGES
-from workflow.staleness.steps import REPOSITORY, Step
+from workflow.staleness.configuration import REPOSITORY
+from workflow.staleness.steps import Step
 
 if TYPE_CHECKING:
     from evaluation.quality.distances import Quality
 
 PACKAGES = (
-    "torch", "torchvision", "diffusers", "timm", "torch-fidelity", "lpips", "torchmetrics", "open-clip-torch", "numpy",
+    "torch", "torchvision", "diffusers", "timm", "torch-fidelity", "clean-fid", "lpips", "open-clip-torch", "numpy",
+    "pillow",
 )  # fmt: skip
 
 
@@ -75,7 +77,7 @@ def described(protocol: ProtocolEntry) -> dict[str, Any]:
     return {"name": protocol.name, **protocol.decisive()}
 
 
-def further_measured(
+def additional_measured(
     protocols: list[Protocol], measured: dict[str, Quality], besides: dict[str, Any] | None = None
 ) -> dict[str, Measured]:
     """Return the values of additional protocols as records have them.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be in order before Snakemake runs a job."""
+"""Preparations before Snakemake runs a job: stale locks, notices, and the path of commands."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _is_alone(lock: IO) -> bool:
 
 
 def print_notices(benchmark: Benchmark) -> None:
-    """What a user should know before a run of this benchmark, to stderr: a dry run shows it, too."""
+    """Print notices about a benchmark to stderr, in dry runs as well."""
     for notice in benchmark.notices():
         print(f"notice: {notice}", file=sys.stderr)
 

@@ -91,17 +91,17 @@ class Benchmark:
         }
         return self.config.entry("protocols", names[kind])
 
-    def further_protocols(self, kind: str) -> list[Protocol]:
+    def additional_protocols(self, kind: str) -> list[Protocol]:
         """Return the protocols that ``reconstruction`` or ``generation`` cells are measured by besides the main one."""
         names = {
-            "reconstruction": self.content.reconstruction.further_protocols,
-            "generation": self.content.further_generation_protocols,
+            "reconstruction": self.content.reconstruction.additional_protocols,
+            "generation": self.content.additional_generation_protocols,
         }
         return [self.config.entry("protocols", name) for name in names[kind]]
 
     def protocols(self, kind: str) -> list[Protocol]:
         """Return all protocols of ``reconstruction`` or ``generation`` cells, the main one first."""
-        return [self.protocol(kind), *self.further_protocols(kind)]
+        return [self.protocol(kind), *self.additional_protocols(kind)]
 
     @property
     def has_subsets(self) -> bool:
@@ -140,7 +140,7 @@ class Benchmark:
             *(
                 ("protocols", each)
                 for kind in ("reconstruction", "generation")
-                for each in self.further_protocols(kind)
+                for each in self.additional_protocols(kind)
             ),
         ]
         return list({(kind, entry.name): (kind, entry) for kind, entry in used}.values())

@@ -77,7 +77,7 @@ class ReconstructionPlan(Settings):
     """Every autoencoder is measured on every data set at every resolution here that it supports."""
 
     protocol: str
-    further_protocols: list[str] = Field([], description="additional protocols, measured in the same pass")
+    additional_protocols: list[str] = Field([], description="additional protocols, measured in the same pass")
     datasets: dict[str, dict[PositiveInt, PublishedTwin | None]] = Field(
         description="data set: resolution: the published cell to compare with, or null"
     )
@@ -116,7 +116,7 @@ class BenchmarkFile(Settings):
     controls: list[str] = Field([], description="reconstruction only; their scores are known")
     reconstruction: ReconstructionPlan
     generation_protocol: str | None = None
-    further_generation_protocols: list[str] = Field([], description="additional protocols for the same samples")
+    additional_generation_protocols: list[str] = Field([], description="additional protocols for the same samples")
     efficiency_protocol: str | None = None
     generation: list[GenerationPlan] = Field([], description="diffusion models on the latents of autoencoders")
 
@@ -124,8 +124,8 @@ class BenchmarkFile(Settings):
     def _generation_needs_protocols(self):
         if self.generation and not (self.generation_protocol and self.efficiency_protocol):
             raise ValueError("generation is given, so generation_protocol and efficiency_protocol are needed")
-        if self.further_generation_protocols and not self.generation_protocol:
-            raise ValueError("further_generation_protocols is given, so generation_protocol is needed")
+        if self.additional_generation_protocols and not self.generation_protocol:
+            raise ValueError("additional_generation_protocols is given, so generation_protocol is needed")
         return self
 
     @model_validator(mode="after")

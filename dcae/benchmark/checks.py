@@ -58,8 +58,8 @@ def check_entries(source: Source) -> None:
         _check_study(source, field, study)
     _check_protocol(source, "reconstruction.protocol", content.reconstruction.protocol, "quality")
     reconstruction = content.reconstruction
-    names = [reconstruction.protocol, *reconstruction.further_protocols]
-    _check_further_protocols(source, "reconstruction.further_protocols", names, ("crop", "reconstruction_images"))
+    names = [reconstruction.protocol, *reconstruction.additional_protocols]
+    _check_additional_protocols(source, "reconstruction.additional_protocols", names, ("crop", "reconstruction_images"))
     for index, plan in enumerate(content.generation):
         entry = _named(source, f"generation.{index}.diffusion", "diffusion", plan.diffusion)
         _check_recipe(source, f"{plan.diffusion}.recipe", entry.recipe, "diffusion")
@@ -81,9 +81,9 @@ def check_entries(source: Source) -> None:
                 raise source.error(f"generation.{index}.patch_sizes", message)
     if content.generation:
         _check_protocol(source, "generation_protocol", content.generation_protocol, "quality")
-        names = [content.generation_protocol, *content.further_generation_protocols]
+        names = [content.generation_protocol, *content.additional_generation_protocols]
         shared = ("crop", "generation_images", "generation_reference", "generation_reference_images")
-        _check_further_protocols(source, "further_generation_protocols", names, shared)
+        _check_additional_protocols(source, "additional_generation_protocols", names, shared)
         _check_protocol(source, "efficiency_protocol", content.efficiency_protocol, "efficiency")
 
 
@@ -109,7 +109,7 @@ def _check_protocol(source: Source, field: str, name: str, kind: str) -> None:
         raise source.error(field, f"{name!r} is a protocol of kind {entry.kind}, expected {kind}")
 
 
-def _check_further_protocols(source: Source, field: str, names: list[str], shared: tuple[str, ...]) -> None:
+def _check_additional_protocols(source: Source, field: str, names: list[str], shared: tuple[str, ...]) -> None:
     """Those of one pass, the main one first, see the same images, and their names tell their values apart."""
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise source.error(field, f"named more than once, or the main protocol already: {', '.join(repeated)}")

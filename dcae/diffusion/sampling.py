@@ -9,7 +9,6 @@ second stage of a third-order step uses the midpoint coefficient (1 - exp(-h)) /
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -30,6 +29,7 @@ from dcae.diffusion.conditions import (
     part,
 )
 from dcae.diffusion.objectives import alphas_cumprod
+from dcae.randomness import numbered_generators
 
 # Tolerances of the adaptive solver, as in mit-han-lab/efficientvit diffusioncore/models/uvit.py.
 ATOL, RTOL = 1e-6, 1e-3
@@ -102,13 +102,8 @@ def scheduler_of(sampler: str, schedule: NoiseSchedule, steps: int):
 
 
 def sample_generators(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
-    """One generator on the CPU for each sample; a sample draws its label, first noise and step noises in that order.
-
-    torch seeds its CPU generator with 32 bits only. So that no two samples of a seed are alike, the index is added to
-    32 bits that come from the seed.
-    """
-    start = int.from_bytes(hashlib.sha256(f"samples of seed {seed}".encode()).digest()[:4], "big")
-    return [torch.Generator().manual_seed((start + index) % 2**32) for index in indices]
+    """Return a CPU generator per sample; a sample draws its label, first noise and step noises in that order."""
+    return list(numbered_generators(indices, seed, "generated sample"))
 
 
 def draw_labels(generators: list[torch.Generator], classes: int) -> Tensor:

@@ -18,6 +18,7 @@ from dcae.benchmark.entries import AutoencoderFields, AutoencoderRecipe, Dataset
 from dcae.data.loading import open_dataset
 from dcae.data.mixture import Mixture
 from dcae.files import sha256
+from dcae.randomness import per_sample
 from dcae.training import engine
 from dcae.training.batches import Batch, batches, split
 from dcae.training.gan import Adversary
@@ -27,7 +28,6 @@ from dcae.training.logging import LogWith
 from dcae.training.losses import kl_per_value
 from dcae.training.optimisers import MovingAverage, Updater
 from dcae.training.perceptual import perceptual_network
-from dcae.training.randomness import per_sample
 
 # Raise it when results change, and say below what each raise changed.
 RESULTS_VERSION = 1

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import TrainingFields
+from dcae.randomness import derived_seed
 from dcae.training.logging import Curves, LogWith, Progress, check_installed, report
-from dcae.training.randomness import derived_seed
 from dcae.training.state import LOCK_WAIT_MINUTES, TrainingState, checkpoint_path, lock
 from dcae.training.stopping import StopRequest, TrainingDiverged, Unfinished
 

@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from dcae.benchmark.entries import PatchGAN
+from dcae.randomness import seeded
 from dcae.training import engine
 from dcae.training.losses import adaptive_weight, discriminator_hinge_loss, generator_hinge_loss
 from dcae.training.optimisers import Updater
-from dcae.training.randomness import seeded
 
 SLOPE = 0.2
 LARGEST_FACTOR = 8  # of the width

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -15,7 +16,7 @@ from evaluation.metrics.registry import METRICS, QualityMetric, image_metrics, m
 from evaluation.quality.reconstruction import Reconstruction
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import Metric, reconstruction_column
-from evaluation.tables.numbers import NOTHING
+from evaluation.tables.numbers import NOTHING, number
 from evaluation.tables.paired import difference_columns, difference_entries
 
 Measured = Mapping[str, Reconstruction]  # by autoencoder
@@ -79,9 +80,7 @@ def _random(measured: Measured, name: str) -> bool:
 
 
 def _number(value: Value | None, metric: Metric, bold: bool) -> Number:
-    if value is None:
-        return NOTHING
-    return Number(value.value, metric.decimals, standard_error=value.standard_error, n=value.n, bold=bold)
+    return replace(number(value, metric), bold=bold) if value else NOTHING
 
 
 def _best(measured: Measured, metric: Metric) -> str | None:

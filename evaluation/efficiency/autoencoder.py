@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed, memory and size of an autoencoder, encoding and decoding; and what its phases of training need (section 3.2).
+"""Speed, memory and size of an autoencoder, encoding and decoding; peak memory of its training phases (section 3.2).
 
 The denoiser's numbers leave the autoencoder out: encoding an image of 512 px with DC-AE-f32 costs as many
 multiply-accumulates as eight passes of DiT-XL on its latents, and decoding as many as eleven.
@@ -61,7 +61,7 @@ class Coder(nn.Module):
 
 
 def shapes_only(entry: AutoencoderFields, architecture: dict[str, Any] | None = None) -> AutoencoderFields:
-    """The entry without its released weights.
+    """Return an entry without its released weights.
 
     Args:
         entry: of any kind.
@@ -81,23 +81,23 @@ def shapes_only(entry: AutoencoderFields, architecture: dict[str, Any] | None = 
 def for_inference(
     entry: AutoencoderFields, protocol: EfficiencyProtocol, device: str | torch.device, config: Config | None
 ) -> nn.Module:
-    """The autoencoder, its weights frozen, in the protocol's precision and channels-last."""
+    """Build the autoencoder, its weights frozen, in the protocol's precision and channels-last."""
     autoencoder = load(entry, config=config, device=device)
     return autoencoder.to(dtype=DTYPES[protocol.precision], memory_format=torch.channels_last).requires_grad_(False)
 
 
 def batch_size_for(resolution: int, protocol: EfficiencyProtocol) -> int:
-    """Images of so many pixels in a batch."""
+    """Return the images in a batch at a resolution (pixels per side)."""
     return max(1, protocol.autoencoder_pixels // resolution**2)
 
 
 def bytes_of(module: nn.Module) -> int:
-    """Of parameters and buffers."""
+    """Return the bytes of parameters and buffers."""
     return sum(each.nbytes for each in (*module.parameters(), *module.buffers()))
 
 
 def random_input(method: str, entry: AutoencoderFields, resolution: int, batch_size: int, **like: Any) -> Tensor:
-    """Images in [-1, 1] or latents of unit variance, channels-last."""
+    """Return images in [-1, 1] or latents of unit variance, channels-last."""
     if method == "encode":
         values = torch.rand(batch_size, 3, resolution, resolution, **like) * 2 - 1
     else:
@@ -115,7 +115,7 @@ def profile_autoencoder(
 ) -> Profile:
     """Measure an autoencoder's two halves on random images and latents, weights in the protocol's precision.
 
-    Weights and inputs are channels-last: what the convolutions of every autoencoder are fastest in, DC-AE's by default.
+    Weights and inputs are channels-last, the fastest layout for the convolutions of every autoencoder.
 
     Args:
         entry: with random weights if it names no released ones (``shapes_only``).
@@ -131,7 +131,7 @@ def profile_autoencoder(
         the protocol has ``tiling``, which the remarks say.
 
     Raises:
-        BackendError: a backend is not installed, or has not got the precision.
+        BackendError: a backend is not installed or does not support the precision.
         ConfigError: the entry's compression does not divide the resolution.
     """
     device = torch.device(device)
@@ -216,7 +216,7 @@ def _profile_coder(
 
 
 class PhaseTraining(Training):
-    """Reconstruction by what a phase trains: mean absolute error."""
+    """Training on the mean absolute error of reconstruction."""
 
     def loss(self) -> Tensor:
         with autocast(self.protocol, self.device):
@@ -231,9 +231,9 @@ def profile_phases(
     device: str | torch.device = "cpu",
     config: Config | None = None,
 ) -> Profile:
-    """Peak memory of training all layers, and of training the middle ones alone as phase 2 does.
+    """Measure the peak memory of training all layers, and of training the middle ones alone as phase 2 does.
 
-    Both with the reconstruction loss alone; the paper states neither losses nor batch size of its 153.98 and 67.81 GB.
+    Both with the reconstruction loss alone; the paper states neither losses nor batch size of its numbers.
     At a batch size that does not fit, the peak is extrapolated from smaller ones, which the remarks say.
 
     Args:

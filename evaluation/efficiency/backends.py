@@ -23,7 +23,7 @@ Call = Callable[[], Tensor]
 
 
 def ready(backend: Backend, module: nn.Module, inputs: Sequence[Tensor]) -> Call:
-    """What runs a module on these inputs and returns its output, the same tensor each time or a new one.
+    """Return a call that runs a module on these inputs; its output is the same tensor each time or a new one.
 
     Args:
         backend: how it is run.
@@ -31,7 +31,7 @@ def ready(backend: Backend, module: nn.Module, inputs: Sequence[Tensor]) -> Call
         inputs: on the module's device; they may be changed in place between calls, but for ``onnxruntime`` on a CPU.
 
     Raises:
-        BackendError: the backend is not installed or has not got this precision.
+        BackendError: the backend is not installed or does not support this precision.
         UnequalOutputs: the outputs differ from those of the module itself.
     """
     if backend == "eager":
@@ -45,9 +45,9 @@ def ready(backend: Backend, module: nn.Module, inputs: Sequence[Tensor]) -> Call
 
 
 def check_outputs(outputs: Tensor, expected: Tensor, backend: str, allowed: float | None = None) -> float:
-    """How far outputs are from those of the eager module, relative to their norm.
+    """Return the distance of outputs from those of the eager module, relative to their norm.
 
-    ``allowed``: how far they may be; by default what the precision of the expected ones allows.
+    ``allowed``: largest distance; by default that of the precision of the expected outputs.
 
     Raises:
         UnequalOutputs: too far, or nothing can be said since the eager outputs are zero or not finite.
@@ -66,17 +66,17 @@ def check_outputs(outputs: Tensor, expected: Tensor, backend: str, allowed: floa
 
 
 def compile_blocks(module: nn.Module) -> None:
-    """Compile a network where it stands: its repeated blocks, which share one compilation, or else the whole.
+    """Compile a network in place: its repeated blocks, which share one compilation, or else the whole.
 
     A deep transformer takes minutes as a whole and seconds by its blocks, between which little happens.
     """
-    torch.compiler.reset()  # what was compiled for other shapes counts towards a limit, beyond which all is eager
+    torch.compiler.reset()  # earlier compilations count towards a limit, beyond which everything runs eager
     for each in repeated_blocks(module) or [module]:
         each.compile(dynamic=False)
 
 
 def repeated_blocks(module: nn.Module) -> list[nn.Module]:
-    """The blocks of the kinds that stand in a network's lists of modules, if most of them are alike."""
+    """Return the blocks of the classes in a network's module lists, if most of them are alike."""
     kinds = {type(block) for blocks in _outermost_lists(module) for block in blocks}
     found = [each for each in module.modules() if type(each) in kinds]
     shapes = {(type(each), tuple(parameter.shape for parameter in each.parameters())) for each in found}
@@ -94,7 +94,7 @@ def _eager(module: nn.Module, inputs: Sequence[Tensor]) -> Call:
 
 
 def _compiled(module: nn.Module, inputs: Sequence[Tensor], like: Tensor) -> Call:
-    """Compiled, and on CUDA the whole pass as one CUDA graph."""
+    """Compile a module; on CUDA the whole pass is one CUDA graph."""
     compile_blocks(module)
     call = _eager(module, inputs)
     return as_cuda_graph(call) if inputs[0].is_cuda else call

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory over the batch size: the largest batch that fits, and what one would need that does not."""
+"""Memory over the batch size: the largest batch that fits, and the need of one that does not."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ class Line:
 
     @property
     def per_image(self) -> float:
-        """Bytes for each further image."""
+        """Bytes for each additional image."""
         return (self.large[1] - self.small[1]) / (self.large[0] - self.small[0])
 
     def at(self, batch_size: int) -> float:
-        """Bytes at a batch size."""
+        """Return the bytes at a batch size."""
         return self.large[1] + self.per_image * (batch_size - self.large[0])
 
     def largest_batch_size(self, available: float) -> int:
-        """How many images fit into so many bytes."""
+        """Return the number of images that fit into so many bytes."""
         return self.large[0] + int((available - self.large[1]) // self.per_image)
 
 
 def largest_batch_size(need: Callable[[int], int], device: torch.device, at_most: int) -> int:
-    """The largest batch size that fits: doubled while it does, then between the last two by what these need.
+    """Find the largest batch size that fits: doubled while it does, then interpolated between the last two.
 
     A multiple of 8 where 8 fit. Small sizes say little about large ones, since other parts of a step are their fullest.
 
@@ -87,7 +87,7 @@ def largest_batch_size(need: Callable[[int], int], device: torch.device, at_most
 
 
 def run_at_largest(run: Callable[[int], Result], largest: int, device: torch.device) -> tuple[int, Result]:
-    """The result of a run at the largest batch size that eager steps have room for, and the size.
+    """Return the largest batch size that eager steps have room for, or less, and the result of a run at it.
 
     A compiled step or a captured graph may need more than an eager one; then at 7/8 of it, or at 3/4.
 
@@ -104,7 +104,7 @@ def run_at_largest(run: Callable[[int], Result], largest: int, device: torch.dev
 
 
 def training_memory(peaks: Callable[[int], Peaks], batch_size: int, device: torch.device) -> tuple[float, str]:
-    """Peak bytes of training at a batch size; where that does not fit, extrapolated from sizes that do.
+    """Return the peak bytes of training at a batch size; where it does not fit, extrapolated from sizes that do.
 
     Returns:
         The bytes, and how they were extrapolated (nothing if they were measured).

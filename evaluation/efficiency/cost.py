@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model costs, by counting: parameters, multiply-accumulates, and what it keeps for a backward pass.
+"""The cost of a model: parameters, multiply-accumulates, and memory kept for a backward pass.
 
 Counted on the meta device, parameters and multiply-accumulates take no memory and no weights at any size of model.
 """
@@ -20,16 +20,16 @@ from dcae.benchmark.entries import AutoencoderFields
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Trainable and frozen parameters, a shared one once; buffers such as running statistics do not count."""
+    """Count trainable and frozen parameters, a shared one once; buffers such as running statistics do not count."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 @torch.no_grad()
 def count_macs(function: Callable[..., object], *inputs: Tensor) -> int:
-    """Multiply-accumulates of one call, attention products included.
+    """Count the multiply-accumulates of one call, attention products included.
 
     Matrix products and convolutions count; norms, activations and interpolation do not, as in every table of the
-    field. Half of what PyTorch calls FLOPs.
+    field. PyTorch's FLOPs are twice as many.
 
     Args:
         function: a module on the meta device, or a method of one.
@@ -47,7 +47,7 @@ def count_macs(function: Callable[..., object], *inputs: Tensor) -> int:
 
 @torch.no_grad()
 def count_parameters_used(module: nn.Module, function: Callable[..., object], *inputs: Tensor) -> int:
-    """Parameters of a module that one call of its method computes with, for example of ``encode``."""
+    """Count the parameters of a module that one call of its method uses, for example of ``encode``."""
     used: dict[int, int] = {}
     own = {id(parameter) for parameter in module.parameters()}
 
@@ -63,7 +63,7 @@ def count_parameters_used(module: nn.Module, function: Callable[..., object], *i
 
 
 def bytes_kept_for_backward(forward: Callable[[], Tensor]) -> int:
-    """Memory of what a forward pass keeps for its backward pass, parameters aside, each storage counted once.
+    """Count the bytes that a forward pass keeps for its backward pass, without parameters, each storage once.
 
     Args:
         forward: makes a tensor that gradients flow back from.
@@ -88,7 +88,7 @@ def bytes_kept_for_backward(forward: Callable[[], Tensor]) -> int:
 
 
 def describe_autoencoder(entry: AutoencoderFields, resolution: int, config: Config | None = None) -> dict[str, object]:
-    """Shapes and cost of an autoencoder at a resolution; parameters as numbers, cost in 10**9 multiply-accumulates.
+    """Return shapes, parameters and cost (10**9 multiply-accumulates) of an autoencoder at a resolution.
 
     ``encoder_parameters`` and ``decoder_parameters`` are those of the layers that run when it encodes and decodes.
 

@@ -3,7 +3,7 @@
 
 As the paper measures it: the denoiser alone, one conditional forward pass, random latents on the device; no guidance,
 no autoencoder, no text encoder, no data loading. Images per second are therefore denoiser passes per second; module
-``end_to_end`` measures what they leave out.
+``end_to_end`` measures the whole pipeline.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class DenoiserShape:
 
     @property
     def side(self) -> int:
-        """Of the square of tokens."""
+        """Side of the square of tokens."""
         return self.latent_size // self.patch_size
 
     def build(self, device: torch.device, protocol: EfficiencyProtocol) -> OnTensors:
-        """With random weights of standard deviation 0.02, as the authors have them: DiT's own begin with outputs 0."""
+        """Build the model with the authors' weights of standard deviation 0.02; DiT's own start with outputs of 0."""
         with device:
             denoiser = build_denoiser(self.entry, self.latent_channels, self.latent_size, self.patch_size, self.classes)
         if device.type != "meta":
@@ -80,7 +80,7 @@ class DenoiserShape:
         return OnTensors(denoiser)
 
     def inputs(self, batch_size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-        """Random latents, a timestep, and labels or embedded captions."""
+        """Return random latents, a timestep, and labels or embedded captions."""
         with device:
             latents = torch.randn(batch_size, self.latent_channels, self.latent_size, self.latent_size, dtype=dtype)
             timesteps = torch.full((batch_size,), MIDDLE_TIMESTEP)
@@ -92,14 +92,14 @@ class DenoiserShape:
 
 
 def for_inference(shape: DenoiserShape, protocol: EfficiencyProtocol, device: torch.device) -> OnTensors:
-    """The denoiser in evaluation mode, its weights in the protocol's precision themselves."""
+    """Build the denoiser in evaluation mode, its weights in the protocol's precision."""
     return shape.build(device, protocol).to(DTYPES[protocol.precision]).eval().requires_grad_(False)
 
 
 def inference_inputs(
     shape: DenoiserShape, batch_size: int, protocol: EfficiencyProtocol, device: torch.device
 ) -> tuple[Tensor, ...]:
-    """Inputs in the protocol's precision."""
+    """Return inputs in the protocol's precision."""
     return shape.inputs(batch_size, device, DTYPES[protocol.precision])
 
 
@@ -108,14 +108,14 @@ def inference_inputs(
 
 @dataclass(frozen=True)
 class MemoryEstimator:
-    """How much memory a denoiser needs at a batch size."""
+    """Estimates the memory that a denoiser needs at a batch size."""
 
     shape: DenoiserShape
     protocol: EfficiencyProtocol
     device: torch.device
 
     def training(self, batch_size: int) -> Peaks:
-        """Of eager training, which a compiled one does not exceed."""
+        """Return the peaks of eager training, which compiled training does not exceed."""
         build = self._builder(torch.float32)
 
         def make() -> Training:
@@ -125,7 +125,7 @@ class MemoryEstimator:
             return training_peaks(make, self.device)
 
     def inference(self, batch_size: int) -> int:
-        """Of an eager forward pass, weights included."""
+        """Return the peak of an eager forward pass, weights included."""
         dtype = DTYPES[self.protocol.precision]
         build = self._builder(dtype)
 
@@ -138,18 +138,18 @@ class MemoryEstimator:
             return peak_of(make, self.device)
 
     def _builder(self, dtype: torch.dtype) -> Callable[[], nn.Module]:
-        """What makes the model within a measurement; of a CPU it is built as shapes before."""
+        """Return a function that makes the model within a measurement; for a CPU, its shapes are built before."""
         if self.device.type != "cpu":
             return lambda: self.shape.build(self.device, self.protocol).to(dtype)
         shapes = self.shape.build(torch.device("meta"), self.protocol).to(dtype)
         return lambda: materialise(shapes, self.device)
 
     def protocols_batch_size(self, work: str) -> int | Literal["largest"]:
-        """What the protocol says. Raises ``ValueError`` if its table has none for this model."""
+        """Return the protocol's batch size; raises ``ValueError`` if its table has none for this model."""
         return self.protocol.batch_size(work, self.shape.entry.paper_name or self.shape.entry.name, self.shape.side)
 
     def run(self, work: str, run: Callable[[int], Result]) -> tuple[int, Result]:
-        """A run at the protocol's batch size or at the largest that fits; the size, and the run's result."""
+        """Run at the protocol's batch size or the largest that fits. Returns the size and the run's result."""
         size = self.protocols_batch_size(work)
         if size != "largest":
             return size, run(size)
@@ -188,7 +188,7 @@ def profile_denoiser(shape: DenoiserShape, protocol: EfficiencyProtocol, device:
         counts as three forward passes, with activation checkpointing as four.
 
     Raises:
-        BackendError: a backend is not installed, or has not got the precision.
+        BackendError: a backend is not installed or does not support the precision.
         ValueError: the protocol's table has no batch size for this model.
     """
     device = torch.device(device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a class or a text to an image, and from images to an update: what the denoiser-only numbers leave out.
+"""Speed of the whole pipeline: from a class or a text to an image, and from images to an update.
 
 Generating takes all sampling steps, guidance (two conditions a step), the decoder and, for captions, the text encoder,
 which embeds every caption anew, and the empty one once for all. Training encodes its images in every step, and has the
@@ -66,7 +66,7 @@ class Pipeline:
         self.classes = shape.entry.classes(shape.classes)
 
     def denoiser(self, compiled: bool) -> nn.Module:
-        """A new one in evaluation mode, its weights in the protocol's precision themselves.
+        """Build a denoiser in evaluation mode, its weights in the protocol's precision.
 
         Raises:
             UnequalOutputs: compiled, it has other outputs than eager.
@@ -82,7 +82,7 @@ class Pipeline:
         return module.denoiser
 
     def latents(self, denoiser: nn.Module, batch_size: int, steps: int | None = None) -> Tensor:
-        """Sampled with guidance, [B, c, h, w]; in so many steps instead of the model's own."""
+        """Sample latents [B, c, h, w] with guidance; ``steps``: instead of the model's own number."""
         entry = self.shape.entry
         prompts = Prompts(self.text_encoder, batch_size, self.empty_caption) if self.text_encoder else None
         with torch.inference_mode(), autocast(self.protocol, self.device):
@@ -100,14 +100,14 @@ class Pipeline:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """Images [B, 3, H, W], as many at a time as the protocol's pixels allow."""
+        """Decode images [B, 3, H, W], as many at a time as the protocol's pixels allow."""
         latents = denormalise(self.autoencoder, latents).to(DTYPES[self.protocol.precision])
         parts = latents.split(batch_size_for(self.image_side, self.protocol))
         return torch.cat([self.autoencoder.decode(part) for part in parts])
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Normalised latents [B, c, h, w], as many images at a time as the protocol's pixels allow."""
+        """Encode to normalised latents [B, c, h, w], as many images at a time as the protocol's pixels allow."""
         images = images.to(DTYPES[self.protocol.precision])
         parts = images.split(batch_size_for(self.image_side, self.protocol))
         latents = torch.cat([self.autoencoder.encode(part) for part in parts])
@@ -115,7 +115,7 @@ class Pipeline:
 
 
 class TrainingWithEncoding(Training):
-    """Images to latents, noise and timesteps, the objective of the recipe, backward and AdamW."""
+    """Training from images: encoder, noise and timesteps, the objective of the recipe, backward and AdamW."""
 
     def __init__(self, pipeline: Pipeline, batch_size: int):
         module = pipeline.shape.build(pipeline.device, pipeline.protocol)
@@ -146,7 +146,7 @@ class TrainingWithEncoding(Training):
 
 @contextmanager
 def counted_rows(denoiser: nn.Module):
-    """Counts the latents that go through a denoiser inside it: conditions of guidance and steps of the sampler."""
+    """Count the latents that pass through a denoiser: conditions of guidance and steps of the sampler."""
     counts: list[int] = []
     hook = denoiser.register_forward_pre_hook(lambda _, arguments: counts.append(len(arguments[0])))
     try:
@@ -245,5 +245,5 @@ def _generate(pipeline: Pipeline, denoiser: nn.Module, batch_size: int) -> Calla
 def _repeated(
     step: Callable[[], object], protocol: EfficiencyProtocol, device: torch.device, observe: Observe | None = None
 ) -> Value:
-    """Duration of a long step that was warmed up, once for each of the protocol's repeats."""
+    """Time a warmed-up long step, once for each of the protocol's repeats."""
     return summary([step_durations(step, 1, device, observe) for _ in range(protocol.repeats)])

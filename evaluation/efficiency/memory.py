@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peak memory, of a training and in general; and what happens where memory ends: a result, not the end of the run.
+"""Peak memory of a training and of other calls; running out of memory is a result and does not end the run.
 
 On CUDA a peak is that of PyTorch's allocator, as the paper reports it; on a CPU that of all tensors that are alive at
 once, which is the same but for the inner workspace of operators. (The process's own peak would include libraries and
 hide whatever fits into memory that an earlier step has left.) On a CPU the tensors have shapes but no values, so that a
-peak is counted exactly without the memory, or the time, that it stands for.
+peak is counted exactly without that much memory or time.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class UnequalOutputs(RuntimeError):
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes of memory that a device has."""
+    """Return the bytes of memory of a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of memory that are free, once what nothing refers to is given back."""
+    """Return the bytes of free memory, after giving back unreferenced memory."""
     release(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -67,17 +67,17 @@ def free_memory(device: torch.device) -> int:
 
 
 def release(device: torch.device) -> None:
-    """Give back what nothing refers to any more."""
+    """Give back unreferenced memory."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def catch_out_of_memory(call: Callable[[], Result], device: torch.device) -> Result:
-    """The result of a call.
+    """Return the result of a call.
 
     Raises:
-        NotEnoughMemory: the device's memory ended. All that the call had made is given back.
+        NotEnoughMemory: the device ran out of memory. The memory of the call is given back.
     """
     try:
         return call()
@@ -89,7 +89,7 @@ def catch_out_of_memory(call: Callable[[], Result], device: torch.device) -> Res
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """True if an error, or one that it came from, is the end of memory.
+    """Return whether an error, or one that it came from, means out of memory.
 
     A CUDA graph whose capture memory cuts short may end with an error of its own that hides the first.
     """
@@ -112,7 +112,7 @@ def require_memory(needed: float, device: torch.device) -> None:
 
 
 class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of the tensors that operators make inside it, and how many were alive at once at most."""
+    """Counts the bytes of the tensors that operators make inside this context, and the peak of bytes alive at once."""
 
     def __init__(self):
         super().__init__()
@@ -127,7 +127,7 @@ class LiveTensors(TorchDispatchMode):
         return results
 
     def restart(self) -> None:
-        """Let the peak be what is alive now."""
+        """Restart the peak at the bytes alive now."""
         self.peak = self.bytes
 
     def _count(self, storage: torch.UntypedStorage) -> None:
@@ -142,7 +142,7 @@ class LiveTensors(TorchDispatchMode):
 
 
 class AllocatedOnCuda:
-    """The same by PyTorch's CUDA allocator, for what is made inside it."""
+    """The same from PyTorch's CUDA allocator, for tensors made inside this context."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -165,12 +165,12 @@ class AllocatedOnCuda:
 
 
 def fake_tensors(device: torch.device) -> AbstractContextManager:
-    """A context in which tensors on a CPU are shapes alone; elsewhere it does nothing."""
+    """Return a context in which CPU tensors have shapes but no values; does nothing for other devices."""
     return FakeTensorMode() if device.type == "cpu" else nullcontext()
 
 
 def materialise(shapes: nn.Module, device: torch.device) -> nn.Module:
-    """A module on the meta device, given memory in the context at hand; values are whatever they are."""
+    """Give a module on the meta device memory in the current context; its values are undefined."""
     for module in shapes.modules():
         for name, each in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(_like(each, device), each.requires_grad))
@@ -184,12 +184,12 @@ def _like(shape: Tensor, device: torch.device) -> Tensor:
 
 
 def meter(device: torch.device) -> LiveTensors | AllocatedOnCuda:
-    """A context that knows the peak of what is made inside it."""
+    """Return a context that measures the peak of the tensors made inside it."""
     return AllocatedOnCuda(device) if device.type == "cuda" else LiveTensors()
 
 
 def peak_of(make_step: Callable[[], Callable[[], object]], device: torch.device) -> int:
-    """Peak bytes of making a step and of calling it once."""
+    """Return the peak bytes of making a step and calling it once."""
     with meter(device) as memory:
         step = make_step()
         step()
@@ -206,7 +206,7 @@ class TrainingStep(Protocol):
 
 @dataclass(frozen=True)
 class Peaks:
-    """Of a training step: bytes at most in the forward and backward pass, and in the optimiser's update.
+    """Peak bytes of a training step: in the forward and backward pass, and in the optimiser's update.
 
     Both count weights, gradients and the optimiser's state. The second hardly depends on the batch size.
     """
@@ -220,7 +220,7 @@ class Peaks:
 
 
 def training_peaks(make: Callable[[], TrainingStep], device: torch.device) -> Peaks:
-    """Of the second step: the optimiser's state appears at the end of the first."""
+    """Return the peaks of the second step; the optimiser's state is made at the end of the first."""
     with meter(device) as memory:
         training = make()
         training.forward_backward()
@@ -234,7 +234,7 @@ def training_peaks(make: Callable[[], TrainingStep], device: torch.device) -> Pe
 
 
 def memory_values(name: str, count: float, extrapolated: bool = False) -> dict[str, Value]:
-    """Bytes in GB (1e9) and GiB (2**30); the paper prints GiB under the name GB, so both are given."""
+    """Return bytes in GB (1e9) and GiB (2**30), since the paper prints GiB under the name GB."""
     return {
         f"{name}_gb": Value(value=count / 1e9, n=1, unit="GB", extrapolated=extrapolated),
         f"{name}_gib": Value(value=count / GIB, n=1, unit="GiB", extrapolated=extrapolated),

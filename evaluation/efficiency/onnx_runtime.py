@@ -20,7 +20,7 @@ LARGEST_FILE = 1_500_000_000  # bytes of weights in the file itself; protocol bu
 
 
 def run_by_onnxruntime(module: nn.Module, inputs: Sequence[Tensor], like: Tensor) -> Callable[[], Tensor]:
-    """What runs the exported module on these inputs.
+    """Return a call that runs the exported module on these inputs.
 
     Args:
         module: in evaluation mode, from the inputs to one tensor.
@@ -54,7 +54,7 @@ def run_by_onnxruntime(module: nn.Module, inputs: Sequence[Tensor], like: Tensor
 
 
 def _bound_on_cuda(session, inputs: Sequence[Tensor], output: Tensor) -> Callable[[], Tensor]:
-    """Inputs and outputs stay on the device. A run ends when the device has done it."""
+    """Return a call with inputs and outputs on the device, which waits for the device."""
     binding = session.io_binding()
     index = output.device.index or 0
     tensors = [each.contiguous() for each in inputs]
@@ -84,7 +84,7 @@ def export_onnx(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> Path
     Args:
         module: in evaluation mode, from the inputs to one tensor.
         inputs: in their order.
-        path: of the file; weights that are too large for one file lie beside it.
+        path: of the file; weights that are too large for one file go into a second one.
     """
     with torch.no_grad(), _quiet():
         program = torch.export.export(module, tuple(inputs), strict=False)
@@ -96,7 +96,7 @@ def export_onnx(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> Path
 
 
 def _drop_squeezes_of_nothing(graph: torch.fx.Graph) -> None:
-    """PyTorch squeezes a dimension only if it is 1, ONNX any: drop what changes no shape (PixArt in diffusers)."""
+    """Drop squeezes that change no shape (PixArt in diffusers): ONNX, unlike PyTorch, squeezes any dimension."""
     for node in list(graph.nodes):
         if node.target is torch.ops.aten.squeeze.dim and node.meta["val"].shape == node.args[0].meta["val"].shape:
             node.replace_all_uses_with(node.args[0])
@@ -105,7 +105,7 @@ def _drop_squeezes_of_nothing(graph: torch.fx.Graph) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks on their own insides."""
+    """Silence the exporters' own warnings."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

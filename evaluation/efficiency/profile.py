@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured of one row: values, why others are not there, and under which conditions."""
+"""The measurement of one row: values, reasons for missing ones, and the conditions."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class MeasurementFailed(RuntimeError):
 
 
 def failure(error: BaseException) -> str:
-    """An error as the reason for which a value is not there."""
+    """Return an error as the reason for a missing value."""
     first, *_ = str(error).strip().splitlines() or [""]
     return f"{FAILED}{type(error).__name__}: {first[:LONGEST_REASON]}"
 
 
 @dataclass
 class Profile:
-    """Of one row. ``excluded``: why a value is not there; ``remarks``: what a reader has to know about one that is."""
+    """The measurement of one row. ``excluded``: reasons for missing values; ``remarks``: cautions."""
 
     values: dict[str, Value] = field(default_factory=dict)
     excluded: dict[str, str] = field(default_factory=dict)
@@ -49,23 +49,23 @@ class Profile:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Of what is excluded, that for another reason than memory or unequal outputs."""
+        """Values that are missing for another reason than memory or unequal outputs."""
         return {name: why for name, why in self.excluded.items() if why.startswith(FAILED)}
 
     def exclude(self, names: str | Iterable[str], why: str) -> None:
-        """Say of values why they are not there."""
+        """Set the reason for missing values."""
         self.excluded |= dict.fromkeys((names,) if isinstance(names, str) else names, why)
 
     def attempt(self, names: str | tuple[str, ...], measure: Callable[[], dict[str, Value]], device: torch.device):
-        """Take what a measurement gives, or say why not: a compiler's failure costs a value, not the row.
+        """Add the values of a measurement, or the reason for their absence, which costs a value, not the row.
 
         Args:
-            names: of the values that the measurement gives.
-            measure: makes them.
-            device: whose memory may end.
+            names: names of the values that the measurement gives.
+            measure: returns them.
+            device: the device that may run out of memory.
 
         Raises:
-            BackendError: a backend is not installed, or has not got the precision: so for every row.
+            BackendError: a backend is not installed or does not support the precision, which affects every row.
         """
         try:
             self.values |= catch_out_of_memory(measure, device)
@@ -81,7 +81,7 @@ class Profile:
             release(device)
 
     def observer(self, name: str, device: torch.device) -> Callable[[], None]:
-        """What notes the device's state under the name of a work, called while it is at it."""
+        """Return a function to call during a work, which notes the device's state under the work's name."""
 
         def note() -> None:
             self.conditions[f"during_{name}"] = read_conditions(device)
@@ -89,20 +89,20 @@ class Profile:
         return note
 
     def begin(self, device: torch.device, protocol: EfficiencyProtocol) -> None:
-        """Note the device's state, and its rate in a large matrix product of the protocol's precision."""
+        """Note the device's state and its rate in a large matrix product of the protocol's precision."""
         self.conditions["before"] = read_conditions(device)
         rate = matrix_product_rate(device, protocol.precision, seconds=min(1.0, protocol.seconds))
         self.conditions["matrix_product_gmacs_per_second"] = round(rate / 1e9, 2)
 
     def utilisation(self, of: str, gmacs_per_image: float) -> None:
-        """Add the share of the matrix product's rate that a value in images per second comes to."""
+        """Add the share of the matrix product's rate that a value in images per second reaches."""
         if of in self.values:
             rate = self.conditions["matrix_product_gmacs_per_second"]
             name = of.removesuffix("_images_per_second")
             self.values[f"{name}_utilisation"] = Value(value=self.values[of].value * gmacs_per_image / rate, n=1)
 
     def end(self, device: torch.device) -> Profile:
-        """Note the device's state, and which values do not agree with their repeats; the profile itself."""
+        """Note the device's state and the values whose repeats disagree. Returns the profile."""
         self.conditions["after"] = read_conditions(device)
         self.remarks += disagreements(self.values)
         return self
@@ -112,7 +112,7 @@ class Profile:
 
 
 def read_conditions(device: torch.device) -> dict[str, float]:
-    """Clocks in MHz, temperature in degrees Celsius, power in watts; of a CPU its clock and the load of the machine."""
+    """Read clocks (MHz), temperature (°C) and power (W) of a GPU; clock, temperature and load of a CPU."""
     return _conditions_of_cuda(device) if device.type == "cuda" else _conditions_of_cpu()
 
 
@@ -123,7 +123,7 @@ def _conditions_of_cuda(device: torch.device) -> dict[str, float]:
 
 
 def read_nvml(nvml: ModuleType, uuid: str) -> dict[str, float]:
-    """Read a GPU by the module ``pynvml``; what the device or its driver does not tell is left out."""
+    """Read a GPU by the module ``pynvml``; readings that the device or its driver lacks are left out."""
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:

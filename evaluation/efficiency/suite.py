@@ -48,7 +48,7 @@ class SuiteRow:
 def suite_rows(
     suite: SuiteEntry, protocol: EfficiencyProtocol, config: Config, published: Published, only: str = "*"
 ) -> list[SuiteRow]:
-    """The rows of a suite that a protocol measures.
+    """Return the rows of a suite that a protocol measures.
 
     Args:
         suite: its entry.
@@ -206,7 +206,7 @@ def read_cell(record: Record) -> TableCell:
 def measure_row(
     suite: SuiteEntry, protocol: EfficiencyProtocol, folders: Iterable[Path], name: str, device: str, threads: int
 ) -> Profile:
-    """The row of a name, measured; if it fails as a whole, a profile that says why. For a process of its own.
+    """Measure the row of a name, in a process of its own; if it fails as a whole, the profile has the reason.
 
     Args:
         suite, protocol: their entries.
@@ -216,7 +216,7 @@ def measure_row(
         threads: of a CPU.
 
     Raises:
-        BackendError: a backend is not installed, or has not got the precision.
+        BackendError: a backend is not installed or does not support the precision.
         ConfigError: an entry has a mistake.
     """
     torch.set_num_threads(threads)
@@ -231,15 +231,15 @@ def measure_row(
 
 
 def failed_row(row: SuiteRow, why: str) -> Profile:
-    """The profile of a row that has no values."""
+    """Return the profile of a row without values."""
     return Profile(excluded=dict.fromkeys(row.values, why))
 
 
 def is_done(path: Path, like: Record) -> bool:
-    """True if a row's record is there already: of the same configuration, code, protocol and device.
+    """Return whether a row has a record of the same configuration, results version, protocol and device.
 
     Raises:
-        ConfigError: it is of another device, whose records belong into a folder of their own.
+        ConfigError: it is of another device, which needs a folder of its own.
     """
     if not path.is_file():
         return False
@@ -258,7 +258,7 @@ def is_done(path: Path, like: Record) -> bool:
 
 
 def record_path(folder: Path, row: SuiteRow, protocol: EfficiencyProtocol) -> Path:
-    """Where the record of a row is."""
+    """Return the path of a row's record."""
     return Path(folder) / "records" / protocol.name / f"{row.name}.json"
 
 
@@ -266,12 +266,12 @@ def record_path(folder: Path, row: SuiteRow, protocol: EfficiencyProtocol) -> Pa
 
 
 def runs_of(path: Path) -> int:
-    """How many runs a row's record holds; 0 where there is none."""
+    """Return the number of runs in a row's record; 0 without one."""
     return Record.read(path).conditions.get("runs", 1) if path.is_file() else 0
 
 
 def with_another_run(record: Record, profile: Profile) -> Record:
-    """The record of a row with the repeats of a further run, and with remarks on all of its repeats.
+    """Return a row's record with the repeats of another run, and with remarks on all of its repeats.
 
     Values stay those of the first run.
     """

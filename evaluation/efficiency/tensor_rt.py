@@ -25,7 +25,7 @@ OLDEST = 10  # older ones have no whole numbers of 64 bits as inputs, and read n
 
 
 def run_by_tensorrt(module: nn.Module, inputs: Sequence[Tensor], like: Tensor) -> Callable[[], Tensor]:
-    """What runs the exported module's engine on these inputs, as one CUDA graph.
+    """Return a call that runs the exported module's engine on these inputs, as one CUDA graph.
 
     Args:
         module: in evaluation mode, from the inputs to one tensor.
@@ -85,7 +85,7 @@ def _import_tensorrt() -> ModuleType:
 
 
 def _plan(tensorrt: ModuleType, logger: object, module: nn.Module, inputs: Sequence[Tensor]) -> object:
-    """The serialised engine of a module at the shapes of these inputs."""
+    """Return the serialised engine of a module at the shapes of these inputs."""
     builder = tensorrt.Builder(logger)
     network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = tensorrt.OnnxParser(network, logger)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The encoder of a T5 with random weights, made where it runs, and captions for it: what it costs, not what it says.
+"""A T5 encoder with random weights, made on its device, and captions for it, to measure its cost.
 
 T5-v1.1-XXL has 4.8 billion parameters. With the initialisation of transformers, on a CPU and in fp32, it takes minutes
 and 19 GB to make; here its weights are drawn on the device in the precision that they are used in.
@@ -18,7 +18,7 @@ from dcae.diffusion.captions.dataset import Captions
 
 
 class RandomTextEncoder:
-    """Captions of random tokens to embeddings.
+    """Embeds captions of random tokens.
 
     Args:
         settings: an architecture, and how many tokens a caption has.
@@ -47,14 +47,14 @@ class RandomTextEncoder:
 
     @torch.no_grad()
     def __call__(self, count: int) -> Captions:
-        """Embeddings [B, T, C] and mask [B, T] of so many captions, none of which is padded."""
+        """Return embeddings [B, T, C] and mask [B, T] of so many captions without padding."""
         tokens = torch.randint(self._vocabulary, (count, self._tokens), device=self._device)
         mask = torch.ones_like(tokens)
         return Captions(self.model(tokens, attention_mask=mask).last_hidden_state, mask.bool())
 
 
 class Prompts:
-    """Captions that are embedded anew for every batch; and one that stands for the empty one, embedded once."""
+    """Captions that are embedded anew for every batch, and the empty caption, embedded once."""
 
     def __init__(self, encoder: RandomTextEncoder, count: int, empty: tuple[Tensor, Tensor]):
         self._encoder, self._count, self.empty = encoder, count, empty

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a step takes: warmed up until it is stable, timed on the device, repeated; and what the device could do."""
+"""Timing of steps: warmed up until stable, timed on the device, repeated; and the device's peak rate."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dcae.benchmark.record import Value
 from evaluation.efficiency.memory import release
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-STABLE = 0.02  # what two parts of a warm-up may differ by
-DISAGREEMENT = 0.05  # what repeats may differ by
+STABLE = 0.02  # largest difference of two parts of a warm-up
+DISAGREEMENT = 0.05  # largest difference of repeats
 MOST_STEPS = 1000  # of a repeat, as in the authors' trtexec --iterations=1000
 
 GRAPH_WARM_UPS = 3  # on a stream of its own before the capture, as in PyTorch's notes on CUDA graphs
@@ -28,13 +28,13 @@ Observe = Callable[[], object]
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the device has done all its work; a CPU has when a call returns."""
+    """Wait until the device has done all its work; does nothing on a CPU."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def step_durations(step: Step, count: int, device: torch.device, observe: Observe | None = None) -> list[float]:
-    """Seconds of each of so many steps in a row.
+    """Return the seconds of each of so many steps in a row.
 
     On CUDA these are times between events on the device, and the host runs ahead as far as it can: gaps between kernels
     count only where it cannot keep up. Elsewhere each step is timed to its end. ``observe`` is called after the last
@@ -48,7 +48,7 @@ def step_durations(step: Step, count: int, device: torch.device, observe: Observ
             step()
             event.record()
         if observe:
-            observe()  # reads what the driver knows, and leaves the device alone
+            observe()  # asks the driver, not the device
         finish(device)
         return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(events)]
     durations = []
@@ -63,7 +63,7 @@ def step_durations(step: Step, count: int, device: torch.device, observe: Observ
 
 
 def warm_up(step: Step, device: torch.device, protocol: EfficiencyProtocol) -> float:
-    """Call a step until it takes as long as before, or the protocol's time is over; typical duration in seconds.
+    """Call a step until its duration is stable or the protocol's time is over. Returns its typical duration in seconds.
 
     The first call does not count: it compiles, chooses kernels and allocates, and may take minutes where those that
     follow take milliseconds. Stable is a step if the medians of the last steps and of as many before differ by less
@@ -82,7 +82,7 @@ def warm_up(step: Step, device: torch.device, protocol: EfficiencyProtocol) -> f
 
 
 def time_of(step: Step, device: torch.device, protocol: EfficiencyProtocol, observe: Observe | None = None) -> Value:
-    """Median duration of a step in seconds, after warm-up, over the protocol's time and repeats.
+    """Return the median duration of a step in seconds, after warm-up, over the protocol's time and repeats.
 
     ``observe`` is called at the end of the last repeat, as of ``step_durations``.
 
@@ -98,7 +98,7 @@ def time_of(step: Step, device: torch.device, protocol: EfficiencyProtocol, obse
 
 
 def summary(repeats: Sequence[Sequence[float]]) -> Value:
-    """Durations in seconds, of several repeats, as one value."""
+    """Return the durations of several repeats, in seconds, as one value."""
     durations = torch.tensor([each for repeat in repeats for each in repeat], dtype=torch.float64)
     lower, middle, upper = durations.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
     deviation = (upper - lower) / 1.349  # quartiles of a normal distribution
@@ -109,7 +109,7 @@ def summary(repeats: Sequence[Sequence[float]]) -> Value:
 
 
 def throughput(duration: Value, batch_size: int) -> Value:
-    """Images per second, of the duration of a batch."""
+    """Return images per second from the duration of a batch."""
     rate = batch_size / duration.value
     error = rate * duration.standard_error / duration.value
     repeats = [batch_size / each for each in duration.repeats]
@@ -117,7 +117,7 @@ def throughput(duration: Value, batch_size: int) -> Value:
 
 
 def milliseconds(duration: Value) -> Value:
-    """A duration in seconds, in thousandths."""
+    """Convert a duration in seconds to milliseconds."""
     return Value(
         value=1000 * duration.value,
         n=duration.n,
@@ -128,7 +128,7 @@ def milliseconds(duration: Value) -> Value:
 
 
 def disagreements(values: dict[str, Value]) -> list[str]:
-    """A remark for each value whose repeats differ by more than 5 %: the device was not quiet."""
+    """Return a remark for each value whose repeats differ by more than 5 %: the device was not quiet."""
     return [
         f"{name}: repeats differ by {value.spread:.1%}, more than {DISAGREEMENT:.0%}: "
         f"{', '.join(f'{each:.4g}' for each in value.repeats)} {value.unit}"
@@ -141,7 +141,7 @@ def disagreements(values: dict[str, Value]) -> list[str]:
 
 
 def as_cuda_graph(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """What replays a call: the same kernels on the same addresses, whose output is the same tensor each time.
+    """Return a replay of a call: the same kernels on the same addresses; its output is the same tensor each time.
 
     Args:
         call: without anything that waits for the device; its inputs may be changed in place between replays.
@@ -152,7 +152,7 @@ def as_cuda_graph(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
         for _ in range(GRAPH_WARM_UPS):
             call()
     torch.cuda.current_stream().wait_stream(stream)
-    release(torch.device("cuda"))  # the graph has memory of its own, and cannot take what the warm-up has left
+    release(torch.device("cuda"))  # the graph has memory of its own, and cannot reuse that of the warm-up
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         output = call()
@@ -164,11 +164,11 @@ def as_cuda_graph(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return replay
 
 
-# --- what the device could do ---
+# --- the rate of the device ---
 
 
 def best_time(step: Step, device: torch.device, seconds: float) -> float:
-    """Shortest duration of a call in seconds, out of as many as fit into the given time; at least one."""
+    """Return the shortest duration of a call in seconds, of as many as fit into the given time, at least one."""
     times: list[float] = []
     while not times or sum(times) + times[-1] < seconds:
         times += step_durations(step, 1, device)
@@ -176,7 +176,7 @@ def best_time(step: Step, device: torch.device, seconds: float) -> float:
 
 
 def matrix_product_rate(device: torch.device, precision: str, seconds: float = 2, side: int | None = None) -> float:
-    """Multiply-accumulates per second of a large matrix product, the best of several."""
+    """Return the multiply-accumulates per second of a large matrix product, the best of several."""
     side = side or (8192 if device.type == "cuda" else 2048)
     a, b = (torch.rand(side, side, device=device, dtype=DTYPES[precision]) for _ in range(2))
     a @ b

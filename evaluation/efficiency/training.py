@@ -16,11 +16,11 @@ from evaluation.efficiency.timing import DTYPES
 # Without it, the gradients of a mean over many outputs are 0 in fp16, and products with zeros take a GPU less power and
 # time. The first scale of PyTorch's GradScaler; AdamW's steps do not depend on it.
 LOSS_SCALE_OF_FP16 = 2.0**16
-MORE_FOR_GRADIENTS = 4  # times what outputs may differ by: they have gone through a network twice
+MORE_FOR_GRADIENTS = 4  # times the difference of outputs: gradients pass through a network twice
 
 
 def autocast(protocol: EfficiencyProtocol, device: torch.device) -> AbstractContextManager:
-    """The protocol's precision for a forward pass with float32 weights."""
+    """Return the context of a forward pass in the protocol's precision, with float32 weights."""
     if protocol.precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, DTYPES[protocol.precision])
@@ -29,7 +29,7 @@ def autocast(protocol: EfficiencyProtocol, device: torch.device) -> AbstractCont
 class Training:
     """Forward, backward and AdamW on one batch; float32 weights, the forward pass in the protocol's precision.
 
-    Optimises what requires a gradient; the loss is the mean square of the outputs, which nothing has to be read for.
+    Trains the parameters that require a gradient; the loss is the mean square of the outputs, which needs no targets.
     In fp16 it is scaled by a constant: a scaler that looks at the gradients would be timed, too, and the authors have
     none.
 
@@ -54,7 +54,7 @@ class Training:
         check_outputs(self._some_gradients(), expected, "compile (gradients)", allowed)
 
     def _some_gradients(self) -> Tensor:
-        """Of the first, a middle and the last parameter, in one row; all would take as much memory as the model."""
+        """Gradients of the first, a middle and the last parameter; all would take as much memory as the model."""
         self.begin_again()
         self.forward_backward()
         chosen = [self.trained[index].grad for index in (0, len(self.trained) // 2, -1)]
@@ -63,10 +63,10 @@ class Training:
         return found
 
     def begin_again(self) -> None:
-        """Let the next step draw the random numbers of the first; here it draws none."""
+        """Restart the random numbers of a step; this one draws none."""
 
     def loss(self) -> Tensor:
-        """Of a forward pass, a scalar."""
+        """Run a forward pass. Returns the loss, a scalar."""
         with autocast(self.protocol, self.device):
             outputs = self.module(*self.inputs)
         return outputs.float().square().mean()
@@ -82,7 +82,7 @@ class Training:
         self.optimiser.step()
 
     def is_finite(self) -> bool:
-        """False if the steps so far have made weights that are no numbers, with which a GPU may be faster."""
+        """Return whether all weights are finite; with others a GPU may be faster."""
         return all(bool(each.isfinite().all()) for each in self.module.parameters())
 
     def __call__(self) -> None:

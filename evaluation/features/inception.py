@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from cleanfid.resize import build_resizer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import (
@@ -47,9 +49,12 @@ def resize_tensorflow1(images: Tensor) -> Tensor:
 
 
 def resize_clean(images: Tensor) -> Tensor:
-    """Resize as clean-fid does with PIL, equal to 0.01 of 255: antialiased bicubic in float, clamped, not rounded."""
-    resized = F.interpolate(images.float(), size=SIZE, mode="bicubic", align_corners=False, antialias=True)
-    return (resized.clamp(0, 255) - 128) / 128
+    """Resize by clean-fid's own function: PIL's antialiased bicubic in float, clamped, not rounded. Runs on the CPU."""
+    resize = build_resizer("clean")
+    resized = np.stack(
+        [resize(image.permute(1, 2, 0).numpy()) for image in images.cpu()]
+    )  # [B, 299, 299, 3], 0 ... 255
+    return (torch.from_numpy(resized).permute(0, 3, 1, 2).to(images.device) - 128) / 128
 
 
 RESIZES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figure 2 of the paper: what spatial compression costs in reconstruction (a) and brings in generation (b, c)."""
+"""Figure 2 of the paper: the cost of spatial compression in reconstruction (a), its gain in generation (b, c)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _rfid_panel(axis: Axes, lines: Sequence[Line], title: str, y_title: str) -> 
 
 @styled
 def figure_2a(results: Sequence[Result], published: Published) -> Figure:
-    """Reconstruction rFID over spatial compression, by family of autoencoders; the paper's numbers beside."""
+    """Draw reconstruction rFID over spatial compression, by family of autoencoders; the paper's numbers beside."""
     places = {dataset: found[0] for dataset, found in resolutions(results).items()}
     panels = 1 + max(1, len(places))
     columns = min(3, panels)
@@ -127,7 +127,7 @@ def _marks(results: Sequence[Result]) -> Marks:
 
 
 def _notes(marks: Marks, shown: Sequence[Generated]) -> list[str]:
-    """What the marks of the points that are shown mean."""
+    """The notes on the marks of the points shown."""
     letters = {letter for each in shown for letter in each.mark.split(",")}
     return [note for note in marks.notes if note.split(":")[0] in letters]
 
@@ -233,9 +233,9 @@ def _equal_tokens_panel(axis: Axes, points: Sequence[Generated]) -> None:
 
 @styled
 def figure_2b(results: Sequence[Result], published: Published) -> Figure:
-    """FID at equal tokens: patch size of the diffusion model against spatial compression of the autoencoder."""
+    """Draw FID at equal tokens: patch size of the diffusion model against spatial compression of the autoencoder."""
     paper = _published(published, 1, lambda row: True)
-    # Table 1 has no DC-AE on DiT-XL; the same cell stands in Table 3.
+    # Table 1 has no DC-AE on DiT-XL; the same cell is in Table 3.
     paper += _published(published, 3, lambda row: (row.diffusion, row.autoencoder) == ("DiT-XL", "DC-AE-f32"))
     marks = _marks(results)
     here = _with_several_patch_sizes(_measured(results, marks))
@@ -277,7 +277,7 @@ def _speed_panel(axis: Axes, points: Sequence[Generated]) -> None:
 
 @styled
 def figure_2c(results: Sequence[Result], published: Published) -> Figure:
-    """FID with guidance over the denoiser's throughput, a panel per diffusion model; the paper's numbers above."""
+    """Draw FID with guidance over the denoiser's throughput, a panel per diffusion model; the paper's numbers above."""
     paper = _published(published, 3, lambda row: row.autoencoder in ("SD-VAE-f8", "DC-AE-f32", "DC-AE-f64"))
     marks = _marks(results)
     here = [each for each in _measured(results, marks) if each.speed is not None]

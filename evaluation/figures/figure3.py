@@ -72,7 +72,7 @@ def _shortcut_lines(results: Sequence[Result], metric: str, marks: Marks) -> lis
     without = one_for_each("spatial_compression", without)
     studied = bases(without, "shortcuts")
     whole = [result for result in here if not is_ablation(result)]
-    if studied:  # what else the benchmark has may differ in more than its shortcuts
+    if studied:  # other autoencoders may differ in more than their shortcuts
         whole = [result for result in whole if result.cell.autoencoder in studied]
     dc_ae = one_for_each("spatial_compression", [result for result in whole if family(result) == "DC-AE"])
     sd_vae = one_for_each("spatial_compression", [result for result in whole if family(result) == "SD-VAE"])
@@ -89,7 +89,7 @@ def _shortcut_lines(results: Sequence[Result], metric: str, marks: Marks) -> lis
 
 
 def _space_to_channel(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Records of space-to-channel autoencoders, by the autoencoder that the operation follows."""
+    """Results of space-to-channel autoencoders, by the autoencoder that the operation follows."""
     found: dict[str, list[Result]] = {}
     for result in results:
         if family(result) == SPACE_TO_CHANNEL:
@@ -99,7 +99,7 @@ def _space_to_channel(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 @styled
 def figure_3a(results: Sequence[Result], published: Published) -> Figure:
-    """rFID and PSNR over spatial compression, with and without residual shortcuts, and by space-to-channel."""
+    """Draw rFID and PSNR over spatial compression, with and without residual shortcuts, and by space-to-channel."""
     places = {dataset: found[0] for dataset, found in resolutions(results).items()}
     figure, axes = _rows(len(places))
     marks = marks_of_records(result.record for place in places.items() for result in reconstructions(results, *place))
@@ -147,7 +147,7 @@ def _resolution_lines(results: Sequence[Result], metric: str, marks: Marks) -> l
 
 @styled
 def figure_3b(results: Sequence[Result], published: Published) -> Figure:
-    """rFID and PSNR at low and high resolution, with and without the high-resolution phase."""
+    """Draw rFID and PSNR at low and high resolution, with and without the high-resolution phase."""
     places = {dataset: found for dataset, found in resolutions(results).items() if len(found) > 1}
     figure, axes = _rows(len(places))
     shown = {

@@ -35,7 +35,7 @@ class Bar:
 
 
 def _published(published: Published) -> tuple[list[Bar], str]:
-    """The paper's bars, and where they come from."""
+    """The paper's bars and their sources."""
     bars, sources = [], []
     for use, name in GAN_VARIANTS.items():
         value = published.find("figure 5", "rfid", dataset="ImageNet", resolution=256, autoencoder=name)
@@ -85,7 +85,7 @@ def _panel(axis: Axes, bars: Sequence[Bar], title: str, y_title: str, filled: bo
 
 @styled
 def figure_5(results: Sequence[Result], published: Published) -> Figure:
-    """rFID by what a GAN trains, at each data set's lowest resolution; the paper's numbers in a panel of their own."""
+    """Draw rFID by the GAN's use, at each data set's lowest resolution; the paper's numbers in a panel of their own."""
     panels = []
     for dataset, found in resolutions(results).items():
         here = reconstructions(results, dataset, found[0])

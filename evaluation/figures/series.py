@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From records to the lines of a figure: families of autoencoders, their colours, and points with errors."""
+"""From results to the lines of a figure: families of autoencoders, their colours, and points with errors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ OTHER_COLOURS = [COLOURS[name] for name in ("purple", "orange", "sky blue")]
 
 
 def stem(name: str) -> str:
-    """The family in an autoencoder's name: "SD-VAE" of "SD-VAE-f32c32" and of "sd-vae-f8-demo"."""
+    """Return the family in an autoencoder's name: "SD-VAE" of "SD-VAE-f32c32" and of "sd-vae-f8-demo"."""
     start = re.split(r"-f\d", name)[0]
     return {known.lower(): known for known in FAMILY_COLOURS}.get(start.lower(), start)
 
 
 def family(result: Result) -> str:
-    """Name of the series that an autoencoder belongs to."""
+    """Return the name of the series that an autoencoder belongs to."""
     if result.cell.autoencoder_kind == SPACE_TO_CHANNEL:
         return SPACE_TO_CHANNEL
     return stem(result.cell.autoencoder_paper_name or result.cell.autoencoder)
 
 
 def family_colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each family: always the same for the known ones."""
+    """Return a colour for each family, always the same for the known ones."""
     names = list(dict.fromkeys(names))
     others = [name for name in names if name not in FAMILY_COLOURS]
     free = {name: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, name in enumerate(others)}
@@ -42,28 +42,28 @@ def family_colours(names: Iterable[str]) -> dict[str, str]:
 
 
 def is_ablation(result: Result) -> bool:
-    """True for an autoencoder that lacks something on purpose."""
+    """Return whether an autoencoder is an ablation."""
     return result.cell.group == "ablations"
 
 
 def has_row(result: Result) -> bool:
-    """True for an autoencoder that the benchmark compares with all others, false for one of studies alone."""
+    """Return whether an autoencoder is compared with all others, not in studies alone."""
     return result.cell.group not in ("ablations", "bases")
 
 
 def of_study(result: Result, study: str) -> bool:
-    """False for a variant of another study, which may lack several things: it belongs to no series of this one."""
+    """Return whether an autoencoder belongs to a series of a study; variants of other studies do not."""
     return result.cell.study in (None, study)
 
 
 def bases(results: Iterable[Result], study: str) -> list[str]:
-    """The autoencoders that the variants of a study are compared with."""
+    """Return the autoencoders that the variants of a study are compared with."""
     named = (result.cell.base for result in results if result.cell.study == study)
     return list(dict.fromkeys(named))
 
 
 def one_for_each(field: str, results: Iterable[Result], preferred: Iterable[str] = ()) -> list[Result]:
-    """One record for each value of a field of their cells: of the preferred autoencoders, else the first."""
+    """Return one result for each value of a field of their cells: of a preferred autoencoder, else the first."""
     preferred = set(preferred)
     chosen: dict[object, Result] = {}
     for result in sorted(results, key=lambda result: result.cell.autoencoder not in preferred):
@@ -72,12 +72,12 @@ def one_for_each(field: str, results: Iterable[Result], preferred: Iterable[str]
 
 
 def compression(result: Result) -> int:
-    """The spatial compression f of the record's autoencoder."""
+    """Return the spatial compression f of an autoencoder."""
     return result.cell.spatial_compression
 
 
 def resolutions(results: Iterable[Result]) -> dict[str, list[int]]:
-    """The resolutions that each data set was reconstructed at, ascending."""
+    """Return the resolutions that each data set was reconstructed at, ascending."""
     found: dict[str, set[int]] = {}
     for result in results:
         if result.kind == "reconstruction":
@@ -86,7 +86,7 @@ def resolutions(results: Iterable[Result]) -> dict[str, list[int]]:
 
 
 def reconstructions(results: Iterable[Result], dataset: str, resolution: int) -> list[Result]:
-    """The reconstruction records of one data set and resolution, without the controls."""
+    """Return the reconstructions of one data set and resolution, without the controls."""
     place = dataset, resolution
     return [
         result
@@ -107,7 +107,7 @@ def line_over(
     marker: str = "o",
     dashes: str = "-",
 ) -> Line:
-    """A metric over a number in the records' cells, ascending; marked where it was measured otherwise."""
+    """Return the line of a metric over a field of the cells, ascending; other ways of measuring are marked."""
     ordered = sorted(
         (result for result in results if metric in result.values), key=lambda result: getattr(result.cell, field)
     )
@@ -117,13 +117,13 @@ def line_over(
 
 
 def axis_title(title: str, results: Sequence[Result], metric: str) -> str:
-    """A metric's name for an axis; names random features if any value comes from them."""
+    """Return a metric's name for an axis, with a note on random features if any value comes from them."""
     random = any(result.values[metric].random_features for result in results if metric in result.values)
     return f"{title}\n[random features]" if random else title
 
 
 def printed(published: Published, figure: str, autoencoder: str, resolution: int) -> str:
-    """The rFID that the paper states for a figure, as printed there."""
+    """Return the rFID that the paper states for a figure, as printed there."""
     for value in published:
         if (value.table, value.autoencoder, value.resolution) == (figure, autoencoder, resolution):
             return f"{value.value:.{value.decimals}f}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every figure looks and is saved: one style, lines labelled at their ends, files equal to the byte."""
+"""The style of every figure and its files: lines labelled at their ends, files equal to the byte."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Line:
 
 
 def styled(draw_figure: Callable[..., Figure]) -> Callable[..., Figure]:
-    """A function that draws a figure, in this style: text takes its size when it is made."""
+    """Decorate a function that draws a figure to use this style; text takes its size when it is made."""
 
     @functools.wraps(draw_figure)
     def in_style(*arguments) -> Figure:
@@ -82,13 +82,13 @@ def styled(draw_figure: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def new_figure(rows: int, columns: int, height: float) -> tuple[Figure, list[list[Axes]]]:
-    """A figure as wide as the paper's text with rows x columns of axes; height in inches."""
+    """Make a figure as wide as the paper's text with rows x columns of axes; height in inches."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
 
 
 def draw(axis: Axes, lines: Sequence[Line]) -> None:
-    """Lines with markers, error bars of one standard error, and marks."""
+    """Draw lines with markers, error bars of one standard error, and marks."""
     for line in lines:
         if line.points:
             x, y, errors = zip(*line.points, strict=True)
@@ -102,7 +102,7 @@ def draw(axis: Axes, lines: Sequence[Line]) -> None:
 
 
 def mark_point(axis: Axes, point: tuple[float, float], mark: str) -> None:
-    """The letters of ``evaluation.tables.comparability`` below a point."""
+    """Write the marks of ``evaluation.tables.comparability`` below a point."""
     if mark:
         axis.annotate(mark, point, (0, -4), textcoords="offset points", ha="center", va="top", fontsize=SMALL)
 
@@ -111,7 +111,7 @@ def mark_point(axis: Axes, point: tuple[float, float], mark: str) -> None:
 
 
 def plain_log_ticks(axis: Axis, at_most: int = 6) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, or at powers of ten alone; thousands as "2k"."""
+    """Tick a logarithmic axis at 1, 2 and 5 times powers of ten, or at powers of ten alone; thousands as "2k"."""
     low, high = axis.get_view_interval()
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0**power for power in decades for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
@@ -124,7 +124,7 @@ def plain_log_ticks(axis: Axis, at_most: int = 6) -> None:
 
 
 def log_if_positive(axis: Axes, lines: Sequence[Line], steps: float = 4.0) -> None:
-    """A logarithmic y axis, if every value is positive and the largest exceeds the smallest ``steps``-fold."""
+    """Make the y axis logarithmic, if every value is positive and the largest exceeds the smallest ``steps``-fold."""
     values = [value for line in lines for _, value, _ in line.points]
     if values and min(values) > 0 and max(values) > steps * min(values):
         axis.set_yscale("log")
@@ -133,7 +133,7 @@ def log_if_positive(axis: Axes, lines: Sequence[Line], steps: float = 4.0) -> No
 
 
 def doubling_axis(axis: Axes, positions: Sequence[int], names: Sequence[str], margin: float = 1.3) -> None:
-    """An x axis with a named tick at each position and equal steps for equal factors."""
+    """Make an x axis with a named tick at each position and equal steps for equal factors."""
     axis.set_xscale("log", base=2)
     axis.set_xticks(positions, names)
     axis.xaxis.set_minor_locator(NullLocator())
@@ -145,7 +145,7 @@ def doubling_axis(axis: Axes, positions: Sequence[int], names: Sequence[str], ma
 
 
 def label_ends(axis: Axes, lines: Sequence[Line], width: int = 18) -> None:
-    """The name of each line to the right of the axes, at the height of its last point, moved apart if too close."""
+    """Name each line to the right of the axes, at the height of its last point, moved apart if too close."""
     axis.autoscale_view()
     named = [line for line in lines if line.points]
     texts = [textwrap.fill(line.name, width, break_on_hyphens=False) for line in named]
@@ -160,7 +160,7 @@ def label_ends(axis: Axes, lines: Sequence[Line], width: int = 18) -> None:
 def label_points(
     axis: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """A text to the right of each point, moved up or down where points lie above each other."""
+    """Write a text to the right of each point, moved up or down where points are above each other."""
     axis.autoscale_view()
     places = [_in_axes(axis, point) for point in points]
     columns: list[list[int]] = []
@@ -177,7 +177,7 @@ def label_points(
 
 
 def _in_axes(axis: Axes, point: Sequence[float]) -> tuple[float, float]:
-    """Where a point lies between the lower left corner (0, 0) of the axes and the upper right one (1, 1)."""
+    """Position of a point in the axes, from (0, 0) at the lower left to (1, 1) at the upper right."""
     x, y = (axis.transData + axis.transAxes.inverted()).transform(point[:2])
     return float(x), float(y)
 
@@ -199,7 +199,7 @@ def _apart(axis: Axes, heights: Sequence[float], texts: Sequence[str]) -> list[f
 
 
 def name_colours(figure: Figure, colours: dict[str, str]) -> None:
-    """Coloured names above the panels, for points that no line joins."""
+    """Write coloured names above the panels, for points that no line joins."""
     handles = [figure.axes[0].plot([], [], "o", color=colour, label=name)[0] for name, colour in colours.items()]
     figure.legend(
         handles=handles, loc="outside upper center", ncols=4, frameon=False, labelcolor="linecolor", handletextpad=0.2
@@ -207,13 +207,13 @@ def name_colours(figure: Figure, colours: dict[str, str]) -> None:
 
 
 def say_not_run(axis: Axes, text: str = "not run") -> None:
-    """In place of the data of a panel."""
+    """Write a text in place of the data of a panel."""
     axis.set_axis_off()
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color=GREY)
 
 
 def footnote(figure: Figure, *texts: str) -> None:
-    """Small grey text below the axes, each on a new line; none without any."""
+    """Write small grey text below the axes, each on a new line."""
     if texts:
         filled = "\n".join(textwrap.fill(text, 112) for text in texts)
         figure.supxlabel(filled, fontsize=6.5, color=GREY, x=0.01, ha="left")

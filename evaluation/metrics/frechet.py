@@ -82,6 +82,19 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Features of real images in one feature set."""
+
+    features: Tensor  # float32 [N, d]; of a large set, those of evenly spaced images
+    moments: Moments | None  # of a large set
+
+    @property
+    def whole(self) -> Tensor | Moments:
+        """What Fréchet distances need: the features of all images, or their moments."""
+        return self.features if self.moments is None else self.moments
+
+
 # --- Fréchet distance -----------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,8 @@
 """Every quality metric, once: name, heading, direction, unit, range, and how it is computed.
 
 To add a metric of single images, append an ``ImageMetric`` to ``IMAGE_METRICS``: its values appear in records, in the
-rows of each image, in the table of protocols, in the checks of the controls, and in ``dcae compare``. A metric of sets
-of images is a ``SetMetric`` in ``SET_METRICS``. Table 2 and the tables of pairs and subsets show what ``TABLE_2`` of
+rows of each image, in the tables of protocols and subsets, in the checks of the controls, and in ``dcae compare``. A
+metric of sets of images is a ``SetMetric`` in ``SET_METRICS``. Table 2 and the table of pairs show what ``TABLE_2`` of
 ``evaluation.tables.metrics`` names.
 
 Tables read this module, so it imports torch only where something is computed.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dcae.benchmark.entries import NetworkWeights, Protocol
-    from evaluation.features.reference import Reference
+    from evaluation.metrics.frechet import Reference
     from evaluation.metrics.jackknife import Jackknife
 
     OfPairs = Callable[[Tensor, Tensor], Tensor]  # two batches of uint8 images [B, 3, H, W] -> float64 [B]

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from dcae.benchmark.entries import Protocol
 from dcae.benchmark.record import Value
-from evaluation.features.reference import Detections, Reference
-from evaluation.metrics.frechet import Moments
+from evaluation.features.reference import Detections
+from evaluation.metrics.frechet import Moments, Reference
 from evaluation.metrics.registry import SET_METRICS, QualityMetric, mean_value, set_metrics
 
 FEWEST_OF_SUBSET = 2  # images, for a standard error

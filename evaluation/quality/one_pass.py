@@ -7,8 +7,8 @@ from the whole table in the order of the images, so shards, processes and restar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dcae.autoencoders.tiling import reconstruct
 from dcae.benchmark.entries import Protocol
 from dcae.data.dataset import ImageDataset
+from dcae.randomness import seeded
 from evaluation.features.extractor import Extractor, feature_sets
 from evaluation.features.fingerprints import weights_identity
 from evaluation.features.quantisation import to_network
@@ -26,7 +27,7 @@ Table = dict[str, Tensor]  # column: [N] float64, or features [N, d] float32
 
 
 def _column(metric: ImageMetric, protocol: Protocol) -> str:
-    """Name of what a metric computes by a protocol, whatever the quantisation."""
+    """Return the name of a metric's computation by a protocol, whatever the quantisation."""
     weights = metric.weights(protocol)
     if weights is None:
         return metric.name
@@ -44,7 +45,7 @@ def columns(protocol: Protocol, metrics: Sequence[QualityMetric] = METRICS) -> d
 
 
 def table_identity(protocols: Iterable[Protocol], metrics: Sequence[QualityMetric] = METRICS) -> dict[str, str]:
-    """Return each column of a pass, and what decides it besides images and autoencoder."""
+    """Return each column of a pass with its identity besides images and autoencoder."""
     found = {}
     for protocol in protocols:
         names = columns(protocol, metrics)
@@ -110,12 +111,9 @@ def reconstruct_images(autoencoder: nn.Module, images: Tensor, padding: str | No
     return outputs
 
 
-@contextmanager
-def random_numbers(seed: int, start: int) -> Iterator[None]:
-    """Seed torch for the images from ``start`` on, for autoencoders that sample their latents; restores its state."""
-    with torch.random.fork_rng():
-        torch.manual_seed((seed << 20) + start)
-        yield
+def random_numbers(seed: int, start: int) -> AbstractContextManager[None]:
+    """Seed torch for the images from ``start`` on, for autoencoders that sample their latents."""
+    return seeded(seed, "reconstruct", start)
 
 
 def measure(

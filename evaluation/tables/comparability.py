@@ -14,7 +14,7 @@ from typing import Any
 
 from dcae.benchmark.record import Measured, Record
 
-Aspect = tuple[Hashable, Hashable]  # among which values it is compared, and what it is
+Aspect = tuple[Hashable, Hashable]  # the group of values that is compared, and the value of the aspect
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _what(model: TrainedAutoencoder) -> str:
 
 
 def _in_code(value: float | list[float], name: str | None = None) -> str:
-    """A number, by name if it stands in the configuration, or one number per channel, which diffusers does not use."""
+    """A number, by name if the configuration has it, or one number per channel, which diffusers does not use."""
     if isinstance(value, list):
         return f"torch.tensor({value}).reshape(-1, 1, 1)"
     return f"autoencoder.config.{name}" if name else repr(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions and notes of Tables 1 to 5: what their numbers mean, and what to know before comparing them."""
+"""Captions and notes of Tables 1 to 5: the meaning of their numbers, and limits of comparisons."""
 
 from __future__ import annotations
 

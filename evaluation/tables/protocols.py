@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 from dcae.benchmark.record import Measured, Record, Value
+from evaluation.metrics.registry import IMAGE_METRICS
 from evaluation.tables.comparability import HowMeasured, marks_among
 from evaluation.tables.formats import Column, Number, Section, Table
-from evaluation.tables.metrics import OF_KIND, RECONSTRUCTION, Metric
+from evaluation.tables.metrics import OF_KIND, Metric, reconstruction_column
 from evaluation.tables.numbers import NOTHING, number
 from evaluation.tables.rows import Result, TableCell, display_name
 
-OF_SUBSETS = tuple(metric for metric in RECONSTRUCTION if metric.name != "rfid")
+OF_SUBSETS = tuple(map(reconstruction_column, IMAGE_METRICS))
 IMAGES = {"reconstruction": "reconstructions", "generation": "samples"}
 
 

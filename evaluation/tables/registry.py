@@ -6,14 +6,15 @@ Importing this module loads neither pandas nor torch: the workflow asks it for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcae.benchmark.benchmark import Benchmark
 from evaluation.published import has_published_elsewhere
-from evaluation.tables.rows import Result, TableCell
+from evaluation.tables.cells import planned_cells
+from evaluation.tables.rows import Result
 
 if TYPE_CHECKING:
     from evaluation.tables.formats import Table
@@ -27,89 +28,30 @@ WITHOUT_LATEX = ("csv", "md", "html")  # of long texts or many columns
 
 
 @dataclass(frozen=True)
-class Content:
-    """The content of a benchmark's tables: its results in its order, its cells, and the values of every image."""
-
-    benchmark: Benchmark
-    results: Sequence[Result]
-    planned: Sequence[TableCell]
-    per_image: PerImageOfCells
-
-
-@dataclass(frozen=True)
 class TableSpec:
-    """A table: the function that builds it, which imports what it needs; its forms; and the benchmarks that have it."""
+    """The forms of a table, and the benchmarks that have it."""
 
-    build: Callable[[Content], Table]
     forms: tuple[str, ...] = FORMS
     needed: Callable[[Benchmark], bool] = lambda benchmark: True
 
 
-def _of_paper(number: int) -> Callable[[Content], Table]:
-    def build(content: Content) -> Table:
-        from evaluation.tables.paper import build_table
-
-        name = content.benchmark.name
-        return build_table(number, content.results, name, planned=content.planned, per_image=content.per_image)
-
-    return build
-
-
-def _ablations(content: Content) -> Table:
-    from evaluation.tables.ablations import build_ablations
-
-    return build_ablations(content.results, content.benchmark.name, planned=content.planned)
-
-
-def _paired(content: Content) -> Table:
-    from evaluation.tables.paired import build_paired
-
-    return build_paired(content.results, content.per_image, content.benchmark.name)
-
-
-def _protocols(content: Content) -> Table:
-    from evaluation.tables.protocols import build_protocols
-
-    return build_protocols(content.results, content.benchmark.name)
-
-
-def _generation_protocols(content: Content) -> Table:
-    from evaluation.tables.protocols import build_protocols
-
-    return build_protocols(content.results, content.benchmark.name, "generation")
-
-
-def _choices(content: Content) -> Table:
-    from evaluation.tables.choices import build_choices, choices_of
-
-    return build_choices(choices_of(content.benchmark), content.benchmark.name)
-
-
-def _published_elsewhere(content: Content) -> Table:
-    from evaluation.tables.literature import build_published_elsewhere
-
-    return build_published_elsewhere(content.benchmark.all_autoencoders)
-
-
-def _subsets(content: Content) -> Table:
-    from evaluation.tables.protocols import build_subsets
-
-    return build_subsets(content.results, content.benchmark.name)
-
-
 TABLES = {
-    **{f"table{number}": TableSpec(_of_paper(number)) for number in range(1, 6)},
-    "ablations": TableSpec(_ablations),
-    "paired": TableSpec(_paired, WITHOUT_LATEX),
-    "protocols": TableSpec(_protocols, WITHOUT_LATEX),
-    "choices": TableSpec(_choices, WITHOUT_LATEX),
+    "table1": TableSpec(),
+    "table2": TableSpec(),
+    "table3": TableSpec(),
+    "table4": TableSpec(),
+    "table5": TableSpec(),
+    "ablations": TableSpec(),
+    "paired": TableSpec(WITHOUT_LATEX),
+    "protocols": TableSpec(WITHOUT_LATEX),
+    "choices": TableSpec(WITHOUT_LATEX),
     "published_elsewhere": TableSpec(
-        _published_elsewhere, WITHOUT_LATEX, lambda benchmark: has_published_elsewhere(benchmark.all_autoencoders)
+        WITHOUT_LATEX, lambda benchmark: has_published_elsewhere(benchmark.all_autoencoders)
     ),
     "generation_protocols": TableSpec(
-        _generation_protocols, WITHOUT_LATEX, lambda benchmark: bool(benchmark.further_protocols("generation"))
+        WITHOUT_LATEX, lambda benchmark: bool(benchmark.additional_protocols("generation"))
     ),
-    "subsets": TableSpec(_subsets, WITHOUT_LATEX, lambda benchmark: benchmark.has_subsets),
+    "subsets": TableSpec(WITHOUT_LATEX, lambda benchmark: benchmark.has_subsets),
 }
 
 
@@ -118,15 +60,52 @@ def tables_of(benchmark: Benchmark) -> dict[str, TableSpec]:
     return {name: table for name, table in TABLES.items() if table.needed(benchmark)}
 
 
-def build_and_write(content: Content, folder: Path) -> list[Path]:
-    """Write the tables of a benchmark, each in its forms. Returns the paths.
+def build_tables(
+    benchmark: Benchmark, results: Sequence[Result], per_image: PerImageOfCells
+) -> Iterator[tuple[str, Table]]:
+    """Build the tables of a benchmark, with their names.
+
+    Args:
+        benchmark: its cells without results read "not run".
+        results: of any kind, in the order of the benchmark.
+        per_image: values of every image by ``TableCell.identity``, where they are there.
 
     Raises:
         ValueError: if two records were made of one cell.
     """
+    from evaluation.tables.ablations import build_ablations
+    from evaluation.tables.choices import build_choices, choices_of
+    from evaluation.tables.literature import build_published_elsewhere
+    from evaluation.tables.paired import build_paired
+    from evaluation.tables.paper import build_table
+    from evaluation.tables.protocols import build_protocols, build_subsets
+
+    title = benchmark.name
+    planned = [cell for _, cell in planned_cells(benchmark)]
+    others = {
+        "ablations": lambda: build_ablations(results, title, planned=planned),
+        "paired": lambda: build_paired(results, per_image, title),
+        "protocols": lambda: build_protocols(results, title),
+        "choices": lambda: build_choices(choices_of(benchmark), title),
+        "published_elsewhere": lambda: build_published_elsewhere(benchmark.all_autoencoders),
+        "generation_protocols": lambda: build_protocols(results, title, "generation"),
+        "subsets": lambda: build_subsets(results, title),
+    }
+    for name in tables_of(benchmark):
+        if name in others:
+            yield name, others[name]()
+        else:
+            number = int(name.removeprefix("table"))
+            yield name, build_table(number, results, title, planned=planned, per_image=per_image)
+
+
+def write_tables(
+    benchmark: Benchmark, results: Sequence[Result], per_image: PerImageOfCells, folder: Path
+) -> list[Path]:
+    """Write the tables of a benchmark, each in its forms; arguments as of ``build_tables``. Returns the paths."""
     from evaluation.tables.formats import write_table
 
     written = []
-    for name, table in tables_of(content.benchmark).items():
-        written += write_table(table.build(content), folder, name, table.forms)
+    for name, table in build_tables(benchmark, results, per_image):
+        written += write_table(table, folder, name, TABLES[name].forms)
     return written

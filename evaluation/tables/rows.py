@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cells as tables and figures show them, and the rows of a table: what they hold, their headings and their order."""
+"""Cells as tables and figures show them, and the rows of a table: their records, headings and order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADINGS = (REPRODUCED, RE_EVALUATED, ABLATIONS, NOT_RUN, CONTROLS)
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell as tables and figures show it: what was measured, and how it is named, grouped and compared.
+    """A cell as tables and figures show it: its entries, and how it is named, grouped and compared.
 
     ``evaluation.tables.cells`` makes the cells of a benchmark, ``evaluation.efficiency.suite`` those of a suite, and
     ``published_cell`` those of rows that only the paper has.
@@ -60,7 +60,7 @@ class TableCell:
 
     @property
     def identity(self) -> tuple:
-        """What was measured, without names and groups."""
+        """The fields that identify a measurement: no names, no groups."""
         return self.dataset, self.resolution, self.autoencoder, self.diffusion, self.patch_size
 
     @property

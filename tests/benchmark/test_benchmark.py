@@ -181,9 +181,9 @@ def with_protocols(tmp_path: Path, further: list[str], of: str = "reconstruction
     folder.mkdir()
     (folder / "other.yaml").write_text(yaml.safe_dump({**entry_text("protocols", "random-features"), **changes}))
     if of == "generation":
-        return changed(tmp_path, further_generation_protocols=further)
+        return changed(tmp_path, additional_generation_protocols=further)
     reconstruction = yaml.safe_load(DEMO.read_text())["reconstruction"]
-    return changed(tmp_path, reconstruction={**reconstruction, "further_protocols": further})
+    return changed(tmp_path, reconstruction={**reconstruction, "additional_protocols": further})
 
 
 @pytest.mark.parametrize(
@@ -206,8 +206,11 @@ def with_protocols(tmp_path: Path, further: list[str], of: str = "reconstruction
         ("generation", ["demo-efficiency"], {}, "kind efficiency"),
     ],
 )
-def test_further_protocols_that_do_not_fit_are_errors(tmp_path, of, further, changes, message):
-    field = {"reconstruction": r"reconstruction\.further_protocols", "generation": "further_generation_protocols"}[of]
+def test_additional_protocols_that_do_not_fit_are_errors(tmp_path, of, further, changes, message):
+    field = {
+        "reconstruction": r"reconstruction\.additional_protocols",
+        "generation": "additional_generation_protocols",
+    }[of]
     with pytest.raises(ConfigError, match=field) as caught:
         Benchmark.load(with_protocols(tmp_path, further, of, **changes))
     assert message in str(caught.value)

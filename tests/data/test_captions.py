@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions of scenes say what is there: counts, colours, words and times are found again in the pixels."""
+"""Captions of scenes are true: counts, colours, words and times are found again in the pixels."""
 
 import re
 
@@ -21,7 +21,7 @@ def drawn(name: str, resolution: int = 512):
     label = SCENES.classes.index(name)
     for index in range(label, label + EACH * len(SCENES.classes), len(SCENES.classes)):
         canvas, caption = SCENES.draw(index, resolution)
-        yield canvas.picture, caption
+        yield canvas.to_uint8() / np.float32(255), caption
 
 
 def where(picture: np.ndarray, name: str) -> np.ndarray:
@@ -92,9 +92,9 @@ def test_ends_of_gradients():
 def test_words_are_the_printed_ones(monkeypatch):
     printed, write = [], Canvas.text
 
-    def watched(self, colour, lines, *sizes):
-        printed.extend(line for line, _ in lines)
-        write(self, colour, lines, *sizes)
+    def watched(self, colour, line, *place):
+        printed.append(line)
+        write(self, colour, line, *place)
 
     monkeypatch.setattr(Canvas, "text", watched)
     for picture, caption in drawn("text"):
@@ -173,10 +173,10 @@ def test_ranges_of_hills_and_light_in_the_sky():
     for picture, caption in drawn("landscape"):
         light, ranges = re.match(r"an? (\w+) (?:sun|moon) over (\d) ranges", caption).groups()
         assert where(picture, light)[: 512 // 3].any(), caption
-        # Below the sun only ranges are of one colour, each of them but the nearest, which has a grain; a row of the sky
-        # is 0.2 % of the picture.
+        # Below the sun only ranges are of one colour, each of them but the nearest, which has a grain; a colour of the
+        # sky or of the grain takes up less than 6 % of the picture, a range more than 7 %.
         _, areas = np.unique((picture[:, 180:] * 10_000).round().reshape(3, -1), axis=1, return_counts=True)
-        assert (areas > 0.01 * 512**2).sum() == int(ranges) - 1, caption
+        assert (areas > 0.06 * 512**2).sum() == int(ranges) - 1, caption
 
 
 def test_number_of_buildings():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A samples keeps what belongs to an image together, and refuses labels that are no class."""
+"""A split index keeps the data of an image together, and refuses labels out of range."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work on many files by several processes: in order, with what they share sent once, and errors passed on."""
+"""Tasks in several processes: results in order, shared data sent once, errors passed on."""
 
 import os
 

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dcae.benchmark.entries import EMA, AdamW, TrainingFields
+from dcae.randomness import per_sample, seeded
 from dcae.training import engine
 from dcae.training.batches import Batch, batches, split
 from dcae.training.optimisers import MovingAverage, Updater
-from dcae.training.randomness import per_sample, seeded
 from dcae.training.stopping import EXIT_UNFINISHED, Unfinished
 
 SETTINGS = TrainingFields(

@@ -10,10 +10,11 @@ import yaml
 
 from dcae.benchmark import Benchmark, Config
 from evaluation.published import read_published
+from evaluation.tables.cells import planned_cells
 from evaluation.tables.metrics import METRICS
 from evaluation.tables.numbers import paper_value
 from evaluation.tables.rows import Row
-from workflow.commands.tables import planned_cells, tables
+from workflow.commands.tables import tables
 from workflow.jobs import Jobs
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -37,7 +38,7 @@ RELEASED = {
 
 def rows(benchmark: Benchmark, table: int) -> list[Row]:
     generation = [cell for kind, cell in planned_cells(benchmark) if kind == "generation"]
-    return [Row(cell, {}) for cell in generation if table in cell["tables"]]
+    return [Row(cell, {}) for cell in generation if table in cell.tables]
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +60,9 @@ def test_the_papers_reconstructions_stand_beside_the_weights_that_they_are_of():
     """The released models come in two sets: trained on ImageNet (in), and on a mixture (mix)."""
     planned = planned_cells(Benchmark.load(CONFIG / "pretrained.yaml"))
     found = {
-        (cell["autoencoder"], cell["resolution"]): Row(cell, {}).published(PUBLISHED, 2, "rfid")
+        (cell.autoencoder, cell.resolution): Row(cell, {}).published(PUBLISHED, 2, "rfid")
         for kind, cell in planned
-        if kind == "reconstruction" and cell["autoencoder"].startswith("dc-ae-f") and "sana" not in cell["autoencoder"]
+        if kind == "reconstruction" and cell.autoencoder.startswith("dc-ae-f") and "sana" not in cell.autoencoder
     }
     printed = {key: value.value for key, value in found.items() if value}
     assert printed[("dc-ae-f32c32-in-1.0", 256)] == 0.69
@@ -79,7 +80,7 @@ def test_samples_are_as_many_as_real_images_and_at_most_50_000(paper):
 def test_released_diffusion_models_stand_beside_their_own_numbers():
     benchmark = Benchmark.load(CONFIG / "released-diffusion.yaml")
     numbers = {
-        row.cell["diffusion"]: tuple(
+        row.cell.diffusion: tuple(
             paper_value(row, metric, PUBLISHED, 3).value for metric in METRICS[3] if metric.name.startswith("fid")
         )
         for row in rows(benchmark, 3)
@@ -107,7 +108,7 @@ def test_tables_that_only_some_benchmarks_have_are_those_that_the_workflow_asks_
     generating = mine | {
         "autoencoders": ["dc-ae-f32-demo"], "reconstruction": reconstruction | {"protocol": "dc-ae"},
         "generation": [plan], "generation_protocol": "dc-ae", "efficiency_protocol": "demo-efficiency",
-        "further_generation_protocols": ["adm", "clean-fid"],
+        "additional_generation_protocols": ["adm", "clean-fid"],
     }  # fmt: skip
     found = {}
     for name, content in {"mine": mine, "generating": generating}.items():

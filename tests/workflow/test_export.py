@@ -61,7 +61,7 @@ def write_record(results, weights, name="dc-ae-tiny", values=None):
 
 
 def write_identity(folder, configuration):
-    identity = {"configuration": configuration, "code": "c0de", "data": "da7a", "start": "none", "seed": "0"}
+    identity = {"configuration": configuration, "results_version": "3", "data": "da7a", "start": "none", "seed": "0"}
     state = folder.with_name(f"{folder.name}.state") / "0" / "completed.json"
     state.parent.mkdir(parents=True)
     state.write_text(json.dumps({"identity": identity, "files": {WEIGHTS: sha256(folder / WEIGHTS)}}))
@@ -176,8 +176,8 @@ def test_the_card_tells_what_decided_the_training(monkeypatch, tmp_path, tiny):
     now = configuration.training(benchmark.final_training("dc-ae-tiny"))
     write_identity(tiny[1], now)
     assert export(monkeypatch, tmp_path, "dc-ae-tiny") == 0
-    titles = ("phase", "digest of its configuration", "of the code", "of the data")
-    assert table(card(tmp_path).text, *titles) == [[PHASES[1], f"`{now}`", "`c0de`", "`da7a`"]]
+    titles = ("phase", "digest of its configuration", "results version", "digest of its data")
+    assert table(card(tmp_path).text, *titles) == [[PHASES[1], f"`{now}`", "`3`", "`da7a`"]]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ ENTRIES = {
     },
     "protocols/few-images-clean": {"extends": "few-images", "inception_resize": "clean"},
     "mine": {
-        "description": "released weights", "further_generation_protocols": ["few-images-clean"],
+        "description": "released weights", "additional_generation_protocols": ["few-images-clean"],
         "autoencoders": ["tiny-vae", "same-vae"],
         "reconstruction": {"protocol": "few-images", "datasets": {"few-scenes": {64: None}}},
         "generation_protocol": "few-images", "efficiency_protocol": "demo-efficiency",
@@ -200,7 +200,7 @@ def test_two_processes_write_the_record_of_one(released, monkeypatch, capsys):
     assert shared["values"].keys() == alone["values"].keys()
     for setting in ("without_guidance", "with_guidance"):
         ours, theirs = (features(Path(to) / "features", setting) for to in ("out", "shared"))
-        # Batches of other sizes round otherwise, so that a grey level may flip.
+        # Batches of other sizes round otherwise, so that an 8-bit value may flip.
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0.05 * float(ours.std()))
         fid = f"fid_{setting}"
         assert shared["values"][fid]["value"] == pytest.approx(alone["values"][fid]["value"], rel=1e-2)
@@ -249,9 +249,9 @@ def test_latents_of_another_scaling_are_refused_naming_both(released, capsys, ch
 
 
 def test_latents_of_another_results_version_are_refused_naming_both(released, capsys, monkeypatch):
-    monkeypatch.setattr("workflow.staleness.steps._version", lambda module: 7)
+    monkeypatch.setattr("workflow.staleness.configuration.read_version", lambda module, constant: 7)
     error = refusal(capsys, train("--latents", "latents"))
-    assert "made by something else: results_version '1'" in error and "expected '7'" in error
+    assert "have another identity: results_version '1'" in error and "expected '7'" in error
 
 
 def test_a_patch_size_that_does_not_divide_the_latents_is_refused_naming_both(released, capsys):

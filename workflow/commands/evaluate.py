@@ -12,7 +12,7 @@ import typer
 from dcae.benchmark import Benchmark, ReconstructionCell, Record, ResolvedAutoencoder, Value
 from dcae.weights.hub import released_file
 from workflow.commands import options
-from workflow.provenance import described, device_description, further_measured, input_hashes, provenance
+from workflow.provenance import additional_measured, described, device_description, input_hashes, provenance
 from workflow.staleness import configuration as digests
 from workflow.staleness.steps import EVALUATE
 
@@ -89,7 +89,7 @@ def evaluate(
         protocol_fingerprint=fingerprint(protocol),
         dataset_fingerprint=validation.fingerprint,
         excluded=result.excluded,
-        further=further_measured(further, result.further),
+        further=additional_measured(further, result.further),
         device=device_description(device),
         provenance=provenance(
             EVALUATE,

@@ -12,7 +12,7 @@ import typer
 from dcae.benchmark import Benchmark, Config, ConfigError, GenerationCell, Record, ResolvedGeneration
 from dcae.weights.hub import released_file
 from workflow.commands import options
-from workflow.provenance import described, device_description, further_measured, input_hashes, provenance
+from workflow.provenance import additional_measured, described, device_description, input_hashes, provenance
 from workflow.staleness.cache_identity import captions_identity
 from workflow.staleness.configuration import CaptionsCell
 from workflow.staleness.steps import GENERATE, TRAIN_DENOISER
@@ -96,7 +96,7 @@ def generate(
         protocol_fingerprint=fingerprint(protocol),
         dataset_fingerprint=real_images.fingerprint,
         excluded=result.excluded,
-        further=further_measured(further, result.further, sampling),
+        further=additional_measured(further, result.further, sampling),
         device=device_description(device),
         provenance=provenance(
             GENERATE,

@@ -8,7 +8,7 @@ from typing import Any
 
 from dcae.benchmark import Benchmark, Record
 from evaluation.tables.cells import planned_cells
-from evaluation.tables.registry import Content, build_and_write
+from evaluation.tables.registry import write_tables
 from evaluation.tables.rows import Result
 from workflow import layout
 from workflow.commands import options
@@ -26,9 +26,8 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     measured = read_results(benchmark, results)
     for check in check_controls(result.record for result in measured):
         print(check)
-    planned = [cell for _, cell in planned_cells(benchmark)]
-    content = Content(benchmark, measured, planned, read_per_image(benchmark, results, measured))
-    written = build_and_write(content, layout.file(benchmark.name, layout.TABLES, results))
+    per_image = read_per_image(benchmark, results, measured)
+    written = write_tables(benchmark, measured, per_image, layout.file(benchmark.name, layout.TABLES, results))
     print(f"{len(measured)} records: {', '.join(str(path) for path in written)}")
 
 
@@ -55,9 +54,8 @@ def read_per_image(benchmark: Benchmark, results: Path, measured: list[Result]) 
     from evaluation.metrics.paired import read_rows
 
     found = {}
-    for cell in (result.cell for result in measured if result.kind == "reconstruction"):
-        names = {"dataset": cell.dataset, "resolution": cell.resolution, "autoencoder": cell.autoencoder}
-        path = layout.file(benchmark.name, layout.PER_IMAGE, results, **names)
+    for result in (each for each in measured if each.kind == "reconstruction"):
+        path = layout.file(benchmark.name, layout.PER_IMAGE, results, **result.record.cell)
         if path.is_file():
-            found[cell.identity] = read_rows(path)
+            found[result.cell.identity] = read_rows(path)
     return found

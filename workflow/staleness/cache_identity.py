@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Identity stored with cached latents and captions; a reader that expects another one refuses the folder.
 
-Digests decide; the fields beside them are for the error, which names what differs. ``None`` is not known to the reader
+Digests decide; the other fields let the error name the difference. ``None`` is not known to the reader
 and not compared: the images where only their latents were brought, the file of unpinned released weights.
 """
 

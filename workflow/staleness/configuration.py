@@ -8,7 +8,9 @@ captions and references count by their content.
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from dcae.benchmark import Benchmark, ResolvedAutoencoder, ResolvedCell, ResolvedGeneration, Training
@@ -21,6 +23,10 @@ TRAINING_FIELDS = ("recipe", "start_from")
 TILING_FIELDS = ("tiling", "padding")
 SAMPLING_FIELDS = ("sampler", "ode_solver", "sampling_steps", "guidance_scale", "guided_channels")
 RUNTIME_FIELDS = ("checkpoint_every", "gradient_checkpointing")
+DATA_VERSIONS = {"scenes": "dcae/data/scenes/dataset.py", "photographs": "dcae/data/photographs.py"}
+"""Kind of data set to the file with the ``VERSION`` of its images, for those that this project makes itself."""
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 ABOUT_THE_PAPER = ("paper_name", "paper_datasets")  # they choose the published numbers beside an entry's
 
 
@@ -55,6 +61,26 @@ def captions_cell(
 ) -> CaptionsCell:
     """Return the captions of a dataset for a diffusion model."""
     return CaptionsCell(benchmark.dataset(dataset), split, benchmark.diffusion(diffusion))
+
+
+@functools.cache
+def read_version(module: str, constant: str) -> int:
+    """Return an integer constant of a source file, which is not imported, since it may import torch.
+
+    Raises:
+        RuntimeError: not exactly one line assigns it.
+    """
+    text = (REPOSITORY / module).read_text(encoding="utf-8")
+    found = re.findall(rf"^{constant} = (\d+)\b", text, re.MULTILINE)
+    if len(found) != 1:
+        raise RuntimeError(f"{module}: expected one line {constant} = <integer>, found {len(found)}")
+    return int(found[0])
+
+
+def _dataset(entry: DatasetEntry, *excluded: str) -> dict[str, Any]:
+    """Return the decisive fields of a data set, with the version of images that this project makes itself."""
+    version = {"version": read_version(DATA_VERSIONS[entry.kind], "VERSION")} if entry.kind in DATA_VERSIONS else {}
+    return _without(entry, *excluded) | version
 
 
 def _without(entry: Entry, *fields: str) -> dict[str, Any]:
@@ -94,7 +120,7 @@ def training(training: Training) -> str:
         training.settings.model_dump(mode="json", exclude_none=True, exclude=set(RUNTIME_FIELDS)),
         training.recipe.datasets,
         training.recipe.latent_scale_images,
-        *(_without(training.datasets[name], *LOCATION_FIELDS) for name in sorted(training.datasets)),
+        *(_dataset(training.datasets[name], *LOCATION_FIELDS) for name in sorted(training.datasets)),
         _weight_files(perceptual.lpips if perceptual else None),
         training.seed,
         *_contents(ResolvedAutoencoder(training.entry, (training.entry,), training, "")),
@@ -103,7 +129,7 @@ def training(training: Training) -> str:
 
 def training_data(training: Training) -> str:
     """Digest of the whole entries of a training's datasets; a changed one makes a job look if it has to train."""
-    return digest(*(training.datasets[name] for name in sorted(training.datasets)))
+    return digest(*(_dataset(training.datasets[name]) for name in sorted(training.datasets)))
 
 
 def autoencoder(autoencoder: ResolvedAutoencoder) -> str:
@@ -117,22 +143,24 @@ def autoencoder(autoencoder: ResolvedAutoencoder) -> str:
 
 def reference(cell: ReferenceCell) -> str:
     """Digest of the features of real images."""
-    return digest(cell.dataset, cell.resolution, _protocols(cell.protocols))
+    return digest(_dataset(cell.dataset), cell.resolution, _protocols(cell.protocols))
 
 
 def reconstruction(cell: ResolvedCell) -> str:
     """Digest of a reconstruction record; trained weights and the reference are input files."""
-    return digest(autoencoder(cell.autoencoder), cell.dataset, cell.resolution, _protocols(cell.protocols), cell.seed)
+    return digest(
+        autoencoder(cell.autoencoder), _dataset(cell.dataset), cell.resolution, _protocols(cell.protocols), cell.seed
+    )
 
 
 def latents(cell: ResolvedCell) -> str:
     """Digest of a dataset's latents; trained weights are an input file."""
-    return digest(autoencoder(cell.autoencoder), cell.dataset, cell.resolution, cell.seed)
+    return digest(autoencoder(cell.autoencoder), _dataset(cell.dataset), cell.resolution, cell.seed)
 
 
 def captions(cell: CaptionsCell) -> str:
     """Digest of a dataset's captions as a diffusion model's text encoder embeds them."""
-    return digest(cell.dataset, cell.diffusion.text_encoder.model_dump(mode="json"))
+    return digest(_dataset(cell.dataset), cell.diffusion.text_encoder.model_dump(mode="json"))
 
 
 def denoiser(cell: ResolvedGeneration) -> str:
@@ -144,7 +172,7 @@ def denoiser(cell: ResolvedGeneration) -> str:
         _without(cell.diffusion, "recipe", *SAMPLING_FIELDS),
         _without(cell.recipe, *RUNTIME_FIELDS),
         autoencoder(cell.autoencoder),
-        _without(cell.dataset, *LOCATION_FIELDS),
+        _dataset(cell.dataset, *LOCATION_FIELDS),
         cell.resolution,
         cell.patch_size,
         cell.seed,
@@ -159,7 +187,7 @@ def generation(cell: ResolvedGeneration) -> str:
         schedule.model_dump(mode="json") if schedule else "none",
         latents(cell),
         cell.patch_size,
-        cell.evaluated_on,
+        _dataset(cell.evaluated_on),
         _protocols(cell.protocols),
         cell.seed,
     )
@@ -169,12 +197,12 @@ def efficiency(cell: ResolvedGeneration) -> str:
     """Digest of an efficiency record, which depends on shapes only; of the data, on the number of classes."""
     shape = [cell.autoencoder.entry.latent_channels, cell.latent_size, cell.latent_size]
     architecture = _without(cell.diffusion, "recipe", *SAMPLING_FIELDS)
-    classes_of = [cell.dataset] if cell.diffusion.conditioning == "class" else []
+    classes_of = [_dataset(cell.dataset)] if cell.diffusion.conditioning == "class" else []
     return digest(architecture, shape, cell.patch_size, cell.efficiency, *classes_of)
 
 
 def presentation(benchmark: Benchmark) -> str:
-    """Digest of what tables and figures show besides the records: headings, names, choices and published numbers."""
+    """Digest of the contents of tables and figures besides the records: headings, names, choices, published numbers."""
     published = sorted((REPOSITORY_CONFIG / "published").glob("*.csv"))
     used = [
         [kind, entry.name, *(getattr(entry, name, None) for name in ABOUT_THE_PAPER), entry.chosen()]

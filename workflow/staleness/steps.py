@@ -4,24 +4,18 @@
 A result is known by three things, and by nothing else: the version of the step's results, the configuration that
 decides it, and the content of its inputs. Rules give Snakemake the first two as parameters; commands store all three.
 
-``RESULTS_VERSION`` stands beside each step's own code; whoever changes results raises it. Golden results of tiny runs
-in ``tests/golden`` fail where results change and the version does not.
+``RESULTS_VERSION`` is in the file of each step's own code; raise it when results change. Golden results of a tiny run
+(``tests/workflow/golden.json``) fail where results change and the version does not.
 """
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dcae.benchmark import ConfigError
 from workflow.staleness import configuration
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-VERSION = re.compile(r"^RESULTS_VERSION = (\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -40,8 +34,8 @@ class Step:
 
     @property
     def version(self) -> int:
-        """Version of the step's results. It is read from the source, since the module may import torch."""
-        return _version(self.module)
+        """Version of the step's results."""
+        return configuration.read_version(self.module, "RESULTS_VERSION")
 
     def planned(self, cell: Any, given: str | None) -> str:
         """Return the digest of a cell's configuration, which has to be the one that the workflow planned.
@@ -56,14 +50,6 @@ class Step:
                 f"{given}); run the same snakemake command again"
             )
         return found
-
-
-@functools.cache
-def _version(module: str) -> int:
-    found = VERSION.findall((REPOSITORY / module).read_text(encoding="utf-8"))
-    if len(found) != 1:
-        raise RuntimeError(f"{module}: expected one line RESULTS_VERSION = <integer>, found {len(found)}")
-    return int(found[0])
 
 
 TRAIN_AUTOENCODER = Step("train_autoencoder", "dcae/training/autoencoder.py", configuration.training)

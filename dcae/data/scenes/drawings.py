@@ -13,8 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dcae.data.scenes import font
-from dcae.data.scenes.canvas import Canvas, disc, noise, polygon, regular_polygon
+from dcae.data.scenes.canvas import Canvas, noise, regular_polygon, text_width
 from dcae.data.scenes.vocabulary import (
     COLOURS,
     DARK,
@@ -31,6 +30,17 @@ from dcae.data.scenes.vocabulary import (
 )  # fmt: skip
 
 Drawing = tuple[Canvas, str]
+
+
+def boxes(columns: np.ndarray, rows: np.ndarray) -> list[tuple[float, float, float, float]]:
+    """Return the rectangles at the crossings of columns [n, 2] and rows [m, 2], row by row."""
+    rows, columns = np.asarray(rows).tolist(), np.asarray(columns).tolist()
+    return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+
+def coverage(distance: np.ndarray, resolution: int) -> np.ndarray:
+    """Return the share of each pixel that a shape covers, from the signed distance to it (negative inside)."""
+    return (0.5 - distance * resolution).clip(0, 1)
 
 
 # --- shapes and patterns ----------------------------------------------------------------------------------------------
@@ -54,7 +64,7 @@ def shapes(rng: np.random.Generator, resolution: int) -> Drawing:
             canvas.ring(colour, centre, size * 0.8, size * 0.3)
         else:
             sides = {"triangle": 3, "square": 4, "hexagon": 6}[kind]
-            canvas.fill(colour, polygon(regular_polygon(centre, size, sides, angle)), centre, size)
+            canvas.polygon(colour, regular_polygon(centre, size, sides, angle))
         seen.append(a(f"{name} {kind}"))
     return canvas, f"{listed(seen)} on {a(background)} background"
 
@@ -64,15 +74,12 @@ def stripes(rng: np.random.Generator, resolution: int) -> Drawing:
     count, direction = int(rng.integers(3, 20)), pick(rng, ("vertical", "horizontal", "diagonal"))
     first, second = pick_different(rng, list(COLOURS), 2)
     rising = bool(rng.integers(2))
-
-    def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        diagonal = (x + y) / 2 if rising else (x - y + 1) / 2
-        across = {"vertical": x + 0 * y, "horizontal": y + 0 * x, "diagonal": diagonal}[direction]
-        from_middle = abs(across * count % 1 - 0.5)  # 0 in the middle of a stripe, 0.5 in the middle of a gap
-        return (from_middle - 0.25) / count * (2**0.5 if direction == "diagonal" else 1)
-
     canvas = Canvas(resolution, shade(rng, second))
-    canvas.fill(shade(rng, first), distance)
+    x, y = canvas.x, canvas.y
+    across = {"vertical": x, "horizontal": y, "diagonal": (x + y) / 2 if rising else (x - y + 1) / 2}[direction]
+    from_middle = abs(across * count % 1 - 0.5)  # 0 in the middle of a stripe, 0.5 in the middle of a gap
+    distance = (from_middle - 0.25) / count * (2**0.5 if direction == "diagonal" else 1)
+    canvas.blend(shade(rng, first), coverage(distance, resolution))
     return canvas, f"{count} {direction} {first} stripes on {a(second)} background"
 
 
@@ -81,11 +88,9 @@ def dots(rng: np.random.Generator, resolution: int) -> Drawing:
     count, size = int(rng.integers(3, 13)), rng.uniform(0.2, 0.4)
     first, second = pick_different(rng, list(COLOURS), 2)
 
-    def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return disc((0.5, 0.5), size)(x * count % 1, y * count % 1) / count
-
     canvas = Canvas(resolution, shade(rng, second))
-    canvas.fill(shade(rng, first), distance)
+    x, y = (abs(axis * count % 1 - 0.5) for axis in (canvas.x, canvas.y))  # from the middle of the nearest dot
+    canvas.blend(shade(rng, first), coverage((np.sqrt(x**2 + y**2) - size) / count, resolution))
     return canvas, f"{count} rows of {count} {first} dots on {a(second)} background"
 
 
@@ -100,8 +105,8 @@ def bricks(rng: np.random.Generator, resolution: int) -> Drawing:
         lefts = np.arange(-1, int(1 / length) + 2) * length + start - parity * length / 2
         down = np.stack([tops + joint / 2, tops + 1 / rows - joint / 2], axis=1)
         across = np.stack([lefts + joint / 2, lefts + length - joint / 2], axis=1)
-        canvas.grid(colour, across, down)
-        canvas.grid(COLOURS["black"], across, down, rng.uniform(0, 0.2, (len(down), len(across))))
+        darker = rng.uniform(0, 0.2, (len(down) * len(across), 1))
+        canvas.rectangles(mix(colour, COLOURS["black"], darker), boxes(across, down))
     canvas.blend(COLOURS["black"], 0.09 + 0.12 * noise(rng, resolution, 16, dimensions=2))
     return canvas, f"a wall of {rows} rows of {brick} bricks with {mortar} mortar"
 
@@ -130,10 +135,12 @@ def text(rng: np.random.Generator, resolution: int) -> Drawing:
     words = pick_different(rng, WORDS, int(rng.integers(6, 15)))
     lines = [" ".join(words[k : k + 2]) for k in range(0, len(words), 2)]
     height, left = rng.uniform(0.05, 0.075), rng.uniform(0.05, 0.08)
+    height = min(height, (1 - 2 * left) / max(map(text_width, lines)))
     spacing = min(height * rng.uniform(1.4, 2.2), 0.82 / len(lines))
     top = 0.5 - (spacing * (len(lines) - 1) + height) / 2
     canvas, colour = Canvas(resolution, shade(rng, paper)), shade(rng, ink)
-    canvas.text(colour, [(line, (left, top + k * spacing)) for k, line in enumerate(lines)], height, height * 0.14)
+    for k, line in enumerate(lines):
+        canvas.text(colour, line, (left, top + k * spacing + height), height)
     if ruled := bool(rng.integers(2)):
         canvas.line(colour, [(left, 0.05), (1 - left, 0.05)], 0.006)
         canvas.line(colour, [(left, 0.95), (1 - left, 0.95)], 0.006)
@@ -201,9 +208,8 @@ def clock(rng: np.random.Generator, resolution: int) -> Drawing:
     for start, end in zip(outer, inner, strict=True):
         canvas.line(ink, [start, end], radius * 0.025)
     size = radius * 0.17
-    numerals = zip(("12", "3", "6", "9"), regular_polygon((x, y), radius * 0.62, 4, 0), strict=True)
-    corners = [(numeral, (cx - font.text_width(numeral, size) / 2, cy - size / 2)) for numeral, (cx, cy) in numerals]
-    canvas.text(ink, corners, size, size * 0.16)
+    for numeral, (cx, cy) in zip(("12", "3", "6", "9"), regular_polygon((x, y), radius * 0.62, 4, 0), strict=True):
+        canvas.text(ink, numeral, (cx, cy + size / 2), size, centred=True)
     for turn, length, width in ((hour / 12 + minute / 720, 0.45, 0.06), (minute / 60, 0.72, 0.035)):
         angle = 2 * np.pi * turn
         tip = (x + radius * length * np.sin(angle), y - radius * length * np.cos(angle))
@@ -250,9 +256,9 @@ def landscape(rng: np.random.Generator, resolution: int) -> Drawing:
     height, grain = rng.uniform(0.15, 0.3) / ranges, noise(rng, resolution, 8, dimensions=2)
     for k in range(ranges):
         horizon = 0.5 + 0.4 * k / ranges + height * noise(rng, resolution, 3, dimensions=1)
-        steepness = np.sqrt(1 + (np.gradient(horizon) * resolution) ** 2)
-        covered = (0.5 + (canvas.y - horizon) / steepness * resolution).clip(0, 1)
-        canvas.blend(mix(far, near, k / (ranges - 1)), covered)
+        outline = [(0, 2), (0, horizon[0]), *zip(canvas.x[0], horizon, strict=True), (1, horizon[-1]), (1, 2)]
+        canvas.polygon(mix(far, near, k / (ranges - 1)), outline)
+    covered = coverage(horizon - canvas.y, resolution)
     canvas.blend(COLOURS["black"], covered * (0.15 + 0.2 * grain))
     return canvas, f"{a(light)} over {ranges} ranges of {ground} hills {when}"
 
@@ -268,12 +274,14 @@ def skyline(rng: np.random.Generator, resolution: int) -> Drawing:
     for left, right in pairwise(edges):
         left, right = left + 0.006, right - 0.006  # a gap, so that buildings can be counted
         top = rng.uniform(0.2, 0.65)
-        canvas.rectangle(mix((0.10, 0.11, 0.16), COLOURS[high], rng.uniform(0, 0.15)), left, top, right, 1)
+        wall = mix((0.10, 0.11, 0.16), COLOURS[high], rng.uniform(0, 0.15))
+        canvas.rectangles(wall, [(left, top, right, 1)])
         across, down = int(rng.integers(3, 6)), int((1 - top) / rng.uniform(0.05, 0.08))
         columns = left + (right - left) * (np.arange(across)[:, None] + (0.25, 0.75)) / across
         rows = top + (1 - top) * (np.arange(down)[:, None] + (0.3, 0.75)) / down
-        lit = rng.random((down, across)) < 0.6
-        canvas.grid(COLOURS[light], columns, rows, np.where(lit, rng.uniform(0.7, 1), 0.08))
+        lit = rng.random((down * across, 1)) < 0.6
+        windows = mix(wall, COLOURS[light], np.where(lit, rng.uniform(0.7, 1), 0.08))
+        canvas.rectangles(windows, boxes(columns, rows))
     return canvas, f"{count} dark buildings with {light} windows under a sky that is {high} at the top and {low} below"
 
 

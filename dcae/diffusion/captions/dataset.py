@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcae.shards import CacheError, check_files, check_identity, open_shards, read_index, verify
+from dcae.shards import CacheError, check_files, check_identity, open_shards, read_index
 
 NAMES = ("embeddings", "mask")
 
@@ -88,7 +88,3 @@ class CaptionDataset:
     def check_files(self) -> None:
         """Check sizes and time stamps of the shards (``shards.check_files``); raises ``CacheError``."""
         check_files(self.folder, self._index)
-
-    def verify(self) -> None:
-        """Read every shard and raise ``CacheError`` if its sha256 differs from the index."""
-        verify(self.folder, self._index)

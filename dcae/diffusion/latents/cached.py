@@ -14,7 +14,7 @@ from torch import Tensor
 from dcae.diffusion.captions.dataset import CaptionDataset
 from dcae.diffusion.latents.posterior import normalised, posterior_noise
 from dcae.diffusion.models.embeddings import check_labels
-from dcae.shards import check_files, check_identity, latent_names, open_shards, read_index, verify
+from dcae.shards import check_files, check_identity, latent_names, open_shards, read_index
 
 
 class LatentDataset:
@@ -111,7 +111,3 @@ class LatentDataset:
     def check_files(self) -> None:
         """Check sizes and time stamps of the shards (``shards.check_files``); raises ``CacheError``."""
         check_files(self.folder, self._index)
-
-    def verify(self) -> None:
-        """Read every shard and raise ``CacheError`` if its sha256 differs from the index."""
-        verify(self.folder, self._index)

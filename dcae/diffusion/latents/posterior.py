@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from dcae.autoencoders.contract import Scaled, normalise
 from dcae.benchmark.entries import Posterior
+from dcae.randomness import numbered_generators
 
 
 def posterior_of(autoencoder: nn.Module) -> Posterior:
@@ -36,14 +36,10 @@ def encode_pixels(autoencoder: nn.Module, pixels: Tensor) -> tuple[Tensor, Tenso
 
 
 def posterior_noise(seed: int, numbers: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Return standard normal noise, float32 [len(numbers), *shape]; row i depends only on (seed, numbers[i]).
-
-    As for samples, numbers are added to 32 bits that come from the seed, since torch seeds its generator with 32 bits.
-    """
-    start = int.from_bytes(hashlib.sha256(f"posteriors of seed {seed}".encode()).digest()[:4], "big")
-    noise, generator = torch.empty(len(numbers), *shape), torch.Generator()
-    for row, number in zip(noise, numbers, strict=True):
-        row.normal_(generator=generator.manual_seed((start + int(number)) % 2**32))
+    """Return standard normal noise, float32 [len(numbers), *shape]; row i depends only on (seed, numbers[i])."""
+    noise = torch.empty(len(numbers), *shape)
+    for row, generator in zip(noise, numbered_generators(numbers, seed, "posterior of an image"), strict=True):
+        row.normal_(generator=generator)
     return noise
 
 

@@ -64,18 +64,18 @@ def test_classes_take_turns():
 # Means of the three colours of the first image of each class. If this fails, every image may have changed, of an old
 # numpy's random numbers or of an edit: raise scenes.VERSION and put the new values here.
 GOLDEN = """
-96.14 102.55 153.07
-116.00 32.88 28.62
-23.96 37.84 77.53
-107.05 108.06 112.23
-194.61 179.00 99.28
-229.11 231.87 236.03
-79.74 75.81 68.31
-240.60 207.13 46.31
-246.63 171.44 94.72
-211.51 56.15 53.18
-107.64 110.23 133.10
-116.89 66.80 118.81
+96.33 102.53 152.50
+116.00 33.00 28.50
+23.92 37.84 77.48
+106.97 107.90 112.11
+194.50 179.00 99.50
+231.18 233.93 238.07
+79.66 75.90 68.32
+240.66 207.40 46.32
+247.37 172.02 95.15
+211.37 56.15 52.99
+107.62 110.07 132.83
+117.43 67.19 119.00
 """
 
 
@@ -91,8 +91,8 @@ def test_a_scene_is_the_same_at_every_resolution(label):
     low, high = scenes(resolution=64), scenes(resolution=256)
     for index in range(label, 5 * CLASSES, CLASSES):
         pooled = high.pixels(index).astype(float).reshape(3, 64, 4, 64, 4).mean(axis=(2, 4))
-        # Of 255. Small text loses most, since overlapping strokes within a pixel count once; grain has finer octaves.
-        assert abs(low.pixels(index) - pooled).mean() < 3
+        # Of 255. Small text differs most, since Pillow fits letters to whole pixels; grain has finer octaves.
+        assert abs(low.pixels(index) - pooled).mean() < (6 if low.classes[label] == "text" else 3)
         assert low.caption(index) == high[index].caption
 
 

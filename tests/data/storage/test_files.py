@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same files are the same data set, wherever they lie."""
+"""A folder, a tar file and a zip file of the same files are the same data set."""
 
 import os
 import tempfile

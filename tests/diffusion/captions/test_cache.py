@@ -8,6 +8,7 @@ import torch
 from dcae.data.storage.files import DatasetError
 from dcae.diffusion.captions.dataset import CaptionDataset
 from dcae.diffusion.captions.encode import encode_captions
+from workflow.commands.verify_cache import verify_cache
 
 IDENTITY = {"dataset": "letters", "text_encoder": "1234"}
 
@@ -41,7 +42,7 @@ def test_what_is_written_is_read_by_index(tmp_path, batch_size):
     assert embeddings.dtype == torch.float16 and mask.dtype == torch.bool
     assert (embeddings[:, 0, 0] * 8).tolist() == mask.sum(dim=1).tolist() == [9, 1, 5, 5]
     assert data.empty[0].shape == (1, 12, 4) and not data.empty[1].any()
-    data.verify()
+    verify_cache(tmp_path)
     with pytest.raises(IndexError, match="holds 9 captions, index 9"):
         data.batch([9])
 

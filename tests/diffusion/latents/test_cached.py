@@ -13,6 +13,7 @@ from dcae.diffusion.latents.cached import LatentDataset
 from dcae.diffusion.latents.encode import encode_dataset
 from dcae.diffusion.latents.posterior import posterior_noise
 from tests.diffusion.images import Images, Unshuffle, Variational, shard
+from workflow.commands.verify_cache import verify_cache
 
 IDENTITY = {"autoencoder": "unshuffle", "weights": "1234", "resolution": 8}
 
@@ -101,11 +102,11 @@ def test_a_shard_of_another_length_is_refused(folder):
         LatentDataset(folder)
 
 
-def test_a_flipped_bit_is_found_by_verify(folder):
-    LatentDataset(folder).verify()
+def test_a_flipped_bit_is_found_on_request(folder):
+    verify_cache(folder)
     flip_a_bit(shard(folder, 1))
     with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: damaged"):
-        LatentDataset(folder).verify()
+        verify_cache(folder)
 
 
 def flip_a_bit(path, at=-1000):
@@ -129,7 +130,7 @@ def test_a_start_reads_no_unchanged_shard(folder):
     os.utime(damaged, ns=(0, 0))
     LatentDataset(folder).check_files()  # the time stamp says nothing of the damage
     with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: damaged"):
-        LatentDataset(folder).verify()
+        verify_cache(folder)
 
 
 def test_an_index_without_sizes_is_checked_in_full(folder):

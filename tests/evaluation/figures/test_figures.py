@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from evaluation.figures.figure2 import figure_2a, figure_2b, figure_2c
 from evaluation.figures.figure3 import figure_3a, figure_3b
 from evaluation.figures.figure5 import figure_5
-from evaluation.figures.registry import FIGURES, Shown, draw_figures
+from evaluation.figures.registry import FIGURES, draw_figure, draw_figures
 from evaluation.figures.samples import figure_generation_samples, figure_reconstruction_samples
 from evaluation.figures.style import COLOURS, Line, draw, label_ends, new_figure, save_figure, styled
 from evaluation.published import read_published
@@ -21,10 +22,6 @@ from tests.evaluation import synthetic
 
 SAMPLE_FIGURES = ("reconstruction_samples", "generation_samples")
 DRAWN_FROM_RECORDS = [name for name in FIGURES if name not in SAMPLE_FIGURES]
-
-
-def draw_named(name: str, results, published, samples=None) -> Figure:
-    return FIGURES[name].draw(Shown(results, published, samples))
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +94,8 @@ def test_figure_2a_shows_the_paper_in_a_panel_of_its_own(published):
 
 def test_random_features_are_named_on_the_axes(published):
     for name in DRAWN_FROM_RECORDS:
-        assert "[random features]" in " ".join(texts(draw_named(name, records_for(name, True), published)))
-        assert "[random features]" not in " ".join(texts(draw_named(name, records_for(name, False), published)))
+        assert "[random features]" in " ".join(texts(draw_figure(name, records_for(name, True), published, None)))
+        assert "[random features]" not in " ".join(texts(draw_figure(name, records_for(name, False), published, None)))
 
 
 def test_a_new_autoencoder_is_named_in_figure_2(published):
@@ -106,8 +103,8 @@ def test_a_new_autoencoder_is_named_in_figure_2(published):
     cell = {**synthetic.generation_cell("uvit-demo", "UViT-S", "sd-vae-f8-demo", 2), **mine, "tokens": 16}
     records = [*synthetic.demo_records(), synthetic.reconstruction("scenes", 64, mine, 0.9)]
     records += synthetic.generation(cell)
-    for draw_figure in (figure_2a, figure_2b, figure_2c):
-        assert "mine" in texts(draw_figure(records, published))
+    for drawing in (figure_2a, figure_2b, figure_2c):
+        assert "mine" in texts(drawing(records, published))
 
 
 def test_figure_2b_compares_equal_tokens_only(records, published):
@@ -274,20 +271,22 @@ def test_figure_5_keeps_random_features_apart_from_the_paper_and_says_where_its_
 
 @pytest.mark.parametrize("name", DRAWN_FROM_RECORDS)
 def test_error_bars_are_drawn(published, name):
-    axes = [axis for axis in draw_named(name, records_for(name), published).axes if "paper" not in axis.get_title()]
+    axes = [
+        axis for axis in draw_figure(name, records_for(name), published, None).axes if "paper" not in axis.get_title()
+    ]
     assert any(axis.containers and axis.containers[0].has_yerr for axis in axes)
 
 
 @pytest.mark.parametrize("name", DRAWN_FROM_RECORDS)
 def test_without_records_a_figure_says_not_run(published, name):
-    assert "not run" in texts(draw_named(name, [], published))
+    assert "not run" in texts(draw_figure(name, [], published, None))
 
 
 @pytest.mark.parametrize("name", DRAWN_FROM_RECORDS)
 def test_half_of_the_records_draw_a_figure(published, name):
     records = records_for(name)
     for left in (records[::2], records[1::2], [r for r in records if r.kind != "generation"]):
-        assert isinstance(draw_named(name, left, published), Figure)
+        assert isinstance(draw_figure(name, left, published, None), Figure)
 
 
 # --- samples ---
@@ -301,25 +300,23 @@ def write_tiles(path, shades: list[list[int]], side: int) -> None:
 
 
 @pytest.fixture
-def samples(records, tmp_path):
+def grid_of(records, tmp_path):
+    def path(result) -> Path:
+        return tmp_path / f"{result.kind} {' '.join(map(str, result.cell.identity))}.png"
+
     for number, record in enumerate(records):
-        cell = record.cell
-        place = tmp_path / record.kind / f"{cell.dataset}-{cell.resolution}"
-        if record.kind == "reconstruction":
-            path = place / f"{cell.autoencoder}.png"
-            write_tiles(path, [[10, 20, 30, 40], [100 + number, 120, 130, 140]], cell.resolution)
-        elif record.kind == "generation":
-            path = place / cell.autoencoder / f"{cell.diffusion}-p{cell.patch_size}.png"
-            write_tiles(path, [[10, 20, 30, 40], [50, 60, 70, 80]], cell.resolution)
-    return tmp_path
+        last = [100 + number, 120, 130, 140] if record.kind == "reconstruction" else [50, 60, 70, 80]
+        if record.kind in ("reconstruction", "generation"):
+            write_tiles(path(record), [[10, 20, 30, 40], last], record.cell.resolution)
+    return path
 
 
 def strips(figure: Figure) -> list[np.ndarray]:
     return [axis.get_images()[0].get_array() for axis in figure.axes]
 
 
-def test_reconstructions_stand_below_their_originals(records, samples):
-    figure = figure_reconstruction_samples(records, samples)
+def test_reconstructions_stand_below_their_originals(records, grid_of):
+    figure = figure_reconstruction_samples(records, grid_of)
     names = texts(figure)
     assert names[0] == "original"
     assert names[-2:] == ["scenes 128 px", "photographs 128 px"]
@@ -331,15 +328,15 @@ def test_reconstructions_stand_below_their_originals(records, samples):
     assert int(blocks[2][0, 0, 0]) >= 100
 
 
-def test_generated_samples_stand_without_and_with_guidance(records, samples):
-    blocks = strips(figure_generation_samples(records, samples))
+def test_generated_samples_stand_without_and_with_guidance(records, grid_of):
+    blocks = strips(figure_generation_samples(records, grid_of))
     assert len(blocks) == 2 * sum(record.kind == "generation" for record in records)
     assert [int(block[0, 0, 0]) for block in blocks[:2]] == [10, 50]
 
 
 def test_sample_figures_without_images_say_not_run(records, tmp_path):
     for name in SAMPLE_FIGURES:
-        assert texts(draw_named(name, records, None, tmp_path))[-1] == "not run"
+        assert texts(draw_figure(name, records, None, lambda result: tmp_path / "none.png"))[-1] == "not run"
 
 
 # --- style and files ---
@@ -364,23 +361,23 @@ def test_labels_at_line_ends_do_not_overlap():
 
 def test_every_figure_has_a_caption_that_names_it():
     for name in DRAWN_FROM_RECORDS:
-        assert FIGURES[name].caption.startswith(f"Figure {name.removeprefix('figure')}.")
+        assert FIGURES[name].startswith(f"Figure {name.removeprefix('figure')}.")
 
 
 def test_files_repeat_to_the_byte_and_hold_no_date(records, published, tmp_path):
     for folder in ("first", "second"):
-        save_figure(figure_3b(records, published), tmp_path / folder, "figure3b", FIGURES["figure3b"].caption)
+        save_figure(figure_3b(records, published), tmp_path / folder, "figure3b", FIGURES["figure3b"])
     for ending in ("png", "pdf"):
         first, second = ((tmp_path / folder / f"figure3b.{ending}").read_bytes() for folder in ("first", "second"))
         assert first == second
         assert b"CreationDate" not in first and b"Software" not in first and b"matplotlib" not in first.lower()
     assert sorted(path.name for path in (tmp_path / "first").iterdir()) == ["figure3b.pdf", "figure3b.png"]
-    assert Image.open(tmp_path / "first" / "figure3b.png").info["Description"] == FIGURES["figure3b"].caption
+    assert Image.open(tmp_path / "first" / "figure3b.png").info["Description"] == FIGURES["figure3b"]
 
 
-def test_all_figures_are_written(records, samples, tmp_path):
+def test_all_figures_are_written(records, grid_of, tmp_path):
     few = [record for record in records if record.cell.spatial_compression == 64]
-    paths = draw_figures(few, samples, tmp_path / "figures")
+    paths = draw_figures(few, grid_of, tmp_path / "figures")
     assert [path.name for path in paths] == [f"{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")]
     assert all(path.stat().st_size > 1000 for path in paths)
 
@@ -391,7 +388,7 @@ def test_all_figures_are_written(records, samples, tmp_path):
 @pytest.mark.parametrize("name", DRAWN_FROM_RECORDS)
 def test_a_point_of_another_protocol_is_marked_and_explained(name, published):
     records = records_for(name)
-    assert not any("not comparable" in text for text in texts(draw_named(name, records, published)))
+    assert not any("not comparable" in text for text in texts(draw_figure(name, records, published, None)))
     shown = {
         "figure2b": "dc-ae-f32-demo",
         "figure3b": "dc-ae-f64-no-high-resolution-demo",
@@ -405,18 +402,18 @@ def test_a_point_of_another_protocol_is_marked_and_explained(name, published):
         else record
         for record in records
     ]
-    found = texts(draw_named(name, mixed, published))
+    found = texts(draw_figure(name, mixed, published, None))
     assert any("not comparable" in text for text in found)
     assert "a" in found or any("[a]" in text for text in found)
 
 
-def test_a_number_that_was_measured_otherwise_stands_beside_no_sample(records, samples):
+def test_a_number_that_was_measured_otherwise_stands_beside_no_sample(records, grid_of):
     chosen = "dc-ae-f64-demo"
     mixed = [
         synthetic.changed(record, protocol_fingerprint="other") if record.cell.autoencoder == chosen else record
         for record in records
     ]
-    usual, marked = (texts(figure_reconstruction_samples(each, samples)) for each in (records, mixed))
+    usual, marked = (texts(figure_reconstruction_samples(each, grid_of)) for each in (records, mixed))
     assert sum(" –" in text for text in usual) == 0 < sum(" –" in text for text in marked)
 
 

@@ -18,6 +18,7 @@ from dcae.benchmark import Config
 from evaluation.comparison.compare import Contender, compare, write_comparison
 from evaluation.comparison.pictures import find_pictures
 from evaluation.features.reference import write_reference
+from evaluation.metrics.frechet import Reference
 from evaluation.metrics.registry import CLIP_SCORE, IMAGE_METRICS, METRICS, SET_METRICS, ImageMetric, set_metrics
 from evaluation.quality.reconstruction import evaluate_reconstruction, reconstruct_pixels, write_rows
 
@@ -88,8 +89,6 @@ def test_tables_read_the_registry_without_torch():
 
 def test_values_of_sets_are_those_of_the_features_alone():
     features = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
-    from evaluation.features.reference import Reference
-
     for metric in SET_METRICS:
         if metric.fewest <= len(features):
             value = metric.compute(features, Reference(features, None), True)

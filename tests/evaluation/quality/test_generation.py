@@ -96,7 +96,7 @@ def parts(dataset, latents, protocol, tmp_path):
         denoiser.label_embedding.weight.mul_(5)
     return {
         "source": ImageSource(denoiser.eval(), ENTRY, SCHEDULE, load("blur"), latents.shape, latents.classes, seed=0),
-        "class_names": latents.class_names,
+        "class_names": dataset.classes,
         "dataset": dataset,
         "protocol": protocol,
         "reference": reference,

@@ -115,7 +115,7 @@ def test_a_block_decides_how_many_samples_its_cells_are_of(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["reconstruction", "generation"])
-def test_further_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind):
+def test_additional_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind):
     benchmark = Benchmark.load(with_protocols(tmp_path, ["other"], kind, inception_resize="clean"))
     plain = Benchmark.load(DEMO)
     cell, generated = plain.cells.reconstruction[0], plain.cells.generation[0]
@@ -124,7 +124,7 @@ def test_further_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind
         "generation": [configuration.generation(each.resolve(generated)) for each in (benchmark, plain)],
     }
     for purpose, (one, other) in found.items():
-        assert [each.name for each in benchmark.further_protocols(purpose)] == ["other"] * (purpose == kind)
+        assert [each.name for each in benchmark.additional_protocols(purpose)] == ["other"] * (purpose == kind)
         reference = [
             configuration.reference(configuration.reference_cell(each, purpose, "scenes", 64))
             for each in (benchmark, plain)
@@ -188,3 +188,23 @@ def test_a_folder_of_weights_without_a_pinned_hash_counts_by_its_content(tmp_pat
     assert digest_with(b"first") != digest_with(b"second")
     pinned = {"sha256": "0" * 64}  # another file is refused when it is loaded
     assert digest_with(b"first", **pinned) == digest_with(b"second", **pinned)
+
+
+def test_another_version_of_scenes_changes_what_is_made_of_scenes_alone(monkeypatch):
+    """Images that this project draws change with their code, which their own version tells."""
+    benchmark = Benchmark.load(DEMO)
+    cells = [benchmark.resolve(cell) for cell in benchmark.cells.generation]
+
+    def digests() -> dict[str, list[str]]:
+        return {
+            kind: [configuration.latents(cell) for cell in cells if cell.dataset.kind == kind]
+            for kind in ("scenes", "photographs")
+        }
+
+    before = digests()
+    versions = {"dcae/data/scenes/dataset.py": 99}
+    read = configuration.read_version
+    monkeypatch.setattr(configuration, "read_version", lambda file, name: versions.get(file) or read(file, name))
+    after = digests()
+    assert before["photographs"] and after["photographs"] == before["photographs"]
+    assert all(one != other for one, other in zip(before["scenes"], after["scenes"], strict=True))

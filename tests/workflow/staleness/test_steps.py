@@ -10,7 +10,8 @@ import pytest
 
 from dcae.benchmark import Benchmark, ConfigError
 from tests.workflow.conftest import Clone
-from workflow.staleness.steps import REPOSITORY, STEPS, TRAIN_AUTOENCODER, Step
+from workflow.staleness.configuration import REPOSITORY
+from workflow.staleness.steps import STEPS, TRAIN_AUTOENCODER, Step
 
 PHASE = "low-resolution-full"
 RULES = {

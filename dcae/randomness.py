@@ -8,7 +8,7 @@ Every draw therefore names its purpose: the seed, a word, and the number of the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -23,6 +23,17 @@ def derived_seed(*purpose: int | str) -> int:
 def generator(*purpose: int | str) -> torch.Generator:
     """Return a new CPU generator; different purposes give independent streams."""
     return torch.Generator().manual_seed(derived_seed(*purpose))
+
+
+def numbered_generators(numbers: Iterable[int], *purpose: int | str) -> Iterator[torch.Generator]:
+    """Yield a CPU generator for each number; no two of 2**32 numbers are alike.
+
+    torch uses 32 bits of a CPU generator's seed, so that hashes of 50,000 numbers would repeat some. Numbers are added
+    to the hash of the purpose instead.
+    """
+    start = derived_seed(*purpose)
+    for number in numbers:
+        yield torch.Generator().manual_seed((start + int(number)) % 2**32)
 
 
 def per_sample(
