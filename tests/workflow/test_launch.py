@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tests.workflow.conftest import ROOT, TINY, Clone, copy_repository
+from tests.workflow.conftest import ROOT, TINY, Clone
 from workflow.commands import options
 from workflow.jobs import Jobs
 
@@ -38,17 +38,16 @@ def test_the_command_that_starts_a_training(resources, command):
     assert Jobs(str(ROOT / "config/demo.yaml")).launcher(None, Resources(resources)) == command
 
 
-@pytest.fixture(scope="module")
-def fresh_clone(tmp_path_factory) -> Clone:
-    return copy_repository(tmp_path_factory.mktemp("launch") / "clone")
-
-
-@pytest.mark.parametrize("rule", ["train_autoencoder", "train_denoiser", "encode_latents"])
-def test_many_nodes_asked_for_reach_the_command(fresh_clone, rule):
-    asked = [f"{rule}:{name}={value}" for name, value in ON_TWO_NODES.items()]
-    done = fresh_clone.snakemake("--dry-run", "--profile", "slurm", "--set-resources", *asked)
-    what = {"encode_latents": "encode"}.get(rule, rule.replace("_", " "))
-    assert set(re.findall(rf"Shell command: (.*) {what} {TINY} ", done.stdout)) == {SRUN}
+def test_many_nodes_asked_for_reach_the_command(clone):
+    commands = {
+        "train_autoencoder": "train autoencoder",
+        "train_denoiser": "train denoiser",
+        "encode_latents": "encode",
+    }
+    asked = [f"{rule}:{name}={value}" for rule in commands for name, value in ON_TWO_NODES.items()]
+    done = clone.snakemake("--dry-run", "--profile", "slurm", "--set-resources", *asked)
+    for command in commands.values():
+        assert set(re.findall(rf"Shell command: (.*) {command} {TINY} ", done.stdout)) == {SRUN}
 
 
 def errors(clone: Clone, phase: str) -> list[float]:
@@ -68,7 +67,6 @@ def test_two_processes_of_torchrun_have_the_curves_of_one(tmp_path):
         clone.edit(
             "config/autoencoders/dc-ae-tiny.yaml", "BatchNorm, BatchNorm, BatchNorm", "RMSNorm, RMSNorm, RMSNorm"
         )
-        clone.edit("config/recipes/tiny-two-phase.yaml", "layers: 2", "layers: 1")
         resources = ["--set-resources", f"train_autoencoder:gpu={gpus}"]
         done = clone.snakemake(f"{FOLDER}/low-resolution-full/config.json", *resources)
         assert ("torchrun --standalone" in done.stdout + done.stderr) == (gpus == 2)

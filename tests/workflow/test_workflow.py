@@ -173,7 +173,3 @@ def test_wrong_key_stops_before_any_job(clone):
     text = result.stdout + result.stderr
     assert "dc-ae-tiny.yaml" in text and "head_dims" in text and "allowed fields" in text
     assert not (clone.folder / "results").exists()
-
-
-def test_lint_is_clean(clone):
-    clone.run("snakemake", "--lint")
