@@ -8,7 +8,7 @@ PYTHON := $(firstword $(foreach name,python3 python3.12 python3.11,$(shell $(nam
 	print(sys._base_executable if (3, 11) <= sys.version_info < (3, 13) else "")' 2>/dev/null)) python3)
 endif
 CORES ?= all
-# By which share a speed may miss its promise in `make bench`.
+# Share by which a ratio may miss its target in `make bench`.
 TOLERANCE ?= 0
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -44,7 +44,7 @@ format: setup ## rewrite the sources as lint wants them
 	ruff format
 	snakefmt Snakefile workflow
 
-bench: setup ## what users wait for, metrics against tools, models against others' designs, as ratios; ten minutes
+bench: setup ## speeds as ratios in one run: start-up, metrics against tools, models against others' code
 	python -m bench.workflow --tolerance $(TOLERANCE)
 	python -m bench.evaluation --tolerance $(TOLERANCE)
 	python -m bench.dc_ae --tolerance $(TOLERANCE)

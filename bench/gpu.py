@@ -3,9 +3,9 @@
 
     python -m bench.gpu results/measured/MY-GPU
 
-What is done lies in that folder and is not done again, so that the same command goes on after an interruption. With
-``--time-limit 9`` it stops by itself within nine minutes, with exit code 75 while anything is left. On one H100 all of
-it is planned for about half an hour; what the paper's claims hang on comes first.
+Steps whose results are in that folder are not repeated, so the same command goes on after an interruption. With
+``--time-limit 9`` it stops by itself within nine minutes, with exit code 75 if steps are left. On one H100 all of it is
+planned for about half an hour; the rows that the paper's claims depend on come first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OF_DC_AE = "benchmark-dc-ae.txt"
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a suite by a protocol; ``pattern`` as of a shell."""
+    """Rows of a suite by a protocol; ``pattern`` is a shell pattern of row names."""
 
     suite: str
     protocol: str
@@ -55,12 +55,12 @@ Run = Callable[[Sequence[str], Path | None, float | None], int]
 
 
 def run(command: Sequence[str], output: Path | None, seconds: float | None) -> int:
-    """Exit status of a Python module as a command; one that takes too long is killed with its own, and unfinished.
+    """Run a Python module as a command; return its exit status.
 
     Args:
         command: the module and its arguments.
-        output: file for what it prints, which appears when it is done.
-        seconds: it may take.
+        output: file for what it prints, written when it is done.
+        seconds: time limit, after which it is killed with its children, and ``EXIT_UNFINISHED`` returned.
     """
     arguments = [sys.executable, "-m", *command]
     printed = None if output is None else subprocess.PIPE
@@ -75,7 +75,7 @@ def run(command: Sequence[str], output: Path | None, seconds: float | None) -> i
             raise
     if output is not None:
         print(found, flush=True)
-        if found.strip():  # also with promises that are broken, which it says and exits with 1 for
+        if found.strip():  # also where a target is missed, which it prints and exits with 1 for
             write_atomically(output, found)
     return process.returncode
 
@@ -83,17 +83,17 @@ def run(command: Sequence[str], output: Path | None, seconds: float | None) -> i
 def measure(
     folder: Path, device: str, minutes: float | None, steps: Sequence[Rows | str] = STEPS, run: Run = run
 ) -> int:
-    """Every step that is not done yet.
+    """Run every step that is not done yet.
 
     Args:
         folder: of records, tables, figures and the comparison with diffusers.
         device: ``cuda`` or ``cpu``.
-        minutes: that all may take together.
+        minutes: time limit of all steps together.
         steps: in their order.
         run: runs a command.
 
     Returns:
-        0 if all is done, ``EXIT_UNFINISHED`` if there was no time for some, 1 if a step failed or a promise is broken.
+        0 if all is done, ``EXIT_UNFINISHED`` if there was no time for some, 1 if a step failed or a target is missed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     end = None if minutes is None else time.monotonic() + 60 * minutes
@@ -123,7 +123,7 @@ def _dc_ae(folder: Path, device: str, left: float | None, run: Run) -> int:
     output = folder / OF_DC_AE
     if output.is_file():
         print(f"{output}: there already", flush=True)
-        return int("BROKEN" in output.read_text())
+        return int("MISSED" in output.read_text())
     if left is not None and left < SECONDS_OF_DC_AE:
         return EXIT_UNFINISHED
     return run(["bench.dc_ae", "--device", device], output, left)
@@ -132,14 +132,14 @@ def _dc_ae(folder: Path, device: str, left: float | None, run: Run) -> int:
 def main() -> int:
     """Measure on this machine's GPU."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="for example results/measured/h100")
-    parser.add_argument("--time-limit", type=float, metavar="MINUTES", help="after which it stops, exit code 75")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("folder", type=Path, help="of the results, for example results/measured/h100")
+    parser.add_argument(
+        "--time-limit", type=float, metavar="MINUTES", help="of all steps; exit code 75 if some are left"
+    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="where to measure")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error(
-            "there is no GPU that this installation of PyTorch can use; with --device cpu all of it takes days"
-        )
+        parser.error("no GPU that this installation of PyTorch can use; with --device cpu all of it takes days")
     return measure(arguments.folder, arguments.device, arguments.time_limit)
 
 

@@ -2,7 +2,8 @@
 """Random numbers that depend only on their purpose.
 
 A training that is stopped and continued must draw the same numbers as an undisturbed one, on any number of processes.
-Every draw therefore names its purpose: the seed, a word, and the number of the step or the sample.
+Every draw therefore names its purpose: the seed, a word, and the number of the step or the sample. Data sets draw with
+numpy's generators.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +43,11 @@ def per_sample(
 ) -> Tensor:  # [len(numbers), ...]
     """Stack one draw per global sample number, independent of the process that holds the sample."""
     return torch.stack([draw(generator(*purpose, number)) for number in numbers])
+
+
+def numpy_generator(*numbers: int, stream: tuple[int, ...] = ()) -> np.random.Generator:
+    """Return a numpy generator of non-negative integers; other numbers or another stream give independent streams."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(numbers), spawn_key=stream)))
 
 
 @contextmanager

@@ -162,6 +162,15 @@ def test_no_file_names_a_package_index_or_a_folder_of_one_machine():
     assert found == {}
 
 
+def test_the_map_names_only_files_that_exist():
+    """In docs/architecture.md a path counts from the repository, and a name alone from any folder."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([\w/.-]+\.(?:py|yaml|csv|json|md))`", text))
+    known = {f"/{path.relative_to(ROOT)}" for path in project_files()}
+    assert len(named) > 20
+    assert {name for name in named if not any(path.endswith(f"/{name}") for path in known)} == set()
+
+
 def test_documents_link_only_to_files_that_exist():
     missing = []
     for document in (path for path in project_files() if path.suffix == ".md"):

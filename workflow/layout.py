@@ -37,9 +37,8 @@ EFFICIENCY_RECORD = f"{RECORDS}/efficiency/{_MODEL}.json"
 PER_IMAGE = f"per_image/{_CELL}.parquet"
 EVALUATION_STATE = f"per_image/{_CELL}.state"
 
-SAMPLES = "samples"
-RECONSTRUCTION_SAMPLES = f"{SAMPLES}/reconstruction/{_CELL}.png"
-GENERATION_SAMPLES = f"{SAMPLES}/generation/{_MODEL}.png"
+RECONSTRUCTION_SAMPLES = f"samples/reconstruction/{_CELL}.png"
+GENERATION_SAMPLES = f"samples/generation/{_MODEL}.png"
 
 TABLES = "tables"
 TABLE = f"{TABLES}/{{name}}.{{form}}"

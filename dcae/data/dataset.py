@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dcae.data.split_index import SPLITS, Split
+from dcae.randomness import numpy_generator
 
 
 class Sample(NamedTuple):
@@ -83,7 +84,7 @@ class ImageDataset(Dataset[Sample]):
 
 def generator(seed: int, split: Split, index: int) -> np.random.Generator:
     """Return the random generator of one image; any two (seed, split, index) give independent streams."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), index])))
+    return numpy_generator(seed, SPLITS.index(split), index)
 
 
 def fingerprint(**decisive: Any) -> str:

@@ -15,6 +15,7 @@ from dcae.data.decoding import Transparency, decode
 from dcae.data.image_sizes import image_sizes, smaller
 from dcae.data.split_index import SplitIndex
 from dcae.data.storage.files import state_of
+from dcae.randomness import numpy_generator
 
 Crop = Literal["centre", "random"]
 
@@ -88,7 +89,7 @@ class Images(ImageDataset):
         image = decode(self.samples.read(index), self.samples.where(index), self.transparency)
         if self.crop == "centre":
             return to_pixels(adm_crop(image, self.resolution))
-        return to_pixels(random_crop(image, self.resolution, np.random.default_rng([self.seed, index, epoch])))
+        return to_pixels(random_crop(image, self.resolution, numpy_generator(self.seed, index, epoch)))
 
     def label(self, index: int) -> int:
         return int(self.samples.labels[index])

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dcae.data.dataset import ImageDataset, fingerprint
+from dcae.randomness import numpy_generator
 
 BLOCK = 1000
 """Draws in a block; every block holds each data set in exactly its share."""
@@ -24,8 +25,7 @@ BLOCK = 1000
 @lru_cache(maxsize=16)
 def permutation(n: int, seed: int, stream: int, epoch: int) -> np.ndarray:
     """Return the order of ``n`` items in an epoch, int64 [n]; streams of one seed are independent."""
-    random_numbers = np.random.SeedSequence(seed, spawn_key=(stream, epoch))
-    return np.random.Generator(np.random.PCG64(random_numbers)).permutation(n)
+    return numpy_generator(seed, stream=(stream, epoch)).permutation(n)
 
 
 def epoch_index(n: int, seed: int, k: int, stream: int = 0) -> int:

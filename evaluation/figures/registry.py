@@ -17,6 +17,8 @@ from evaluation.tables.rows import Result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from evaluation.figures.samples import GridOf
+
 # Raise it when figures change, and say below what each raise changed.
 RESULTS_VERSION = 1
 
@@ -59,14 +61,14 @@ FIGURES = {
 }
 
 
-def draw_figure(name: str, results: Sequence[Result], published: Published, samples: Path) -> Figure:
+def draw_figure(name: str, results: Sequence[Result], published: Published, grid_of: GridOf) -> Figure:
     """Draw a figure.
 
     Args:
         name: a key of ``FIGURES``.
         results: of any kind, in the order of the benchmark.
         published: the paper's numbers.
-        samples: the folder of the PNG grids that ``evaluation.quality.image_grid`` wrote.
+        grid_of: returns the path of a result's PNG grid, which ``evaluation.quality.image_grid`` wrote.
 
     Raises:
         ValueError: a PNG grid does not consist of tiles of its cell's resolution.
@@ -81,7 +83,7 @@ def draw_figure(name: str, results: Sequence[Result], published: Published, samp
         "generation_samples": figure_generation_samples,
     }
     if name in of_samples:
-        return of_samples[name](results, samples)
+        return of_samples[name](results, grid_of)
     of_numbers = {
         "figure2a": figure_2a, "figure2b": figure_2b, "figure2c": figure_2c, "figure3a": figure_3a,
         "figure3b": figure_3b, "figure5": figure_5,
@@ -90,7 +92,7 @@ def draw_figure(name: str, results: Sequence[Result], published: Published, samp
 
 
 def draw_figures(
-    results: Sequence[Result], samples: Path, folder: Path, published: Published | None = None
+    results: Sequence[Result], grid_of: GridOf, folder: Path, published: Published | None = None
 ) -> list[Path]:
     """Write every figure as PNG and PDF with its caption inside; arguments as of ``draw_figure``. Returns the paths."""
     from evaluation.figures.style import save_figure
@@ -98,5 +100,5 @@ def draw_figures(
     published = published if published is not None else read_published()
     written = []
     for name, caption in FIGURES.items():
-        written += save_figure(draw_figure(name, results, published, samples), folder, name, caption)
+        written += save_figure(draw_figure(name, results, published, grid_of), folder, name, caption)
     return written

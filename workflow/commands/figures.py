@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dcae.benchmark import Benchmark
+from evaluation.tables.rows import Result
 from workflow import layout
 from workflow.commands import options
 from workflow.commands.tables import read_results
@@ -16,6 +17,11 @@ def figures(benchmark_file: options.BenchmarkFile, results: options.ResultsFolde
     from evaluation.figures.registry import draw_figures
 
     benchmark = Benchmark.load(benchmark_file)
-    samples, folder = (layout.file(benchmark.name, name, results) for name in (layout.SAMPLES, layout.FIGURES))
-    written = draw_figures(read_results(benchmark, results), samples, folder)
+
+    def grid_of(result: Result) -> Path:
+        grid = {"reconstruction": layout.RECONSTRUCTION_SAMPLES, "generation": layout.GENERATION_SAMPLES}[result.kind]
+        return layout.file(benchmark.name, grid, results, **result.record.cell)
+
+    folder = layout.file(benchmark.name, layout.FIGURES, results)
+    written = draw_figures(read_results(benchmark, results), grid_of, folder)
     print(f"figures: {', '.join(str(path) for path in written)}")

@@ -54,9 +54,8 @@ def read_per_image(benchmark: Benchmark, results: Path, measured: list[Result]) 
     from evaluation.metrics.paired import read_rows
 
     found = {}
-    for cell in (result.cell for result in measured if result.kind == "reconstruction"):
-        names = {"dataset": cell.dataset, "resolution": cell.resolution, "autoencoder": cell.autoencoder}
-        path = layout.file(benchmark.name, layout.PER_IMAGE, results, **names)
+    for result in (each for each in measured if each.kind == "reconstruction"):
+        path = layout.file(benchmark.name, layout.PER_IMAGE, results, **result.record.cell)
         if path.is_file():
-            found[cell.identity] = read_rows(path)
+            found[result.cell.identity] = read_rows(path)
     return found

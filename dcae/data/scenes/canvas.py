@@ -13,6 +13,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dcae.randomness import numpy_generator
+
 SUPERSAMPLING = 4
 CAPITALS = 0.69  # height of Pillow's default font's capitals, relative to the font size
 
@@ -51,7 +53,7 @@ def noise(rng: np.random.Generator, resolution: int, cells: int, dimensions: int
     """
     total, height, seed = np.zeros((resolution,) * dimensions, np.float32), 0.5, int(rng.integers(2**32))
     while 2 * cells <= resolution:
-        octave = np.random.Generator(np.random.PCG64([seed, cells]))
+        octave = numpy_generator(seed, cells)
         values = octave.random((cells + 1,) * dimensions, np.float32) * 2 - 1
         for _ in range(dimensions):  # an interpolation along the first axis, then the axes change places
             values = (interpolation(resolution, cells) @ values).T

@@ -59,10 +59,8 @@ def test_calls_run_in_another_process_that_serves_until_one_of_them_ends_it():
             process.call(die, seconds=60)
         with pytest.raises(ProcessEnded, match="its process ended with exit code 3"):
             process.call(os._exit, 3, seconds=60)
-        started = time.monotonic()
         with pytest.raises(ProcessEnded, match="not done after 1 s"):
             process.call(time.sleep, 60, seconds=1)
-        assert time.monotonic() - started < 30
         again, another = process.call(divide, 8, 2, seconds=60)
         assert again == 4
         assert another != number

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -299,25 +300,23 @@ def write_tiles(path, shades: list[list[int]], side: int) -> None:
 
 
 @pytest.fixture
-def samples(records, tmp_path):
+def grid_of(records, tmp_path):
+    def path(result) -> Path:
+        return tmp_path / f"{result.kind} {' '.join(map(str, result.cell.identity))}.png"
+
     for number, record in enumerate(records):
-        cell = record.cell
-        place = tmp_path / record.kind / f"{cell.dataset}-{cell.resolution}"
-        if record.kind == "reconstruction":
-            path = place / f"{cell.autoencoder}.png"
-            write_tiles(path, [[10, 20, 30, 40], [100 + number, 120, 130, 140]], cell.resolution)
-        elif record.kind == "generation":
-            path = place / cell.autoencoder / f"{cell.diffusion}-p{cell.patch_size}.png"
-            write_tiles(path, [[10, 20, 30, 40], [50, 60, 70, 80]], cell.resolution)
-    return tmp_path
+        last = [100 + number, 120, 130, 140] if record.kind == "reconstruction" else [50, 60, 70, 80]
+        if record.kind in ("reconstruction", "generation"):
+            write_tiles(path(record), [[10, 20, 30, 40], last], record.cell.resolution)
+    return path
 
 
 def strips(figure: Figure) -> list[np.ndarray]:
     return [axis.get_images()[0].get_array() for axis in figure.axes]
 
 
-def test_reconstructions_stand_below_their_originals(records, samples):
-    figure = figure_reconstruction_samples(records, samples)
+def test_reconstructions_stand_below_their_originals(records, grid_of):
+    figure = figure_reconstruction_samples(records, grid_of)
     names = texts(figure)
     assert names[0] == "original"
     assert names[-2:] == ["scenes 128 px", "photographs 128 px"]
@@ -329,15 +328,15 @@ def test_reconstructions_stand_below_their_originals(records, samples):
     assert int(blocks[2][0, 0, 0]) >= 100
 
 
-def test_generated_samples_stand_without_and_with_guidance(records, samples):
-    blocks = strips(figure_generation_samples(records, samples))
+def test_generated_samples_stand_without_and_with_guidance(records, grid_of):
+    blocks = strips(figure_generation_samples(records, grid_of))
     assert len(blocks) == 2 * sum(record.kind == "generation" for record in records)
     assert [int(block[0, 0, 0]) for block in blocks[:2]] == [10, 50]
 
 
 def test_sample_figures_without_images_say_not_run(records, tmp_path):
     for name in SAMPLE_FIGURES:
-        assert texts(draw_figure(name, records, None, tmp_path))[-1] == "not run"
+        assert texts(draw_figure(name, records, None, lambda result: tmp_path / "none.png"))[-1] == "not run"
 
 
 # --- style and files ---
@@ -376,9 +375,9 @@ def test_files_repeat_to_the_byte_and_hold_no_date(records, published, tmp_path)
     assert Image.open(tmp_path / "first" / "figure3b.png").info["Description"] == FIGURES["figure3b"]
 
 
-def test_all_figures_are_written(records, samples, tmp_path):
+def test_all_figures_are_written(records, grid_of, tmp_path):
     few = [record for record in records if record.cell.spatial_compression == 64]
-    paths = draw_figures(few, samples, tmp_path / "figures")
+    paths = draw_figures(few, grid_of, tmp_path / "figures")
     assert [path.name for path in paths] == [f"{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")]
     assert all(path.stat().st_size > 1000 for path in paths)
 
@@ -408,13 +407,13 @@ def test_a_point_of_another_protocol_is_marked_and_explained(name, published):
     assert "a" in found or any("[a]" in text for text in found)
 
 
-def test_a_number_that_was_measured_otherwise_stands_beside_no_sample(records, samples):
+def test_a_number_that_was_measured_otherwise_stands_beside_no_sample(records, grid_of):
     chosen = "dc-ae-f64-demo"
     mixed = [
         synthetic.changed(record, protocol_fingerprint="other") if record.cell.autoencoder == chosen else record
         for record in records
     ]
-    usual, marked = (texts(figure_reconstruction_samples(each, samples)) for each in (records, mixed))
+    usual, marked = (texts(figure_reconstruction_samples(each, grid_of)) for each in (records, mixed))
     assert sum(" –" in text for text in usual) == 0 < sum(" –" in text for text in marked)
 
 
