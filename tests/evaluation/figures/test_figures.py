@@ -214,6 +214,28 @@ def test_figure_3a_pairs_a_variant_with_its_own_base(ablations, published):
     assert "SD-VAE" not in texts(psnr.figure)
 
 
+def test_figure_3a_has_the_papers_line_of_stacked_sd_vae_stages(ablations, published):
+    stacked = [
+        synthetic.variant(f"sd-vae-f{f}c{f * f // 16}", f, "shortcuts", f"dc-ae-f{f}", "stacked", kind="diffusers")
+        for f in (16, 32, 64)
+    ]
+    records = [synthetic.reconstruction("scenes", 64, facts, 0.7 - i / 10) for i, facts in enumerate(stacked)]
+    role = (("shortcuts", "dc-ae-f8", "nothing stacked"),)
+    f8 = [synthetic.elsewhere(r, beside=role) if r.cell.autoencoder == "sd-vae-f8" else r for r in ablations]
+    psnr = figure_3a([*f8, *records], published).axes[1]
+    x, y = curve(psnr, "vermillion")
+    assert x[:4] == [8, 16, 32, 64] and "stages stacked" in " ".join(texts(psnr.figure)).replace("\n", " ")
+    assert y[:4] == values_of([*f8, *records], ["sd-vae-f8", *(facts["autoencoder"] for facts in stacked)], 64, "psnr")
+
+
+def test_figure_3b_shows_the_phase_on_all_layers_as_a_line_of_its_own(ablations, published):
+    facts = synthetic.variant("dc-ae-f64-all", 64, "high-resolution", "dc-ae-f64", "on all layers", high="all")
+    records = [*ablations, *(synthetic.reconstruction("scenes", r, facts, 0.99) for r in (64, 128))]
+    psnr = figure_3b(records, published).axes[1]
+    assert curve(psnr, "purple")[1][:2] == [values_of(records, ["dc-ae-f64-all"], r, "psnr")[0] for r in (64, 128)]
+    assert curve(psnr, "orange") == curve(figure_3b(ablations, published).axes[1], "orange")
+
+
 @pytest.mark.parametrize("draw_figure", [figure_3a, figure_3b])
 def test_variants_of_other_studies_are_in_neither_panel_of_figure_3(ablations, published, draw_figure):
     others = ("gan", "kl", "blocks", "recipe", "tuned-layers")
