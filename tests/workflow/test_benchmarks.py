@@ -217,6 +217,8 @@ def test_figures_3a_and_3b_have_the_papers_series():
     }
     stacked = [benchmark.autoencoder(f"sd-vae-{name}") for name in ("f8", "f16c16", "f32c64", "f64c256")]
     assert {entry.latent_channels / entry.spatial_compression**2 for entry in stacked} == {1 / 16}
+    speeds = Config().entry("suites", "autoencoders").resolutions  # of the blocks study
+    assert {256, 512, 1024} <= {*speeds["dc-ae-f32c32"]} & {*speeds["dc-ae-f32c32-transformer"]}
     everything = benchmark.final_training("dc-ae-f64c128-full-adaptation").start.settings
     assert (everything.resolution, everything.trains) == (512, "all")
 
