@@ -17,7 +17,7 @@ import yaml
 from dcae.benchmark.config import ConfigError, read_entry
 from dcae.benchmark.entries import Pretrained
 from dcae.benchmark.record import write_atomically
-from dcae.weights.hub import USUAL_NAMES
+from dcae.weights.hub import PICKLED, USUAL_NAMES
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -66,7 +66,8 @@ def pin_entry(kind: str, path: Path, api: HfApi) -> list[Pin]:
     own = {key.value: value for key, value in root.value}.get(FIELD)
     for node in reversed(list(_pretrained(root))):
         given = Pretrained(**{key.value: value.value for key, value in node.value})
-        if not HUB_ID.fullmatch(given.id) or Path(given.id).exists():
+        is_file = Path(given.id).suffix in (".safetensors", *PICKLED)
+        if is_file or not HUB_ID.fullmatch(given.id) or Path(given.id).exists():
             continue
         found = _resolved(given, api, path)
         if node is not own:  # a text encoder, whose files transformers reads

@@ -113,7 +113,8 @@ def test_folders_and_entries_that_say_nothing_of_weights_are_left_alone(tmp_path
     below = tmp_path / "autoencoders" / "below.yaml"
     below.write_text("extends: mine\nlatent_scale: 2.0\n")
     hub = Hub()
-    for path in (write(tmp_path, "pretrained: {id: checkpoints/mine}", "folder"), below):
+    file = write(tmp_path, "pretrained: {id: ldm/kl-f16.safetensors}", "file")
+    for path in (write(tmp_path, "pretrained: {id: checkpoints/mine}", "folder"), file, below):
         before = path.read_text()
         assert pin_entry("autoencoders", path, hub) == [] and path.read_text() == before
     assert hub.asked_for == []
