@@ -5,7 +5,8 @@ The authors' are in ``{table,figure,text,readme}*.csv``, one row per printed num
 "figure 2a", "section 3.2", or "readme", that of the authors' code), ``dataset``, ``resolution`` (pixels),
 ``diffusion``, ``autoencoder``, ``patch_size``, ``tokens``, ``latent_shape`` (height x width x channels), ``column``
 (name of the value in this project's records), ``value`` (as printed), ``printed_precision`` (unit of the last printed
-digit), ``protocol``, ``source`` and ``note`` (repairs of the printed layout, disagreements within the paper).
+digit), ``protocol`` (after the name of the entry here that is the same, if there is one), ``source`` and ``note``
+(repairs of the printed layout, disagreements within the paper).
 
 Autoencoders are named as in the paper. Table 2's baselines carry their channels too (SD-VAE-f32c32), since they are not
 the public models that Tables 1 and 3 call SD-VAE-f32. ``tokens`` of Tables 3 and 5 is computed, (resolution / (f p))^2.
@@ -77,6 +78,12 @@ class PublishedValue:
         """f, from the autoencoder's name."""
         found = re.search(r"f(\d+)", self.autoencoder)
         return int(found[1]) if found else None
+
+    def measured_alike(self, protocol: str, images: int | None) -> bool:
+        """Return whether a number of a protocol here and of so many images was measured as this one."""
+        name, named, text = (self.protocol or "").partition(": ")
+        counts = {int(count.replace(",", "")) for count in re.findall(r"\d+,\d{3}", text)}
+        return bool(named) and name == protocol and counts == {images}
 
     @property
     def row(self) -> tuple:

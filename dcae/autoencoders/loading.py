@@ -123,9 +123,15 @@ def _build_dc_ae(entry: DCAEEntry, weights: Path | None, device: torch.device) -
 
 def _build_diffusers(entry: DiffusersEntry, weights: Path | None, device: torch.device, seed: int) -> Autoencoder:
     from dcae.autoencoders import from_diffusers
+    from dcae.autoencoders.ldm import read_ldm
 
     if weights is None and entry.config is not None:
-        return from_diffusers.from_config(entry, seed)
+        released = entry.pretrained is not None and device.type != "meta"
+        with SkipInitialisation() if released else nullcontext():
+            autoencoder = from_diffusers.from_config(entry, seed)
+        if released:
+            read_ldm(entry, autoencoder)
+        return autoencoder
     if weights is None:
         return from_diffusers.from_pretrained(entry, shapes_only=device.type == "meta")
     if entry.config is None:

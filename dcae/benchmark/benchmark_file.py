@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from dcae.benchmark.entries import Settings
+from dcae.benchmark.entries import Settings, WithChoices
 
 # Studies that tables and figures show; "other" is for those that are not in the paper.
 StudyName = Literal["shortcuts", "high-resolution", "gan", "kl", "blocks", "recipe", "tuned-layers", "other"]
@@ -19,6 +19,10 @@ class Study(Settings):
 
     base: str = Field(description="entry that the variants are compared with")
     variants: dict[str, str] = Field(min_length=1, description="entry: its difference from the base")
+    beside: dict[str, str] = Field(
+        {},
+        description="entry with a row in Table 2, shown with the study and compared with nothing: its role",
+    )
     datasets: dict[str, list[PositiveInt]] | None = Field(
         None, description="data set: resolutions, out of those under reconstruction; default: all of them"
     )
@@ -56,6 +60,15 @@ def membership(studies: Studies, autoencoder: str) -> dict[str, str | None]:
         if autoencoder in study.variants:
             return {"study": name, "base": study.base, "differs": study.variants[autoencoder]}
     return {"study": None, "base": None, "differs": None}
+
+
+def shown_beside(studies: Studies, autoencoder: str) -> tuple[tuple[str, str, str], ...]:
+    """Return study, base and role for each study that an autoencoder is shown beside."""
+    return tuple(
+        (name, study.base, study.beside[autoencoder])
+        for _, name, study in each_study(studies)
+        if autoencoder in study.beside
+    )
 
 
 class PublishedTwin(Settings):
@@ -104,8 +117,13 @@ class GenerationPlan(Settings):
     published: PublishedRows | None = None
     generation_images: PositiveInt | None = Field(None, description="number of samples; default: the protocol's")
 
+    @property
+    def name(self) -> str:
+        """Return its name in ``choices``, such as "dit-s on mjhq-30k (table 4)"."""
+        return f"{self.diffusion} on {self.dataset} (table {', '.join(map(str, self.tables))})"
 
-class BenchmarkFile(Settings):
+
+class BenchmarkFile(WithChoices):
     """The YAML of a benchmark."""
 
     description: str

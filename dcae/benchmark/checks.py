@@ -95,6 +95,10 @@ def _check_study(source: Source, field: str, study: Study) -> None:
         _check_autoencoder(source, f"{field}.variants", name)
     if study.base in study.variants:
         raise source.error(f"{field}.variants", f"{study.base} is the base")
+    for name in study.beside:
+        if name not in source.content.with_rows:
+            message = f"{name!r} has no row in Table 2: name it under autoencoders or reconstruction_only"
+            raise source.error(f"{field}.beside", message)
     measured = source.content.reconstruction.datasets
     for dataset, resolution in study.places(measured):
         if resolution not in measured.get(dataset, {}):

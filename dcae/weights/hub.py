@@ -2,7 +2,8 @@
 """Finds released weights in a folder, as a file, or by hub id; safetensors, never a pickle.
 
 A hub id is looked up under ``weights_dir`` (``config/weights.yaml``) first, so that a machine without a network needs
-no changed entry: ``weights/owner/name``. Then it is looked up in the hub's cache and downloaded.
+no changed entry: ``weights/owner/name``. Then it is looked up in the hub's cache and downloaded. A file is looked up
+from the current directory, then under ``weights_dir``.
 """
 
 from __future__ import annotations
@@ -47,9 +48,13 @@ def find(owner: str, pretrained: Pretrained, conversion: str = CONVERSION) -> Pa
     """
     path = Path(pretrained.id)
     if path.suffix in (".safetensors", *PICKLED):
-        _refuse_pickle(owner, path, conversion)
+        path = path if path.is_file() else weights_dir() / path
         if not path.is_file():
-            raise WeightsError(f"{owner}: pretrained.id: {path}: no such file")
+            for pickled in filter(Path.is_file, map(path.with_suffix, PICKLED)):
+                _refuse_pickle(owner, pickled, conversion)
+            remedy = f"; get {pretrained.download} and convert it: {conversion}" if pretrained.download else ""
+            raise WeightsError(f"{owner}: pretrained.id: {path}: no such file{remedy}")
+        _refuse_pickle(owner, path, conversion)
     else:
         path = _file_in(owner, pretrained, _root(owner, pretrained) / (pretrained.subfolder or ""), conversion)
     if pretrained.sha256 and (actual := sha256(path)) != pretrained.sha256:

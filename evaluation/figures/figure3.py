@@ -75,7 +75,7 @@ def _shortcut_lines(results: Sequence[Result], metric: str, marks: Marks) -> lis
     if studied:  # other autoencoders may differ in more than their shortcuts
         whole = [result for result in whole if result.cell.autoencoder in studied]
     dc_ae = one_for_each("spatial_compression", [result for result in whole if family(result) == "DC-AE"])
-    sd_vae = one_for_each("spatial_compression", [result for result in whole if family(result) == "SD-VAE"])
+    sd_vae = one_for_each("spatial_compression", _stacked(here) or [r for r in whole if family(r) == "SD-VAE"])
     series = [
         (dc_ae, "DC-AE", COLOURS["blue"]),
         (without, "DC-AE without shortcuts", COLOURS["orange"], "s", "--"),
@@ -86,6 +86,13 @@ def _shortcut_lines(results: Sequence[Result], metric: str, marks: Marks) -> lis
         name = f"f{compression(below[0])} and space-to-channel" if below else f"{start} and space-to-channel"
         series.append(([*below, *rearranged], name, COLOURS["green"], "D", ":"))
     return [line_over("spatial_compression", members, metric, marks, *look) for members, *look in series]
+
+
+def _stacked(results: Sequence[Result]) -> list[Result]:
+    """Results of the SD-VAEs of the study, and of those that are shown beside it."""
+    of_this = [result for result in results if result.cell.study == "shortcuts" and family(result) == "SD-VAE"]
+    beside = [r for r in results if "shortcuts" in (study for study, *_ in r.cell.beside)]
+    return of_this and [*beside, *of_this]
 
 
 def _space_to_channel(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -114,7 +121,7 @@ def figure_3a(results: Sequence[Result], published: Published) -> Figure:
         axis.set_xlabel("spatial compression")
     without, with_them = (printed(published, "figure 3a", f"f64 {how} residual shortcuts", 256)
                           for how in ("without", "with"))  # fmt: skip
-    told = f"Paper, f64 at ImageNet 256 px: rFID {without} without residual shortcuts, {with_them} with."
+    told = f"Paper, f64 at ImageNet 256 px: rFID {without} of stacked SD-VAE stages, {with_them} of DC-AE."
     footnote(figure, told, *marks.notes)
     return figure
 
@@ -129,7 +136,9 @@ def _shape(result: Result) -> tuple[int, int]:
 def _resolution_lines(results: Sequence[Result], metric: str, marks: Marks) -> list[Line]:
     here = [result for result in results if of_study(result, "high-resolution")]
     dc_ae = [result for result in here if family(result) == "DC-AE" and result.cell.residual_shortcuts]
-    without = [r for r in dc_ae if is_ablation(r) and r.cell.high_resolution_phase is False]
+    without, whole_model = (
+        [r for r in dc_ae if is_ablation(r) and r.cell.high_resolution_phase == trained] for trained in ("none", "all")
+    )
     lines = []
     for shape, marker in zip(sorted(set(map(_shape, without))), itertools.cycle("os^D")):
         ablated = one_for_each("resolution", [result for result in without if _shape(result) == shape])
@@ -140,6 +149,10 @@ def _resolution_lines(results: Sequence[Result], metric: str, marks: Marks) -> l
             line_over("resolution", adapted, metric, marks, f"{size} with high-res. phase", COLOURS["blue"], marker),
             line_over("resolution", ablated, metric, marks, f"{size} without", COLOURS["orange"], marker, "--"),
         ]
+        everything = one_for_each("resolution", [result for result in whole_model if _shape(result) == shape])
+        if everything:
+            name = f"{size} with, on all layers"
+            lines.append(line_over("resolution", everything, metric, marks, name, COLOURS["purple"], marker, ":"))
     f8 = [result for result in here if family(result) == "SD-VAE" and compression(result) == 8]
     f8 = one_for_each("resolution", [result for result in f8 if not is_ablation(result)])
     return [*lines, line_over("resolution", f8, metric, marks, "SD-VAE f8", COLOURS["vermillion"], "v")]

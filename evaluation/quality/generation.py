@@ -7,6 +7,7 @@ their features are stored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,7 +31,10 @@ from evaluation.quality.sample_set import ImageSource, SampleSet, write_sample_s
 
 # Raise it when results change, and say below what each raise changed.
 # 2: samples are seeded by dcae.randomness; the resize of protocol clean-fid is clean-fid's own function.
-RESULTS_VERSION = 2
+# 3: the CLIP score of ImageNet's classes takes their names, not their WordNet ids.
+RESULTS_VERSION = 3
+
+WORDNET_ID = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,25 @@ def guidance_scales(entry: DiffusionEntry, classes: int) -> dict[str, float]:
 
 
 def class_captions(classes: Sequence[str]) -> list[str]:
-    """Return a caption for each class, for the CLIP score of class-conditional samples."""
+    """Return a caption for each class, for the CLIP score of class-conditional samples.
+
+    Classes named by WordNet ids, as ImageNet's, get the first word of their synset, as timm lists them.
+
+    Raises:
+        ValueError: a WordNet id of no class of ImageNet-1k.
+    """
+    if any(map(WORDNET_ID.fullmatch, classes)):
+        classes = _names_of_imagenet_classes(classes)
     return [f"a picture of {name.replace('_', ' ').replace('-', ' ')}" for name in classes]
+
+
+def _names_of_imagenet_classes(ids: Sequence[str]) -> list[str]:
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    if unknown := sorted(set(ids) - set(info.label_names())):
+        raise ValueError(f"class {unknown[0]} is a WordNet id of no class of ImageNet-1k: its name is unknown")
+    return [info.label_name_to_description(each).split(", ")[0] for each in ids]
 
 
 def evaluate_generation(

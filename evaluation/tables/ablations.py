@@ -34,11 +34,15 @@ STUDIES = {
 
 @dataclass(frozen=True)
 class Member:
-    """A row of a study: an autoencoder at one place, and the row of the base that it is compared with."""
+    """A row of a study: an autoencoder at one place, and the row of the base that it is compared with.
+
+    ``role``: of an autoencoder that is shown beside the study and compared with nothing.
+    """
 
     study: str
     row: Row
     base: Row | None
+    role: str | None = None
 
     @property
     def is_base(self) -> bool:
@@ -46,15 +50,15 @@ class Member:
 
     @property
     def base_name(self) -> str:
-        return self.row.cell.autoencoder if self.is_base else self.row.cell.base
+        return self.row.cell.autoencoder if self.is_base else self.row.cell.base or "–"
 
     @property
     def differs(self) -> str:
-        return BASE if self.is_base else self.row.cell.differs
+        return BASE if self.is_base else self.role or self.row.cell.differs
 
 
 def _members(results: Iterable[Result], planned: Iterable[TableCell]) -> list[Member]:
-    """Study by study, place by place: each base, then its variants, in the order of the benchmark."""
+    """Study by study, place by place: each base, its variants in the order of the benchmark, and others beside."""
     rows = {cell.identity: Row(cell, {}) for cell in planned if cell.diffusion is None}
     measured = set()
     for cell, record in ((each.cell, each.record) for each in results if each.kind == KIND):
@@ -72,6 +76,13 @@ def _members(results: Iterable[Result], planned: Iterable[TableCell]) -> list[Me
     for (study, *place), variants in sorted(groups.items(), key=lambda group: studies.index(group[0][0])):
         base = by_place.get(tuple(place))
         members += [Member(study, row, base) for row in ([base] if base else []) + variants]
+        dataset, resolution, name = place
+        members += [
+            Member(study, row, None, role)
+            for (*here, _), row in by_place.items()
+            for of_study, of_base, role in row.cell.beside
+            if (here, of_study, of_base) == ([dataset, resolution], study, name)
+        ]
     return members
 
 
@@ -83,15 +94,18 @@ def _published(member: Member, published: Published) -> PublishedValue | None:
     cell = member.row.cell
     size = cell.spatial_compression, cell.latent_channels
     place = {"dataset": cell.published_dataset, "resolution": cell.published_resolution}
-    how = {True: "with", False: "without"}
     if member.study == "gan":
         name = GAN_VARIANTS.get(cell.gan) if size == (32, 32) else None
         return published.find("figure 5", "rfid", autoencoder=name, **place)
     if member.study == "shortcuts":
-        name = f"f64 {how.get(cell.residual_shortcuts)} residual shortcuts" if size == (64, 128) else None
+        # Both lines have the latent size of f8c4; the one without is of stacked SD-VAE stages.
+        stacked = cell.autoencoder_kind == "diffusers"
+        how = "without" if stacked else "with" if member.is_base else None
+        name = f"f64 {how} residual shortcuts" if size == (64, 256) else None
         return published.find("figure 3a", "rfid", autoencoder=name, **place)
     if member.study == "high-resolution":
-        name = f"f64 {how.get(cell.high_resolution_phase)} high-resolution phase" if size == (64, 128) else None
+        how = "without" if cell.high_resolution_phase == "none" else "with" if member.is_base else None
+        name = f"f64 {how} high-resolution phase" if size == (64, 128) else "f8" if size == (8, 4) else None
         return published.find("figure 3b", "rfid", autoencoder=name, **place | {"dataset": None})
     return member.row.published(published, 2, "rfid")
 

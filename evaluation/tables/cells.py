@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell
-from dcae.benchmark.benchmark_file import membership
+from dcae.benchmark.benchmark_file import membership, shown_beside
 from dcae.benchmark.entries import Phase
 from evaluation.tables.rows import TableCell
 
@@ -15,6 +15,13 @@ def _gan(phases: list[Phase] | None) -> str | None:
         return None
     trained = [phase.trains for phase in phases if phase.losses.gan]
     return "all" if "all" in trained else trained[-1] if trained else "none"
+
+
+def _adapted(phases: list[Phase] | None) -> str | None:
+    """Parameters that a phase at a higher resolution than the first one trains; ``none`` without such a phase."""
+    if phases is None:
+        return None
+    return next((phase.trains for phase in phases if phase.resolution > phases[0].resolution), "none")
 
 
 def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, published, **others) -> TableCell:
@@ -31,9 +38,10 @@ def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell,
         latent_channels=entry.latent_channels,
         group=autoencoder.group,
         **membership(benchmark.content.studies, cell.autoencoder),
+        beside=shown_beside(benchmark.content.studies, cell.autoencoder),
         autoencoder_kind=entry.kind,
         residual_shortcuts=entry.shortcut != "none" if entry.kind == "dc-ae" else None,
-        high_resolution_phase=any(phase.trains == "middle" for phase in phases) if phases else None,
+        high_resolution_phase=_adapted(phases),
         gan=_gan(phases),
         built_on=entry.autoencoder if entry.kind == "space-to-channel" else None,
         **others,
@@ -56,6 +64,7 @@ def _generation(benchmark: Benchmark, cell: GenerationCell) -> TableCell:
         benchmark,
         cell,
         plans[0].published,
+        evaluated_on=benchmark.evaluation_dataset(cell),
         diffusion_paper_name=benchmark.diffusion(cell.diffusion).paper_name,
         tokens=(side // cell.patch_size) ** 2,
         tables=tuple(sorted({table for plan in plans for table in plan.tables})),

@@ -12,7 +12,9 @@ import yaml
 from dcae.benchmark.benchmark import Benchmark
 from evaluation.tables.formats import Column, Section, Table
 
+BENCHMARK = "benchmark"
 KINDS = {
+    BENCHMARK: "Benchmark",
     "autoencoders": "Autoencoders",
     "recipes": "Recipes",
     "diffusion": "Diffusion models",
@@ -37,8 +39,10 @@ class Choice:
 
 
 def choices_of(benchmark: Benchmark) -> list[Choice]:
-    """Return the choices of every entry that a benchmark uses."""
-    return [Choice(kind, entry.name, *chosen) for kind, entry in benchmark.entries_used() for chosen in entry.chosen()]
+    """Return the choices of a benchmark itself, and of every entry that it uses."""
+    files = [(BENCHMARK, benchmark.name, benchmark.content)]
+    files += [(kind, entry.name, entry) for kind, entry in benchmark.entries_used()]
+    return [Choice(kind, name, *chosen) for kind, name, content in files for chosen in content.chosen()]
 
 
 def value_text(value: Any) -> str:

@@ -266,8 +266,8 @@ def _build_phases(rows: Sequence[Row], published: Published, marks: Marks) -> Ta
     sizes = sorted({row.records["efficiency"].protocol["phase_batch_size"] for row in rows})
     caption = (
         f"Peak memory of training an autoencoder, all layers and those of phase 2. {_measured_on(rows)} Batch size "
-        f"{', '.join(map(str, sizes))}, reconstruction loss alone. Paper: section 3.2, at 1024 px; which DC-AE, batch "
-        "size and losses it does not say. Its GB may be GiB, as in its Tables 3 to 5; the ratio is the same."
+        f"{', '.join(map(str, sizes))}, reconstruction loss alone. Paper: section 3.2, at 1024 px and batch 12; which "
+        "DC-AE and losses it does not say. Its GB may be GiB, as in its Tables 3 to 5; the ratio is the same."
     )
     return _table("Memory of phases", caption, rows, columns, marks, _resolution)
 

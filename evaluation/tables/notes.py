@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from evaluation.published import Published
+from evaluation.published import Published, PublishedValue
 from evaluation.tables.comparability import flat
 from evaluation.tables.metrics import METRICS, Metric
 from evaluation.tables.numbers import kinds_of_features, paper_value
@@ -64,7 +64,9 @@ def notes(table: int, rows: list[Row], published: Published) -> list[str]:
         *_image_counts(table, rows),
         *_left_out(table, rows),
         *_remarks_on_data(table, rows),
+        *(_fitted(rows) if table == 5 else []),
         *(_speed(rows) if "efficiency" in {metric.kind for metric in METRICS[table]} else []),
+        *_other_protocols(table, rows, published),
         *_remarks_on_paper(table, rows, published),
     ]
 
@@ -121,6 +123,17 @@ def _remarks_on_data(table: int, rows: list[Row]) -> list[str]:
     return list(remarks)
 
 
+def _fitted(rows: list[Row]) -> list[str]:
+    """The places whose captions and images were trained on."""
+    trained = (row for row in rows if row.record and row.record.number_class == "reproduced")
+    places = dict.fromkeys(row.cell.place for row in trained if row.cell.evaluated_on == row.cell.dataset)
+    return [
+        f"{place}: FID and CLIP score are of samples for the captions, and against the images, that the diffusion "
+        "model was trained on: they tell how well these are fitted. The paper does not name its training data."
+        for place in places
+    ]
+
+
 def _speed(rows: list[Row]) -> list[str]:
     """Device and protocol of speeds, here and in the paper."""
     found = []
@@ -133,6 +146,27 @@ def _speed(rows: list[Row]) -> list[str]:
     return [*dict.fromkeys(found), PAPER_SPEED]
 
 
+def _other_protocols(table: int, rows: list[Row], published: Published) -> list[str]:
+    """How the paper measured, where that differs from how the number beside it was."""
+    found: dict[str, dict[str, None]] = {}
+    for row in (row for row in rows if not row.cell.is_stand_in):
+        for metric in METRICS[table]:
+            paper, value = paper_value(row, metric, published, table), row.value(metric.kind, metric.name)
+            if metric.kind == "efficiency" or not (paper and paper.protocol and value):
+                continue
+            name = row.records[metric.kind].protocol.get("name", "unnamed")
+            if not paper.measured_alike(name, value.n):
+                told = f"{paper.protocol}. Here: {name}, {value.n:,} images"
+                found.setdefault(told, {})[_name(paper)] = None
+    return [f"Protocol in the paper, {', '.join(names)}: {told}." for told, names in found.items()]
+
+
+def _name(paper: PublishedValue) -> str:
+    """A published row, for notes."""
+    name = " ".join(filter(None, (paper.diffusion, paper.autoencoder)))
+    return name + (f" p{paper.patch_size}" if paper.patch_size else f" on {paper.dataset} {paper.resolution}")
+
+
 def _remarks_on_paper(table: int, rows: list[Row], published: Published) -> list[str]:
     """Known oddities of the published numbers shown, each remark once."""
     remarks: dict[str, dict[str, None]] = {}
@@ -140,7 +174,5 @@ def _remarks_on_paper(table: int, rows: list[Row], published: Published) -> list
         for metric in METRICS[table]:
             paper = paper_value(row, metric, published, table)
             for remark in paper.note.split("; ") if paper and paper.note else []:
-                name = " ".join(filter(None, (paper.diffusion, paper.autoencoder)))
-                name += f" p{paper.patch_size}" if paper.patch_size else f" on {paper.dataset} {paper.resolution}"
-                remarks.setdefault(remark, {})[name] = None
+                remarks.setdefault(remark, {})[_name(paper)] = None
     return [f"Paper, {', '.join(names)}: {remark}." for remark, names in remarks.items()]

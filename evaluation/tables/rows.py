@@ -32,6 +32,7 @@ class TableCell:
     autoencoder: str | None = None
     diffusion: str | None = None
     patch_size: int | None = None
+    evaluated_on: str | None = None  # data set that samples are compared with
     # Names in the paper, and the place of the published numbers that it is compared with.
     dataset_paper_name: str | None = None
     autoencoder_paper_name: str | None = None
@@ -51,10 +52,11 @@ class TableCell:
     study: str | None = None
     base: str | None = None
     differs: str | None = None
+    beside: tuple[tuple[str, str, str], ...] = ()  # study, base and role, where it is shown beside a study
     # The autoencoder, as Figures 3 and 5 compare it; ``None`` where a question does not apply.
     autoencoder_kind: str | None = None
     residual_shortcuts: bool | None = None  # of a DC-AE
-    high_resolution_phase: bool | None = None  # whether a phase of its recipe trains the middle layers
+    high_resolution_phase: str | None = None  # what a phase at a higher resolution trains: middle, all, ... or none
     gan: str | None = None  # which parameters see a GAN loss: all, decoder-head or none
     built_on: str | None = None  # the autoencoder below a space-to-channel one
 

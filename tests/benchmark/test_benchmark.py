@@ -214,3 +214,19 @@ def test_additional_protocols_that_do_not_fit_are_errors(tmp_path, of, further, 
     with pytest.raises(ConfigError, match=field) as caught:
         Benchmark.load(with_protocols(tmp_path, further, of, **changes))
     assert message in str(caught.value)
+
+
+def test_a_benchmark_marks_its_own_choices_by_field_and_block(tmp_path):
+    reasons = {
+        "seed": "one is enough",
+        "reconstruction.datasets.scenes.64": "small",
+        "generation.dit-demo on scenes (table 1, 3).patch_sizes": "the least",
+        "generation.*.resolution": "as drawn",
+    }
+    chosen = Benchmark.load(changed(tmp_path, choices=reasons)).content.chosen()
+    found = {path: value for path, value, _ in chosen}
+    assert found["seed"] == 0 and found["generation.dit-demo on scenes (table 1, 3).patch_sizes"] == {"32": [1]}
+    assert found["reconstruction.datasets.scenes.64"] == {"dataset": "ImageNet", "resolution": 256}
+    assert found["generation.pixart-demo on scenes (table 5).resolution"] == 128
+    with pytest.raises(ConfigError, match=r"mine.yaml:\n.*choices: generation.dit-x.resolution: no such field here"):
+        Benchmark.load(changed(tmp_path, choices={"generation.dit-x.resolution": "no"}))

@@ -69,6 +69,7 @@ def test_a_cell_says_what_its_variant_belongs_to(tmp_path):
         ("gan", {"variants": {"dc-ae-f32-demo": "x"}}, r"named more than once .*: dc-ae-f32-demo"),
         ("gan", {"variants": {}}, r"studies.gan.0.variants: .*at least 1 item"),
         ("gan", {"base": "blur"}, r"studies.gan.0.base: blur is a control"),
+        ("gan", {"beside": {"blur2": "x"}}, r"studies.gan.0.beside: 'blur2' has no row in Table 2"),
         ("gan", {"datasets": {"scenes": [96]}}, r"studies.gan.0.datasets: scenes at 96 px .*scenes at 64, 128 px"),
     ],
 )  # fmt: skip

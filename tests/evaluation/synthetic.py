@@ -39,7 +39,7 @@ def autoencoder(
         "latent_channels": channels,
         "group": group,
         "residual_shortcuts": facts.get("shortcuts", True if name.startswith("dc-ae") else None),
-        "high_resolution_phase": facts.get("high", True if name.startswith("dc-ae") else None),
+        "high_resolution_phase": facts.get("high", "middle" if name.startswith("dc-ae") else None),
         "gan": facts.get("gan", "decoder-head" if name.startswith("dc-ae") else "all"),
         "built_on": facts.get("built_on"),
         "study": facts.get("study"),
@@ -63,7 +63,7 @@ QUALITIES = [
     ),
     (autoencoder("dc-ae-f32-no-residual-demo", 32, 32, None, "ablations", shortcuts=False), 0.66),
     (autoencoder("dc-ae-f64-no-residual-demo", 64, 128, None, "ablations", shortcuts=False), 0.5),
-    (autoencoder("dc-ae-f64-no-high-resolution-demo", 64, 128, None, "ablations", high=False), 0.78),
+    (autoencoder("dc-ae-f64-no-high-resolution-demo", 64, 128, None, "ablations", high="none"), 0.78),
     (autoencoder("identity", 8, 192, None, "controls", kind="python"), 1.0),
     (autoencoder("blur", 8, 3, None, "controls", kind="python"), 0.4),
     (autoencoder("mean-colour", 8, 3, None, "controls", kind="python"), 0.1),
@@ -94,13 +94,13 @@ STUDIED = [
         )
         for f in (16, 32, 64)
     ),
-    (variant("dc-ae-f32-low", 32, "high-resolution", "dc-ae-f32", "no high-resolution phase", high=False), 0.83),
-    (variant("dc-ae-f64-low", 64, "high-resolution", "dc-ae-f64", "no high-resolution phase", high=False), 0.78),
+    (variant("dc-ae-f32-low", 32, "high-resolution", "dc-ae-f32", "no high-resolution phase", high="none"), 0.83),
+    (variant("dc-ae-f64-low", 64, "high-resolution", "dc-ae-f64", "no high-resolution phase", high="none"), 0.78),
     (variant("dc-ae-f32-no-gan", 32, "gan", "dc-ae-f32", "no GAN", gan="none"), 0.6),
     (variant("dc-ae-f32-full-gan", 32, "gan", "dc-ae-f32", "GAN on all parameters", gan="all"), 0.8),
     (variant("dc-ae-f32-kl", 32, "kl", "dc-ae-f32", "KL 1e-6, latents sampled"), 0.7),
     (variant("dc-ae-f32-transformer", 32, "blocks", "dc-ae-f32", "transformer blocks", shortcuts=False), 0.72),
-    (variant("dc-ae-f32-single", 32, "recipe", "dc-ae-f32", "single-phase recipe", high=False, gan="all"), 0.65),
+    (variant("dc-ae-f32-single", 32, "recipe", "dc-ae-f32", "single-phase recipe", high="none", gan="all"), 0.65),
     (variant("dc-ae-f32-two-blocks", 32, "tuned-layers", "dc-ae-f32", "2 more blocks in phase 2"), 0.85),
     (autoencoder("sd-vae-f8", 8, 4, "SD-VAE-f8"), 0.9),
     (autoencoder("identity", 8, 192, None, "controls", kind="python"), 1.0),
@@ -151,7 +151,7 @@ def reconstruction(
     dataset: str, resolution: int, facts: dict[str, Any], quality: float, random_features: bool = True
 ) -> Result:
     noise = random.Random(f"{dataset}{resolution}{facts['autoencoder']}")
-    if resolution == 128 and not facts["high_resolution_phase"] and facts["group"] == "ablations":
+    if resolution == 128 and facts["high_resolution_phase"] == "none" and facts["group"] == "ablations":
         quality -= 0.2
     lost = 1 - quality
     psnr = 12 + 16 * quality + noise.uniform(-0.2, 0.2)

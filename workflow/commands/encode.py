@@ -28,6 +28,7 @@ def encode(
     from dcae.autoencoders.tiling import images_at_once
     from dcae.data.loading import open_dataset
     from dcae.diffusion.latents.encode import encode_dataset
+    from dcae.diffusion.latents.scale import measured_scale
 
     process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)
@@ -35,6 +36,8 @@ def encode(
     ENCODE.planned(cell, configuration)
     model = load(cell.autoencoder.entry, weights=weights, config=benchmark.config, device=device)
     images = open_dataset(cell.dataset, "train", resolution)
+    if model.latent_scale is None:
+        model.latent_scale = measured_scale(model, images)
     released = weights_sha256(model)
     which = f"  process {process + 1}/{processes}" if processes > 1 else ""
     encode_dataset(

@@ -133,8 +133,9 @@ def image_source(
             was trained by another configuration than the benchmark's; or captions are missing or not wanted.
     """
     from dcae.autoencoders.loading import load
-    from dcae.data.loading import caption_rows, captions_fingerprint
+    from dcae.data.loading import caption_rows, captions_fingerprint, open_dataset
     from dcae.diffusion.captions.dataset import CaptionDataset
+    from dcae.diffusion.latents.scale import measured_scale
     from dcae.diffusion.models.checkpoint import load_denoiser
     from dcae.diffusion.models.released import load_released
     from evaluation.quality.sample_set import ImageSource
@@ -147,6 +148,8 @@ def image_source(
         said = "give --captions, from dcae captions" if captions is None else "leave --captions out"
         raise ConfigError(f"diffusion entry {entry.name}: conditioning is {entry.conditioning}, so {said}")
     autoencoder = load(trained_autoencoder, weights=weights, config=config, device=device)
+    if autoencoder.latent_scale is None:  # as for the latents that the denoiser was trained on
+        autoencoder.latent_scale = measured_scale(autoencoder, open_dataset(cell.dataset, "train", cell.resolution))
     side = cell.resolution // autoencoder.spatial_compression
     shape = {"latent_channels": autoencoder.latent_channels, "latent_size": side, "patch_size": cell.patch_size}
     if denoiser is None:

@@ -17,7 +17,7 @@ from dcae.benchmark.entries.autoencoders import (
     StartFrom,
     Tiling,
 )
-from dcae.benchmark.entries.base import DESCRIPTIVE, Entry, Settings, digest
+from dcae.benchmark.entries.base import DESCRIPTIVE, Entry, Settings, WithChoices, digest
 from dcae.benchmark.entries.datasets import (
     DatasetEntry,
     ExpectedImages,
@@ -108,5 +108,6 @@ __all__ = [
     "Tiling",
     "TrainingFields",
     "WebDatasetEntry",
+    "WithChoices",
     "digest",
 ]

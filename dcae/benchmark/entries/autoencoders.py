@@ -79,6 +79,7 @@ class Pretrained(Settings):
     revision: str | None = None
     subfolder: str | None = None
     file: str | None = Field(None, description="file name, where a folder of DC-AE weights holds several")
+    download: str | None = Field(None, description="where to get a file that no hub has, for errors")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the file")
 
 
@@ -164,7 +165,10 @@ class Conventions(Settings):
 
 
 class DiffusersEntry(AutoencoderFields):
-    """An autoencoder class of the diffusers library: ``config`` to train it, ``pretrained`` to load it."""
+    """An autoencoder class of the diffusers library: ``config`` to train it, ``pretrained`` to load it.
+
+    Both together load released weights in LDM's original layout, which says nothing about the architecture.
+    """
 
     kind: Literal["diffusers"]
     class_name: str = Field(alias="class", description="for example AutoencoderKL")
@@ -186,8 +190,10 @@ class DiffusersEntry(AutoencoderFields):
 
     @model_validator(mode="after")
     def _config_or_pretrained(self):
-        if (self.config is None) == (self.pretrained is None):
-            raise ValueError("give exactly one of config (to train) and pretrained (to load)")
+        if self.config is None and self.pretrained is None:
+            raise ValueError("give config (to train) or pretrained (to load)")
+        if self.config and self.pretrained and (self.recipe or self.class_name != "AutoencoderKL"):
+            raise ValueError("config and pretrained together are for an AutoencoderKL of LDM, without a recipe")
         if self.pretrained and self.pretrained.file:
             raise ValueError("pretrained.file is for entries of kind dc-ae; diffusers gives files names of its own")
         return self

@@ -6,7 +6,8 @@ left out of its digest, so that correcting a description makes nothing stale.
 
 ``choices`` marks the values that no source gives and this project chose: path of a field to the reason. A path goes
 down with dots (``config.block_out_channels``), to a phase by its name (``phases.low-resolution-full.steps``), and to
-all phases with a star (``phases.*.steps``); a star alone stands for the entry as a whole.
+all phases with a star (``phases.*.steps``); a star alone stands for the entry as a whole. A benchmark marks its own
+choices alike, a block under ``generation`` by its ``name`` (``generation.<name>.generation_images``).
 """
 
 from __future__ import annotations
@@ -34,16 +35,11 @@ DESCRIPTIVE = frozenset(
 )
 
 
-class Entry(BaseModel):
-    """One YAML file. Unknown keys are errors; an entry never changes once read."""
+class WithChoices(BaseModel):
+    """Fields of a file, and ``choices`` among them. Unknown keys are errors; nothing changes once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    name: str = Field(description="file name without .yaml")
-    description: str = ""
-    source: str | None = Field(None, description="paper, upstream file or model card")
-    licence: str | None = None
-    extends: str | None = Field(None, description="entry that this one extends")
     choices: dict[str, str] = Field(
         {}, description="paths of fields that the paper leaves open, with the reason for the value"
     )
@@ -54,7 +50,7 @@ class Entry(BaseModel):
         if unknown:
             raise ValueError(
                 f"choices: {', '.join(unknown)}: no such field here; expected paths like steps, "
-                "config.layers_per_block, phases.*.steps, phases.<name of a phase>.steps, or * for the whole entry"
+                "config.layers_per_block, phases.*.steps, phases.<name of a phase>.steps, or * for the whole file"
             )
         return self
 
@@ -81,6 +77,16 @@ class Entry(BaseModel):
             if name == path or name not in self.choices
         ]
 
+
+class Entry(WithChoices):
+    """One YAML file that describes one thing."""
+
+    name: str = Field(description="file name without .yaml")
+    description: str = ""
+    source: str | None = Field(None, description="paper, upstream file or model card")
+    licence: str | None = None
+    extends: str | None = Field(None, description="entry that this one extends")
+
     def decisive(self) -> dict[str, Any]:
         """Return every field that decides a result, with defaults; fields that are ``None`` are left out."""
         return self.model_dump(mode="json", exclude=set(DESCRIPTIVE), exclude_none=True)
@@ -93,7 +99,7 @@ def _inside(value: Any, part: str) -> list[tuple[str, Any]]:
     elif isinstance(value, list) and all(isinstance(each, Settings) and hasattr(each, "name") for each in value):
         inside = {each.name: each for each in value}
     else:
-        inside = value if isinstance(value, dict) else {}
+        inside = {str(key): each for key, each in value.items()} if isinstance(value, dict) else {}
     return [(name, inside[name]) for name in (inside if part == EVERYTHING else [part]) if name in inside]
 
 

@@ -88,7 +88,7 @@ def test_figure_2a_shows_each_family_at_the_lowest_resolution(records, published
 
 def test_figure_2a_shows_the_paper_in_a_panel_of_its_own(published):
     axis = panels(figure_2a([], published))["paper: ImageNet 256 px"]
-    assert curve(axis, "vermillion") == ([8, 32, 64], [0.90, 2.64, 26.65])
+    assert curve(axis, "vermillion") == ([8, 32, 64], [0.90, 2.64, 28.3])  # Figure 2a's own; Table 2 has 26.65
     assert curve(axis, "blue") == ([32, 64], [0.69, 0.81])
 
 
@@ -163,7 +163,7 @@ def test_figure_3a_separates_with_and_without_shortcuts(records, published):
         expected = [value_of(records, "reconstruction", name, "scenes", 64, "psnr") for name in names]
         assert curve(psnr, colour)[1][: len(names)] == expected
     assert {"DC-AE", "DC-AE without\nshortcuts"} <= set(texts(figure))
-    assert "Paper, f64 at ImageNet 256 px: rFID 28.3 without residual shortcuts, 0.50 with." in texts(figure)
+    assert "Paper, f64 at ImageNet 256 px: rFID 28.3 of stacked SD-VAE stages, 0.50 of DC-AE." in texts(figure)
 
 
 def test_figure_3b_follows_an_autoencoder_from_low_to_high_resolution(records, published):
@@ -212,6 +212,28 @@ def test_figure_3a_pairs_a_variant_with_its_own_base(ablations, published):
     assert curve(psnr, "blue")[1][3] == values_of(ablations, ["dc-ae-f64"], 64, "psnr")[0]
     assert curve(psnr, "orange")[1][3] == values_of(ablations, ["dc-ae-f64-no-shortcuts"], 64, "psnr")[0]
     assert "SD-VAE" not in texts(psnr.figure)
+
+
+def test_figure_3a_has_the_papers_line_of_stacked_sd_vae_stages(ablations, published):
+    stacked = [
+        synthetic.variant(f"sd-vae-f{f}c{f * f // 16}", f, "shortcuts", f"dc-ae-f{f}", "stacked", kind="diffusers")
+        for f in (16, 32, 64)
+    ]
+    records = [synthetic.reconstruction("scenes", 64, facts, 0.7 - i / 10) for i, facts in enumerate(stacked)]
+    role = (("shortcuts", "dc-ae-f8", "nothing stacked"),)
+    f8 = [synthetic.elsewhere(r, beside=role) if r.cell.autoencoder == "sd-vae-f8" else r for r in ablations]
+    psnr = figure_3a([*f8, *records], published).axes[1]
+    x, y = curve(psnr, "vermillion")
+    assert x[:4] == [8, 16, 32, 64] and "stages stacked" in " ".join(texts(psnr.figure)).replace("\n", " ")
+    assert y[:4] == values_of([*f8, *records], ["sd-vae-f8", *(facts["autoencoder"] for facts in stacked)], 64, "psnr")
+
+
+def test_figure_3b_shows_the_phase_on_all_layers_as_a_line_of_its_own(ablations, published):
+    facts = synthetic.variant("dc-ae-f64-all", 64, "high-resolution", "dc-ae-f64", "on all layers", high="all")
+    records = [*ablations, *(synthetic.reconstruction("scenes", r, facts, 0.99) for r in (64, 128))]
+    psnr = figure_3b(records, published).axes[1]
+    assert curve(psnr, "purple")[1][:2] == [values_of(records, ["dc-ae-f64-all"], r, "psnr")[0] for r in (64, 128)]
+    assert curve(psnr, "orange") == curve(figure_3b(ablations, published).axes[1], "orange")
 
 
 @pytest.mark.parametrize("draw_figure", [figure_3a, figure_3b])

@@ -2,6 +2,7 @@
 """Generation metrics on an untrained denoiser: what is paired with what, and what does not change the numbers."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -204,6 +205,16 @@ def test_settings():
     assert guidance_scales(ENTRY, classes=0) == {"without_guidance": 1.0}
     assert guidance_scales(ENTRY.model_copy(update={"guidance_scale": 1.0}), classes=12) == {"without_guidance": 1.0}
     assert class_captions(["face", "sea_anemone"]) == ["a picture of face", "a picture of sea anemone"]
+
+
+def test_classes_of_imagenet_are_captioned_by_name_not_by_wordnet_id():
+    from timm.data import ImageNetInfo
+
+    assert class_captions(["n01440764", "n02007558"]) == ["a picture of tench", "a picture of flamingo"]
+    every = class_captions(ImageNetInfo("imagenet-1k").label_names())
+    assert len(every) == 1000 and not any(re.search(r"n\d{8}", caption) for caption in every)
+    with pytest.raises(ValueError, match="class n99999999 is a WordNet id of no class"):
+        class_captions(["n01440764", "n99999999"])
 
 
 def test_a_protocol_without_clip_has_no_clip_score(parts, protocol):

@@ -147,13 +147,35 @@ def test_random_features_are_named(records):
     ("study", "expected"),
     [
         ("gan", {"dc-ae-f32": 0.69, "dc-ae-f32-no-gan": 3.82, "dc-ae-f32-full-gan": 0.82}),
-        ("shortcuts", {"dc-ae-f64": 0.50, "dc-ae-f64-no-shortcuts": 28.3}),
         ("high-resolution", {"dc-ae-f64-low": 0.50}),
         ("kl", {"dc-ae-f32": 0.69}),
     ],
 )
 def test_the_paper_s_numbers_stand_beside_the_variants_that_it_has(records, study, expected):
     assert rows(records, study)["rFID, paper"].dropna().to_dict() == expected
+
+
+def test_figure_3a_s_numbers_are_of_dc_ae_and_of_stacked_sd_vae_stages_at_the_latent_size_of_f8c4(records):
+    """28.3 is also Figure 2a's SD-VAE-f64: DC-AE without shortcuts is no line of the paper."""
+    same_size = [
+        synthetic.elsewhere(r, latent_channels=256) if r.cell.autoencoder.startswith("dc-ae-f64") else r
+        for r in records
+    ]
+    facts = synthetic.variant("sd-vae-f64c256", 64, "shortcuts", "dc-ae-f64", "stacked", kind="diffusers")
+    stacked = synthetic.reconstruction("scenes", 64, facts | {"latent_channels": 256}, 0.3, random_features=False)
+    found = rows([*same_size, stacked], "shortcuts")["rFID, paper"].dropna()
+    assert found.to_dict() == {"dc-ae-f64": 0.50, "sd-vae-f64c256": 28.3}
+    assert rows(records, "shortcuts")["rFID, paper"].dropna().empty  # f64c128 has half the latents
+
+
+def test_an_autoencoder_beside_a_study_has_its_paper_number_and_no_difference(records):
+    role = (("high-resolution", "dc-ae-f64", "SD-VAE f8"),)
+    beside = [synthetic.elsewhere(r, beside=role) if r.cell.autoencoder == "sd-vae-f8" else r for r in records]
+    data = rows(beside, "high-resolution")
+    assert list(data.index) == ["dc-ae-f32", "dc-ae-f32-low", "dc-ae-f64", "dc-ae-f64-low", "sd-vae-f8"]
+    row = data.loc["sd-vae-f8"]
+    assert (row["What differs"], row["rFID, paper"]) == ("SD-VAE f8", 0.51)
+    assert math.isnan(row["rFID, difference to base"])
 
 
 def test_where_the_paper_s_numbers_come_from_is_noted(records):

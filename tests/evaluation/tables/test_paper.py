@@ -70,6 +70,34 @@ def test_table_5_stands_beside_the_paper_s_fid_and_clip_score():
     assert [section.heading for section in table.sections] == [REPRODUCED]  # nothing is left that was not run
 
 
+def test_table_5_says_that_its_images_and_captions_were_trained_on():
+    records = of_paper(5, "PixArt-α", "MJHQ", 512, "dc-ae-f32-demo", 1)
+    fitted = [synthetic.elsewhere(each, evaluated_on="MJHQ") for each in records]
+    other = [synthetic.elsewhere(each, evaluated_on="COCO") for each in records]
+    said = "MJHQ at 512 px: FID and CLIP score are of samples for the captions, and against the images, that"
+    assert any(note.startswith(said) for note in build_table(5, fitted).notes)
+    assert not any("was trained on" in note for note in build_table(5, other).notes)
+
+
+def test_the_papers_protocol_is_told_where_another_one_measured():
+    records = of_paper(3, "DiT-XL", "ImageNet", 512, "sd-vae-f8-demo", 2)
+    records += of_paper(3, "UViT-H", "ImageNet", 512, "dc-ae-f64-demo", 1)
+
+    def measured(name: str, images: int) -> list[str]:
+        def of(result):
+            values = {key: value.model_copy(update={"n": images}) for key, value in result.values.items()}
+            return synthetic.changed(result, protocol={"name": name}, values=values)
+
+        notes = build_table(3, [of(each) if each.kind == "generation" else each for each in records]).notes
+        return [note for note in notes if note.startswith("Protocol in the paper")]
+
+    [of_dit] = measured("dc-ae", 50_000)
+    assert "DiT-XL SD-VAE-f8 p2: adm: the DiT paper's own numbers" in of_dit and "guidance on the first three" in of_dit
+    assert len(measured("dc-ae", 10_000)) == 2  # fewer samples than the paper
+    [of_uvit] = [note for note in measured("adm", 50_000) if "UViT-H" in note]
+    assert of_uvit.endswith("Here: adm, 50,000 images.")
+
+
 def test_both_data_sets_of_table_4_have_the_speed_that_the_paper_prints_once():
     records = of_paper(4, "DiT-S", "FFHQ", 1024, "dc-ae-f32-demo", 1)
     records += of_paper(4, "DiT-S", "MJHQ", 1024, "dc-ae-f32-demo", 1)
