@@ -8,7 +8,6 @@ nothing downstream looks a name up again.
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -210,16 +209,14 @@ class Benchmark:
     def resolve(self, cell: ReconstructionCell | GenerationCell) -> ResolvedCell:
         """Return a cell with its entries: a ``ResolvedGeneration`` for a generation cell.
 
+        Cells that the benchmark does not ask for resolve as well, so that a command can be tried by hand.
+
         Raises:
-            ConfigError: an unknown name, or a generation cell that the benchmark does not ask for.
+            ConfigError: an unknown name.
         """
         autoencoder, dataset = self.resolve_autoencoder(cell.autoencoder), self.dataset(cell.dataset)
         if isinstance(cell, ReconstructionCell):
             return ResolvedCell(cell, autoencoder, dataset, self.seed, self.protocols("reconstruction"))
-        plans = self.generation_plans(cell)
-        if not plans:
-            names = ", ".join(f"{name} {value}" for name, value in asdict(cell).items())
-            raise self._source.error("generation", f"no block asks for the cell {names}")
         diffusion = self.diffusion(cell.diffusion)
         return ResolvedGeneration(
             cell,
@@ -231,18 +228,19 @@ class Benchmark:
             self.recipe(diffusion.recipe),
             self.dataset(self.evaluation_dataset(cell)),
             self.protocol("efficiency"),
-            plans,
+            self.generation_plans(cell),
         )
 
     # --- cells ---
 
     def evaluation_dataset(self, cell: GenerationCell) -> str:
         """Return the name of the dataset that a cell's samples are compared with."""
-        return self.generation_plans(cell)[0].evaluated_on or cell.dataset
+        evaluated_on = [plan.evaluated_on for plan in self.generation_plans(cell) if plan.evaluated_on]
+        return evaluated_on[0] if evaluated_on else cell.dataset
 
     def generation_protocols(self, cell: GenerationCell) -> list[Protocol]:
         """Return the protocols of a cell, the main one first, with the number of samples that its block asks for."""
-        images = self.generation_plans(cell)[0].generation_images
+        images = next((plan.generation_images for plan in self.generation_plans(cell)), None)
         protocols = self.protocols("generation")
         return [each.model_copy(update={"generation_images": images}) if images else each for each in protocols]
 

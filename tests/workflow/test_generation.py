@@ -23,6 +23,7 @@ from dcae.diffusion.models.build import build_denoiser
 from dcae.diffusion.models.released_names import U_VIT_NAMES
 from evaluation.quality.sample_set import write_sample_set
 from workflow import cli
+from workflow.staleness import configuration
 
 IMAGES = 6
 SIDE, CHANNELS = 16, 4  # latents of 64 px at f4
@@ -249,9 +250,11 @@ def test_latents_of_another_scaling_are_refused_naming_both(released, capsys, ch
 
 
 def test_latents_of_another_results_version_are_refused_naming_both(released, capsys, monkeypatch):
-    monkeypatch.setattr("workflow.staleness.configuration.read_version", lambda module, constant: 7)
+    read = configuration.read_version
+    raised = lambda module, constant: 7 if constant == "RESULTS_VERSION" else read(module, constant)  # noqa: E731
+    monkeypatch.setattr(configuration, "read_version", raised)
     error = refusal(capsys, train("--latents", "latents"))
-    assert "have another identity: results_version '1'" in error and "expected '7'" in error
+    assert "have another identity: results_version '2'" in error and "expected '7'" in error
 
 
 def test_a_patch_size_that_does_not_divide_the_latents_is_refused_naming_both(released, capsys):

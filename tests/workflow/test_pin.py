@@ -100,7 +100,7 @@ def test_of_several_files_none_is_taken_for_the_one(tmp_path):
 
 
 def test_a_commit_of_digits_alone_stays_a_text(tmp_path, monkeypatch):
-    monkeypatch.setattr("tests.workflow.test_pinning.COMMIT", "1" * 40)
+    monkeypatch.setattr("tests.workflow.test_pin.COMMIT", "1" * 40)
     path = write(tmp_path, "pretrained: {id: a/b}")
     pin_entry("autoencoders", path, Hub())
     assert read_entry("autoencoders", path).pretrained.revision == "1" * 40

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dcae.benchmark import ConfigError, ResolvedAutoencoder, ResolvedCell
+from dcae.benchmark import ResolvedAutoencoder, ResolvedCell
 from dcae.files import sha256
 from dcae.weights.hub import find
 from workflow import layout
@@ -64,17 +64,8 @@ def _first_given(*values: Any) -> Any:
 
 
 def captions_identity(cell: CaptionsCell, captions: str | None) -> Identity:
-    """Return the identity of embedded captions, given the fingerprint of their texts.
-
-    Raises:
-        ConfigError: the diffusion model is not conditioned on captions.
-    """
-    entry = cell.diffusion
-    if entry.conditioning != "caption":
-        raise ConfigError(
-            f"diffusion entry {entry.name}: conditioning is {entry.conditioning}, so it takes no captions"
-        )
-    encoder = entry.text_encoder
+    """Return the identity of embedded captions, given the fingerprint of their texts."""
+    encoder = cell.diffusion.text_encoder
     return {
         "dataset": cell.dataset.name,
         "split": cell.split,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dcae.benchmark import Benchmark, ResolvedAutoencoder, ResolvedCell, ResolvedGeneration, Training
+from dcae.benchmark import Benchmark, ConfigError, ResolvedAutoencoder, ResolvedCell, ResolvedGeneration, Training
 from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml
 from dcae.benchmark.entries import DatasetEntry, DiffusionEntry, Entry, NetworkWeights, Protocol, SubsetDetector, digest
 from dcae.files import content_hashes
@@ -47,6 +47,14 @@ class CaptionsCell:
     dataset: DatasetEntry
     split: Literal["train", "validation"]
     diffusion: DiffusionEntry
+
+    def __post_init__(self):
+        """Raise ``ConfigError`` if the diffusion model is not conditioned on captions."""
+        if self.diffusion.conditioning != "caption":
+            raise ConfigError(
+                f"diffusion entry {self.diffusion.name}: conditioning is {self.diffusion.conditioning}, "
+                "so it takes no captions"
+            )
 
 
 def reference_cell(
