@@ -31,7 +31,7 @@ demo: setup ## the demo benchmark and its report in results/demo; at most 10 min
 
 # A file is the work of one process, so that what its tests share is made once; one thread each, or they would starve.
 test: setup ## every test
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, snakefmt and Snakemake's own lint
 	ruff check
