@@ -24,7 +24,7 @@ help: ## what can be made (the default)
 
 setup: $(PROJECT) ## .venv from requirements.lock, about 6 GB
 
-demo: setup ## the demo benchmark and its report in results/demo; at most 10 minutes on 2 cores
+demo: setup ## the demo benchmark and its report in results/demo
 	snakemake --cores $(CORES)
 	snakemake --report results/demo/report.html
 	@echo "Done. Begin with results/demo/report.html, results/demo/tables/ and results/demo/figures/."
