@@ -24,14 +24,14 @@ help: ## what can be made (the default)
 
 setup: $(PROJECT) ## .venv from requirements.lock, about 6 GB
 
-demo: setup ## the demo benchmark and its report in results/demo; at most 10 minutes on 2 cores
+demo: setup ## the demo benchmark and its report in results/demo
 	snakemake --cores $(CORES)
 	snakemake --report results/demo/report.html
 	@echo "Done. Begin with results/demo/report.html, results/demo/tables/ and results/demo/figures/."
 
 # A file is the work of one process, so that what its tests share is made once; one thread each, or they would starve.
 test: setup ## every test
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, snakefmt and Snakemake's own lint
 	ruff check

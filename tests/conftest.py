@@ -3,6 +3,13 @@
 
 import pytest
 
+SLOWEST = ("tests/workflow/", "tests/training/")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the slowest folders, so that no process of pytest-xdist is left alone with them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOWEST))
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):

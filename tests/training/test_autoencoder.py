@@ -218,7 +218,13 @@ def test_the_adaptive_weight_goes_backward_through_a_compiled_graph_twice(tiny, 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager_decomp_partition"))
     torch._dynamo.reset()
     gan = {**tiny.GAN, "weight": 0.5, "start_step": 1, "adaptive_weight": True}
-    training = phase_training(tiny, tiny.dc_ae(), losses={"gan": gan}, compile=True)
+    blocks = ["ResBlock", "ResBlock"]
+    stages = {
+        "widths": [8, 8], "encoder_depths": [0, 1], "decoder_depths": [0, 1], "encoder_blocks": blocks,
+        "decoder_blocks": blocks, "decoder_norms": ["RMSNorm", "RMSNorm"],
+    }  # fmt: skip
+    entry = tiny.dc_ae(spatial_compression=2, stages=stages)
+    training = phase_training(tiny, entry, losses={"gan": gan}, compile=True)
     batches = training.batches(0)
     for step in range(2):
         assert training.step(step, next(batches))["loss"].isfinite()

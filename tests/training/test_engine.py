@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from dcae.training.state import TrainingState, newest_checkpoint, read_checkpoint
-from dcae.training.stopping import EXIT_UNFINISHED, NoProgress, TrainingDiverged, Unfinished
+from dcae.training.stopping import NoProgress, TrainingDiverged, Unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,15 +67,12 @@ def start_program(folder: Path, seconds_per_step: float) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)})
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, EXIT_UNFINISHED), (signal.SIGKILL, -9)])
-def test_a_program_ended_by_a_signal_goes_on_to_the_same_bits(toy, tmp_path, reference, number, status):
+def test_a_killed_program_goes_on_to_the_same_bits(toy, tmp_path, reference):
     program = start_program(tmp_path, seconds_per_step=0.3)
     assert program.stdout.readline().startswith("toy  step 1/12  loss ")
-    program.send_signal(number)
-    rest = program.stdout.read()
-    assert program.wait(timeout=60) == status
+    program.kill()
+    program.communicate(timeout=60)
     assert not (tmp_path / "output").exists()
-    assert ("stopped by SIGTERM, saved at step" in rest) == (number == signal.SIGTERM)
     assert_equal(toy.train(tmp_path), reference)
 
 

@@ -7,8 +7,10 @@ import errno
 import fcntl
 import json
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 
 from dcae.training.stopping import EXIT_UNFINISHED, Unfinished
 from workflow import cli
@@ -21,6 +23,26 @@ def dcae(monkeypatch, *arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return ended.value.code or 0
+
+
+def commands(command, name: str = "dcae"):
+    """Yield name and command of every sub-command."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield name, command
+    for each in inner or {}:
+        yield from commands(inner[each], f"{name} {each}")
+
+
+def test_every_option_has_a_help_text_and_every_command_the_file_of_its_name():
+    found = dict(commands(typer.main.get_command(cli.app)))
+    assert len(found) > 15
+    without = [f"{name} {each.name}" for name, command in found.items() for each in command.params if not each.help]
+    assert without == []
+    folder = Path(cli.__file__).parent / "commands"
+    words = {name: name.removeprefix("dcae ").replace("-", "_").replace(" ", "_") for name in found}
+    files = {name: (folder / f"{word}.py", folder / f"{word.removeprefix('data_')}.py") for name, word in words.items()}
+    assert [name for name, places in files.items() if not any(place.is_file() for place in places)] == []
 
 
 def test_describe_tells_shape_size_and_origin(monkeypatch, capsys):

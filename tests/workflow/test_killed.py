@@ -28,7 +28,7 @@ def start(clone: Clone) -> subprocess.Popen:
     )
 
 
-def wait_for(condition, seconds: float = 180) -> None:
+def wait_for(condition, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the run did not get as far as the test needs"

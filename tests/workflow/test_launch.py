@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tests.workflow.conftest import ROOT, TINY, Clone
+from tests.workflow.conftest import ROOT, TINY, Clone, copy_repository
 from workflow.commands import options
 from workflow.jobs import Jobs
 

@@ -141,9 +141,11 @@ def test_gpus_asked_for_on_the_command_line_reach_the_job(slurm, tmp_path):
 
 def test_a_training_over_two_nodes_has_the_curve_of_one_process(slurm, tmp_path):
     target = f"{FOLDER}/low-resolution-full/config.json"
-    alone = copy_repository(tmp_path / "one")
+    alone, spread = copy_repository(tmp_path / "one"), copy_repository(tmp_path / "four")
+    for clone in (alone, spread):  # several processes share the statistics of BatchNorm on GPUs alone
+        norms = ("BatchNorm, BatchNorm, BatchNorm", "RMSNorm, RMSNorm, RMSNorm")
+        clone.edit("config/autoencoders/dc-ae-tiny.yaml", *norms)
     alone.snakemake(target)
-    spread = copy_repository(tmp_path / "four")
     profile = (spread.folder / "slurm" / "profile.yaml").read_text()
     old = re.search(r"^  train_autoencoder:\n(?:    .*\n)*", profile, re.M).group()
     asked = "mpi: srun, nodes: 2, tasks_per_node: 2, gres: 'gpu:2', gpu: 0, cpus_per_task: 1, mem_mb: 4000, runtime: 60"
