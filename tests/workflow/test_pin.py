@@ -127,7 +127,7 @@ def test_every_released_entry_of_this_repository_can_be_pinned(tmp_path):
     for kind in ("autoencoders", "diffusion"):
         for name, (file,) in config.files(kind).items():
             expected = file.read_text().count("pretrained:")
-            if not expected:
+            if not expected or "id: ldm/" in file.read_text():  # LDM's weights are files, which no hub has
                 continue
             path = tmp_path / kind / f"{name}.yaml"
             path.parent.mkdir(exist_ok=True)
