@@ -12,7 +12,7 @@ from snakemake.utils import min_version
 from workflow import fork_server, layout
 from workflow.jobs import Jobs, folder_option
 from workflow.staleness import configuration, steps
-from workflow.startup import print_notices, put_own_commands_first, release_locks_of_dead_runs
+from workflow.startup import print_notices, put_own_commands_first, release_locks_of_dead_runs, use_gpus_here
 
 min_version("9.20")
 
@@ -20,10 +20,12 @@ if workflow.is_main_process:
     run_lock = release_locks_of_dead_runs(Path(".snakemake"))
 
 put_own_commands_first()
-jobs = Jobs(relpath(workflow.configfiles[0]) if workflow.configfiles else "config/demo.yaml")
+jobs = Jobs(relpath(workflow.configfiles[0]) if workflow.configfiles else "config/demo.yaml", config.get("site"))
 
 if workflow.is_main_process:
     print_notices(jobs.benchmark)
+    if not jobs.on_a_cluster:
+        use_gpus_here(workflow.global_resources)
 
 
 container: "docker://python:3.11"
@@ -56,6 +58,9 @@ onstart:
     if workflow.is_main_process and workflow.local_exec and not (workflow.touch or containers):
         global server_of_jobs  # that is, for as long as this run lives
         server_of_jobs = fork_server.start()
+    for name in ("train_autoencoder", "train_denoiser"):
+        training = workflow.get_rule(name)
+        training.restart_times = jobs.retries(name, training.restart_times)
 
 
 rule all:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import sys
 
+from workflow import gpu_pool
 from workflow.fork_server import end_as, hand_over
 
 
 def main() -> None:
     """Run a sub-command."""
+    gpu_pool.take()
     status = hand_over(sys.argv[1:])
     if status is not None:
         end_as(status)

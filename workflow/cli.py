@@ -19,6 +19,7 @@ from workflow.commands.export import export
 from workflow.commands.figures import figures
 from workflow.commands.generate import generate
 from workflow.commands.pin import pin
+from workflow.commands.plan import plan
 from workflow.commands.profile import profile
 from workflow.commands.profile_suite import profile_suite
 from workflow.commands.reference import reference
@@ -38,8 +39,8 @@ datasets.command("check")(check)
 datasets.command("verify-cache")(verify_cache)
 app.add_typer(datasets, name="data")
 for command in (
-    describe, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite, tables, figures,
-    export, verify,
+    describe, plan, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite, tables,
+    figures, export, verify,
 ):  # fmt: skip
     app.command()(command)
 

@@ -18,7 +18,10 @@ from dcae.benchmark import (
 )
 from evaluation.figures.registry import FIGURES
 from evaluation.tables.registry import tables_of
-from workflow import layout
+from workflow import gpu_pool, layout
+from workflow.planning.resources import Resources
+from workflow.planning.site import Site
+from workflow.planning.sizing import Size
 from workflow.staleness import configuration
 from workflow.staleness.configuration import CaptionsCell, ReferenceCell
 from workflow.staleness.steps import Step
@@ -44,9 +47,12 @@ class Jobs:
     Snakemake compares ``configuration`` and the step's version to tell stale results.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, site: str | None = None):
         self.benchmark = Benchmark.load(path)
         self.path = path
+        self.on_a_cluster = site is not None
+        self.site = Site.read(site) if site else Site.here()
+        self._resources = Resources(self.benchmark, self.site)
 
     def pattern(self, wildcard: str) -> str:
         """Return the regular expression of the names that a wildcard may take."""
@@ -67,7 +73,43 @@ class Jobs:
             tasks = f"--ntasks-per-node={resources.tasks_per_node} --cpus-per-task={resources.cpus_per_task}"
             return f"{resources.mpi} --nodes={resources.nodes} {tasks} --kill-on-bad-exit=1 dcae"
         gpus = resources.get("gpu", 1)
-        return f"torchrun --standalone --nproc-per-node {gpus} --no-python -- dcae" if gpus > 1 else "dcae"
+        if gpus <= 1:
+            return "dcae"
+        taking = f"python -m workflow.gpu_pool {gpus} " if os.environ.get(gpu_pool.POOL) else ""
+        return f"{taking}torchrun --standalone --nproc-per-node {gpus} --no-python -- dcae"
+
+    def accumulation(self, wildcards, resources) -> str:
+        """Return the option of a denoiser's training whose batch does not fit at once; it changes rounding alone."""
+        cell = self.generation_cell(wildcards)
+        processes = resources.nodes * resources.tasks_per_node if resources.get("mpi") else resources.get("gpu", 1)
+        parts = self._resources.accumulation("train_denoiser", cell, max(processes, 1))
+        return f"--gradient-accumulation {parts}" if parts > cell.recipe.gradient_accumulation else ""
+
+    # --- resources ---
+
+    def sized(self, rule: str, subject: Callable[[Any], Any]) -> Callable[[str], Callable[[Any], int]]:
+        """Return the function from the name of a resource to its value for a job of a rule."""
+        sizes: dict[tuple[str, ...], Size] = {}
+
+        def size(wildcards) -> Size:
+            key = tuple(wildcards)
+            if key not in sizes:
+                sizes[key] = self._resources.size(rule, subject(wildcards))
+            return sizes[key]
+
+        return lambda resource: lambda wildcards: self._asked(resource, size(wildcards))
+
+    def _asked(self, resource: str, size: Size) -> int:
+        return {
+            "gpu": size.gpus,
+            "cpus_per_task": size.gpus * self.site.cpus_per_gpu,
+            "mem_mb": size.gpus * self.site.memory_mb_per_gpu,
+            "runtime": size.minutes,
+        }[resource]
+
+    def retries(self, rule: str, given: int) -> int:
+        """Return the retries of a training: those of the run, or more if its time limits make it stop more often."""
+        return max(given, self._resources.retries(rule)) if given else 0
 
     # --- subjects ---
 

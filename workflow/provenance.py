@@ -141,7 +141,8 @@ def device_description(device: str) -> dict[str, Any]:
     if kind == "cuda":
         properties = torch.cuda.get_device_properties(device)
         description |= {"name": properties.name, "memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
-        # PyTorch's default rounds the float32 inputs of convolutions to TF32, and not those of matrix products.
+        # PyTorch's default rounds the float32 inputs of convolutions to TF32, and not those of matrix products. Samples
+        # are made in the protocol's sampling_precision.
         description["tf32_convolutions"] = torch.backends.cudnn.allow_tf32
     else:
         description["name"] = description["processor"]

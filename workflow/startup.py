@@ -7,10 +7,13 @@ import fcntl
 import os
 import shutil
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dcae.benchmark import Benchmark
+from workflow import gpu_pool
+from workflow.planning.site import gpus_here
 
 
 def release_locks_of_dead_runs(folder: Path) -> IO:
@@ -55,6 +58,15 @@ def print_notices(benchmark: Benchmark) -> None:
     """Print notices about a benchmark to stderr, in dry runs as well."""
     for notice in benchmark.notices():
         print(f"notice: {notice}", file=sys.stderr)
+
+
+def use_gpus_here(resources: MutableMapping[str, Any]) -> None:
+    """Let jobs on this machine share its GPUs: as many at once as there are, or as ``--resources gpu=N`` says."""
+    gpus = gpus_here()
+    if gpus:
+        gpu_pool.offer([gpu.number for gpu in gpus])
+        if "gpu" not in resources:
+            resources["gpu"] = len(gpus)
 
 
 def put_own_commands_first() -> None:

@@ -61,6 +61,16 @@ def expected_sha256(name: str, catalogue: Path | None = None) -> str | None:
     return _entry(name, catalogue)[0].sha256
 
 
+def weight_file(name: str, catalogue: Path | None = None) -> Path:
+    """Return where a weight file is looked for, whether it is there or not.
+
+    Raises:
+        WeightsError: unknown name.
+    """
+    wanted, folder, _ = _entry(name, catalogue)
+    return folder / wanted.file
+
+
 def find(name: str, catalogue: Path | None = None) -> Path:
     """Return the path of a weight file after verifying its sha256.
 

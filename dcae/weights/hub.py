@@ -102,13 +102,16 @@ def hub_commit(path: Path, content: str) -> str | None:
     return None
 
 
+def folder_here(pretrained: Pretrained) -> Path | None:
+    """Return the folder of ``pretrained.id``, as it is or under ``weights_dir``; ``None`` if there is neither."""
+    places = (Path(pretrained.id), weights_dir() / pretrained.id)
+    return next((place for place in places if place.is_dir()), None)
+
+
 def _root(owner: str, pretrained: Pretrained, weights: bool = True) -> Path:
     """Return the folder of ``pretrained.id``."""
-    kept = weights_dir() / pretrained.id
-    for place in (Path(pretrained.id), kept):
-        if place.is_dir():
-            return place
-    return _downloaded(owner, pretrained, kept, weights)
+    here = folder_here(pretrained)
+    return here or _downloaded(owner, pretrained, weights_dir() / pretrained.id, weights)
 
 
 def _refuse_pickle(owner: str, path: Path, conversion: str) -> None:

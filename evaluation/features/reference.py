@@ -6,11 +6,15 @@ One safetensors file per data set, split and resolution holds, for each feature 
 features of 10,000 of them. Where protocols name subsets, ``detections/<key>`` float64 [N, 2] is the number of faces, or
 pieces of text, in each image, and the share of it that they cover. The metadata identify images and networks, and a
 reference that does not fit is refused: a wrong reference is the commonest error in published rFIDs.
+
+Until the file is complete, the features of all images are kept as shards in a folder (``dcae.shards``), from which a
+stopped run resumes: of ImageNet's training images 10 GB for each set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +26,7 @@ from torch.utils.data import DataLoader, Subset
 from dcae.benchmark.entries import Protocol
 from dcae.data.dataset import ImageDataset, Sample
 from dcae.files import replacing
+from dcae.shards import Shard, open_shards, read_index, write_shards
 from evaluation.features.detectors import Detectors, detections_key
 from evaluation.features.extractor import Extractor, distinct, feature_sets
 from evaluation.metrics.frechet import BLOCK, Moments, Reference
@@ -35,6 +40,7 @@ RESULTS_VERSION = 2
 # recall then use evenly spaced images, as many as ADM's reference batches hold.
 MOST_FEATURES = 65_536
 KEPT_OF_MORE = 10_000
+SHARD_SIZE = 2 * BLOCK  # images, the most that a stopped run repeats
 TENSORS = ("features", "mean", "scatter")
 DETECTIONS = "detections"
 
@@ -100,19 +106,21 @@ def write_reference(
     device: str | torch.device = "cpu",
     further: Sequence[Protocol] = (),
     metrics: Sequence[QualityMetric] = METRICS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the features of the first ``images`` images of a data set, by a rename.
+    """Write the features of the first ``images`` images of a data set; the same call resumes a stopped one.
 
     Args:
         dataset: of one split at one resolution.
         images: number of images; all, if the data set has fewer.
         protocol: names feature networks, weights, resize and subsets.
-        path: safetensors file to write.
+        path: safetensors file, written by a rename; until then, finished shards are in a folder beside it.
         batch_size: changes features by float32 rounding only.
         workers: processes that load images.
         device: where the networks run.
         further: additional protocols, whose features come from the same pass over the images.
         metrics: that the features are for.
+        progress: called with the number of finished images, and of all images.
 
     Raises:
         ReferenceError: there are no images.
@@ -121,21 +129,43 @@ def write_reference(
     images = min(images, len(dataset))
     if images < 1:
         raise ReferenceError(f"{path}: a reference needs images, and the data set has none")
-    extractor = Extractor(protocols, device, metrics)
-    detectors = Detectors(protocols)
-    detections: dict[str, list[Tensor]] = {}
-    collectors = {name: _Collector(images) for name in distinct(protocols, metrics)}
-    for batch in batches(dataset, images, batch_size, workers):
-        for name, features in extractor(batch).items():
-            collectors[name].add(features)
-        for key, rows in detectors(batch).items():
-            detections.setdefault(key, []).append(rows)
-    tensors = {f"{name}/{key}": value for name, each in collectors.items() for key, value in each.tensors().items()}
-    tensors |= {f"{DETECTIONS}/{key}": torch.cat(rows) for key, rows in detections.items()}
+    extractor, detectors = Extractor(protocols, device, metrics), Detectors(protocols)
     metadata = _identity(dataset, images, protocols, metrics)
     metadata |= {f"{DETECTIONS} {key}": reason for key, reason in detectors.left_out.items()}
+
+    def make(start: int, length: int) -> Shard:
+        parts: dict[str, list[Tensor]] = {}
+        for batch in batches(dataset, start + length, batch_size, workers, start):
+            found = {f"{name}/features": features for name, features in extractor(batch).items()}
+            found |= {f"{DETECTIONS}/{key}": rows for key, rows in detectors(batch).items()}
+            for name, rows in found.items():
+                parts.setdefault(name, []).append(rows)
+        return {name: torch.cat(rows) for name, rows in parts.items()}
+
+    state = path.with_suffix(".state")
+    plan = {"identity": metadata, "count": images, "shard_size": SHARD_SIZE}
+    write_shards(state, plan, make, lambda shards: {"tensors": sorted(shards[0])}, progress=progress)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        save_file(_merged(state, images), temporary, metadata=metadata)
+    shutil.rmtree(state)
+
+
+def _merged(state: Path, images: int) -> dict[str, Tensor]:
+    """Return the tensors of a reference from the complete shards of its images."""
+    index = read_index(state, "the real images")
+    shards = open_shards(state, index, index["tensors"])
+    tensors: dict[str, Tensor] = {}
+    for name in index["tensors"]:
+        if name.startswith(f"{DETECTIONS}/"):
+            tensors[name] = torch.cat([shard[name] for shard in shards])
+            continue
+        collector = _Collector(images)
+        for shard in shards:
+            for block in shard[name].split(BLOCK):
+                collector.add(block)
+        features = name.removesuffix("/features")
+        tensors |= {f"{features}/{key}": value for key, value in collector.tensors().items()}
+    return tensors
 
 
 def read_reference(

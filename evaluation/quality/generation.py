@@ -32,7 +32,8 @@ from evaluation.quality.sample_set import ImageSource, SampleSet, write_sample_s
 # Raise it when results change, and say below what each raise changed.
 # 2: samples are seeded by dcae.randomness; the resize of protocol clean-fid is clean-fid's own function.
 # 3: the CLIP score of ImageNet's classes takes their names, not their WordNet ids.
-RESULTS_VERSION = 3
+# 4: on a GPU, samples and their decoding are in the protocol's sampling_precision; before, convolutions alone in TF32.
+RESULTS_VERSION = 4
 
 WORDNET_ID = re.compile(r"n\d{8}")
 
@@ -126,7 +127,7 @@ def evaluate_generation(
     """
     if source.captions is not None:
         source.captions.check_number(len(dataset), "samples are compared with a data set")
-    source = replace(source, quantisation=protocol.quantisation)
+    source = replace(source, quantisation=protocol.quantisation, precision=protocol.sampling_precision)
     protocols = [protocol, *further]
     count = protocol.generation_reference_images
     real = {each.name: read_reference(reference, dataset, count, each) for each in protocols}

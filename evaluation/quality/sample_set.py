@@ -8,7 +8,8 @@ as features [n, d], and the first few images; all images are written on request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,20 @@ SHOWN = 8
 FIRST_SAMPLES = "first-samples.safetensors"
 
 
+@contextmanager
+def float32_products_in(precision: Literal["fp32", "tf32"]) -> Iterator[None]:
+    """Compute float32 matrix products and convolutions of CUDA in a precision, by their inputs; a CPU has no TF32."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [each.allow_tf32 for each in backends]
+    try:
+        for each in backends:
+            each.allow_tf32 = precision == "tf32"
+        yield
+    finally:
+        for each, allowed in zip(backends, before, strict=True):
+            each.allow_tf32 = allowed
+
+
 @dataclass(frozen=True)
 class ImageSource:
     """A diffusion model with its autoencoder, which generates samples by index.
@@ -40,6 +55,7 @@ class ImageSource:
         noise_schedule: of the recipe that trained the denoiser.
         captions: conditions of a denoiser with conditioning ``caption``.
         quantisation: of images that are shown or written.
+        precision: of sampling and decoding on a GPU.
     """
 
     denoiser: nn.Module
@@ -51,6 +67,7 @@ class ImageSource:
     seed: int
     captions: CaptionDataset | None = None
     quantisation: Literal["round", "truncate"] = "round"
+    precision: Literal["fp32", "tf32"] = "fp32"
 
     @torch.inference_mode()
     def images(self, indices: Sequence[int], guidance_scale: float) -> tuple[Tensor, Tensor]:
@@ -61,20 +78,21 @@ class ImageSource:
         Raises:
             ValueError: decoded images hold NaN or infinity.
         """
-        latents, labels = sample(
-            self.denoiser,
-            self.entry,
-            self.noise_schedule,
-            indices,
-            self.latent_shape,
-            self.seed,
-            guidance_scale,
-            self.classes,
-            self.captions,
-        )
-        side = self.autoencoder.spatial_compression * latents.shape[-1]
-        parts = denormalise(self.autoencoder, latents).split(images_at_once(side, len(latents)))
-        images = torch.cat([self.autoencoder.decode(part) for part in parts])
+        with float32_products_in(self.precision):
+            latents, labels = sample(
+                self.denoiser,
+                self.entry,
+                self.noise_schedule,
+                indices,
+                self.latent_shape,
+                self.seed,
+                guidance_scale,
+                self.classes,
+                self.captions,
+            )
+            side = self.autoencoder.spatial_compression * latents.shape[-1]
+            parts = denormalise(self.autoencoder, latents).split(images_at_once(side, len(latents)))
+            images = torch.cat([self.autoencoder.decode(part) for part in parts])
         if not images.isfinite().all():
             raise ValueError(f"{self.entry.name}: decoded samples hold NaN or infinity: did its training diverge?")
         return images, labels

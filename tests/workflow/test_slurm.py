@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.slurm.local_slurm import jobs, local_slurm
 from tests.workflow.conftest import ROOT, TINY, Clone, copy_repository
 from tests.workflow.test_launch import FOLDER, errors
+from workflow.planning.plan import STEPS
+from workflow.planning.site import Site
 
-PROFILE = yaml.safe_load((ROOT / "slurm" / "profile.yaml").read_text())
+SITE = Site.read(ROOT / "slurm" / "site.yaml")
 # The tiny benchmark has no captions; they are embedded by the same kind of job as latents.
-ON_THE_CLUSTER = set(PROFILE["set-resources"]) - {"encode_captions"}
+ON_THE_CLUSTER = set(STEPS) - {"encode_captions"}
 # The first look at a job after 2 s instead of 40 s; files on a local disk; a failure is shown, not tried again.
 FAST = [
     *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
@@ -102,14 +103,14 @@ def test_every_rule_that_computes_went_to_the_cluster(slurm_run):
 
 
 @pytest.mark.parametrize("rule", sorted(ON_THE_CLUSTER))
-def test_slurm_gave_each_job_what_the_profile_asks_for(slurm_run, rule):
-    asked = PROFILE["set-resources"][rule]
+def test_slurm_gave_each_job_what_the_site_file_allows(slurm_run, rule):
+    """The tiny benchmark is not counted: a GPU for each job."""
     for job in slurm_run.jobs_of(rule):
-        assert job["JOB_GRES"] == f"gpu:{asked['gpu']}"
+        assert job["JOB_GRES"] == "gpu:1"
         assert job["NumNodes"] == "1"
-        assert int(job["CPUs/Task"]) == asked["cpus_per_task"]
-        assert minutes(job["TimeLimit"]) == asked["runtime"]
-        assert megabytes(job["MinMemoryNode"]) == eval(str(asked["mem_mb"]), {"attempt": 1})
+        assert int(job["CPUs/Task"]) == SITE.cpus_per_gpu
+        assert minutes(job["TimeLimit"]) <= SITE.longest_minutes
+        assert megabytes(job["MinMemoryNode"]) == SITE.memory_mb_per_gpu
 
 
 @pytest.mark.parametrize("rule", sorted(ON_THE_CLUSTER))
@@ -146,10 +147,8 @@ def test_a_training_over_two_nodes_has_the_curve_of_one_process(slurm, tmp_path)
         norms = ("BatchNorm, BatchNorm, BatchNorm", "RMSNorm, RMSNorm, RMSNorm")
         clone.edit("config/autoencoders/dc-ae-tiny.yaml", *norms)
     alone.snakemake(target)
-    profile = (spread.folder / "slurm" / "profile.yaml").read_text()
-    old = re.search(r"^  train_autoencoder:\n(?:    .*\n)*", profile, re.M).group()
     asked = "mpi: srun, nodes: 2, tasks_per_node: 2, gres: 'gpu:2', gpu: 0, cpus_per_task: 1, mem_mb: 4000, runtime: 60"
-    spread.edit("slurm/profile.yaml", old, f"  train_autoencoder: {{{asked}}}\n")
+    spread.edit("slurm/profile.yaml", "# set-resources:\n", f"set-resources:\n  train_autoencoder: {{{asked}}}")
     run = run_on_slurm(spread, target, "--configfile", TINY)
     assert run.returncode == 0, run.output[-5000:]
     (job,) = run.jobs_of("train_autoencoder")

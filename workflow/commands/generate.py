@@ -86,6 +86,7 @@ def generate(
         **({"ode_solver": entry.ode_solver} if entry.sampler == "ode" else {}),
         "guidance_scale": entry.guidance_scale,
         "guided_channels": entry.guided_channels,
+        "sampling_precision": protocol.sampling_precision,  # of all protocols: they measure the same samples
     }
     Record(
         kind="generation",

@@ -24,7 +24,7 @@ def reference(
     output: Annotated[Path, typer.Option("--output", help="file to write")],
     configuration: options.Configuration = None,
 ) -> None:
-    """Compute features of real images once, for every cell of a dataset and resolution."""
+    """Compute features of real images once, for every cell of a dataset and resolution; resumes a stopped run."""
     from dcae.data.loading import open_dataset
     from evaluation.features.reference import write_reference
 
@@ -39,4 +39,13 @@ def reference(
     images = open_dataset(cell.dataset, split, resolution)
     device = options.device()
     workers = options.readers(device)
-    write_reference(images, count, protocol, output, workers=workers, device=device, further=further)
+    write_reference(
+        images,
+        count,
+        protocol,
+        output,
+        workers=workers,
+        device=device,
+        further=further,
+        progress=lambda done, total: print(f"features of {dataset}  {done}/{total} images", flush=True),
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from dcae.benchmark import Benchmark, Config, ConfigError, GenerationCell, ResolvedGeneration
 from dcae.training.distributed import join_slurm_step
@@ -33,6 +35,9 @@ def train_denoiser(
     time_limit: options.TimeLimit = None,
     log_with: options.LogWith = "tensorboard",
     configuration: options.Configuration = None,
+    gradient_accumulation: Annotated[
+        int | None, typer.Option(help="micro-batches per process and step, for the memory; default: the recipe's")
+    ] = None,
 ) -> None:
     """Train a diffusion model on latents. The same command resumes a training that was stopped."""
     from dcae.data.loading import caption_rows, captions_fingerprint, images_fingerprint, open_dataset
@@ -54,9 +59,10 @@ def train_denoiser(
         texts = captions_fingerprint(cell.dataset, "train")
         expected_captions = captions_identity(CaptionsCell(cell.dataset, "train", cell.diffusion), texts)
         rows = caption_rows(cell.dataset, "train", resolution)
+    parts = {"gradient_accumulation": gradient_accumulation} if gradient_accumulation else {}
     denoiser.train_denoiser(
         entry=cell.diffusion,
-        recipe=cell.recipe,
+        recipe=cell.recipe.model_copy(update=parts),
         latents=latents,
         patch_size=patch_size,
         output=output,

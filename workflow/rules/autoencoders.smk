@@ -2,6 +2,9 @@
 # Training of autoencoders and reconstruction.
 
 
+size_of_train_autoencoder = jobs.sized("train_autoencoder", jobs.training)
+
+
 rule train_autoencoder:
     input:
         start=jobs.start,
@@ -11,9 +14,10 @@ rule train_autoencoder:
     log:
         layout.rule(layout.TRAINING_LOG),
     resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=1440,
+        gpu=size_of_train_autoencoder("gpu"),
+        cpus_per_task=size_of_train_autoencoder("cpus_per_task"),
+        mem_mb=size_of_train_autoencoder("mem_mb"),
+        runtime=size_of_train_autoencoder("runtime"),
     params:
         file=jobs.path,
         launch=jobs.launcher,
@@ -32,15 +36,19 @@ rule train_autoencoder:
         " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
 
 
+size_of_reference_features = jobs.sized("reference_features", jobs.reference)
+
+
 rule reference_features:
     output:
         layout.rule(layout.REFERENCE),
     log:
         layout.rule(layout.REFERENCE_LOG),
     resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=240,
+        gpu=size_of_reference_features("gpu"),
+        cpus_per_task=size_of_reference_features("cpus_per_task"),
+        mem_mb=size_of_reference_features("mem_mb"),
+        runtime=size_of_reference_features("runtime"),
     params:
         file=jobs.path,
         configuration=jobs.configuration(steps.REFERENCE, jobs.reference),
@@ -51,6 +59,9 @@ rule reference_features:
         "dcae reference {params.file} --purpose {wildcards.purpose} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} --output {output} --configuration {params.configuration}"
         " 2>&1 | tee -i {log}"
+
+
+size_of_evaluate_reconstruction = jobs.sized("evaluate_reconstruction", jobs.cell)
 
 
 rule evaluate_reconstruction:
@@ -64,9 +75,10 @@ rule evaluate_reconstruction:
     log:
         layout.rule(layout.RECONSTRUCTION_LOG),
     resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=240,
+        gpu=size_of_evaluate_reconstruction("gpu"),
+        cpus_per_task=size_of_evaluate_reconstruction("cpus_per_task"),
+        mem_mb=size_of_evaluate_reconstruction("mem_mb"),
+        runtime=size_of_evaluate_reconstruction("runtime"),
     params:
         file=jobs.path,
         launch=jobs.launcher,

@@ -2,6 +2,9 @@
 # Latents and captions, training of diffusion models, generation and efficiency.
 
 
+size_of_encode_latents = jobs.sized("encode_latents", jobs.cell)
+
+
 rule encode_latents:
     input:
         weights=jobs.weights,
@@ -10,9 +13,10 @@ rule encode_latents:
     log:
         layout.rule(layout.LATENTS_LOG),
     resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=1440,
+        gpu=size_of_encode_latents("gpu"),
+        cpus_per_task=size_of_encode_latents("cpus_per_task"),
+        mem_mb=size_of_encode_latents("mem_mb"),
+        runtime=size_of_encode_latents("runtime"),
     params:
         file=jobs.path,
         launch=jobs.launcher,
@@ -28,15 +32,19 @@ rule encode_latents:
         " --configuration {params.configuration} 2>&1 | tee -i {log}"
 
 
+size_of_encode_captions = jobs.sized("encode_captions", jobs.captions_cell)
+
+
 rule encode_captions:
     output:
         layout.rule(layout.CAPTIONS, layout.INDEX),
     log:
         layout.rule(layout.CAPTIONS_LOG),
     resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=720,
+        gpu=size_of_encode_captions("gpu"),
+        cpus_per_task=size_of_encode_captions("cpus_per_task"),
+        mem_mb=size_of_encode_captions("mem_mb"),
+        runtime=size_of_encode_captions("runtime"),
     params:
         file=jobs.path,
         launch=jobs.launcher,
@@ -51,6 +59,9 @@ rule encode_captions:
         " 2>&1 | tee -i {log}"
 
 
+size_of_train_denoiser = jobs.sized("train_denoiser", jobs.generation_cell)
+
+
 rule train_denoiser:
     input:
         weights=jobs.weights,
@@ -62,15 +73,17 @@ rule train_denoiser:
     log:
         layout.rule(layout.DENOISER_LOG),
     resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=1440,
+        gpu=size_of_train_denoiser("gpu"),
+        cpus_per_task=size_of_train_denoiser("cpus_per_task"),
+        mem_mb=size_of_train_denoiser("mem_mb"),
+        runtime=size_of_train_denoiser("runtime"),
     params:
         file=jobs.path,
         launch=jobs.launcher,
         weights=folder_option("--weights", "weights"),
         latents=folder_option("--latents", "latents"),
         captions=folder_option("--captions", "captions"),
+        accumulation=jobs.accumulation,
         folder=layout.rule(layout.DENOISER),
         state=layout.rule(layout.DENOISER_STATE),
         configuration=jobs.configuration(steps.TRAIN_DENOISER, jobs.generation_cell),
@@ -80,9 +93,12 @@ rule train_denoiser:
     shell:
         "{params.launch} train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
-        " --resolution {wildcards.resolution} {params.latents} {params.captions} --output {params.folder}"
+        " --resolution {wildcards.resolution} {params.latents} {params.captions} {params.accumulation} --output {params.folder}"
         " --state {params.state} --configuration {params.configuration}"
         " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
+
+
+size_of_evaluate_generation = jobs.sized("evaluate_generation", jobs.generation_cell)
 
 
 rule evaluate_generation:
@@ -97,9 +113,10 @@ rule evaluate_generation:
     log:
         layout.rule(layout.GENERATION_LOG),
     resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=720,
+        gpu=size_of_evaluate_generation("gpu"),
+        cpus_per_task=size_of_evaluate_generation("cpus_per_task"),
+        mem_mb=size_of_evaluate_generation("mem_mb"),
+        runtime=size_of_evaluate_generation("runtime"),
     params:
         file=jobs.path,
         launch=jobs.launcher,
@@ -119,6 +136,9 @@ rule evaluate_generation:
         " --configuration {params.configuration} 2>&1 | tee -i {log}"
 
 
+size_of_profile_efficiency = jobs.sized("profile_efficiency", jobs.generation_cell)
+
+
 rule profile_efficiency:
     output:
         layout.rule(layout.EFFICIENCY_RECORD),
@@ -127,9 +147,10 @@ rule profile_efficiency:
     # All cores, so that nothing else runs beside a measurement of speed.
     threads: workflow.cores
     resources:
-        gpu=1,
-        mem_mb=8000,
-        runtime=60,
+        gpu=size_of_profile_efficiency("gpu"),
+        cpus_per_task=size_of_profile_efficiency("cpus_per_task"),
+        mem_mb=size_of_profile_efficiency("mem_mb"),
+        runtime=size_of_profile_efficiency("runtime"),
     params:
         file=jobs.path,
         configuration=jobs.configuration(steps.PROFILE, jobs.generation_cell),

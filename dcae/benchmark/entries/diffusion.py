@@ -18,6 +18,7 @@ class TextEncoder(Settings):
     pretrained: Pretrained | None = Field(None, description="hub id or folder in transformers' layout, safetensors")
     tokenizer_subfolder: str | None = Field(None, description="sub-folder of the tokenizer, if not that of the weights")
     config: dict[str, Any] | None = Field(None, description="arguments of transformers' T5Config; tokens are bytes")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the weights, in which the encoder runs")
     tokens: PositiveInt = Field(120, description="number of tokens that captions are truncated or padded to")
     seed: int = Field(0, description="seed of random weights")
 

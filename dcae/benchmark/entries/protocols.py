@@ -36,6 +36,11 @@ class Protocol(Entry):
         None, description="subsets that are measured separately as well, such as face and text: name and detector"
     )
     reconstruction_images: PositiveInt = Field(description="first N validation images")
+    sampling_precision: Literal["fp32", "tf32"] = Field(
+        "fp32",
+        description="of samples and their decoding on a GPU, with float32 weights: tf32 rounds the inputs of matrix "
+        "products and convolutions to TF32; of the samples that several protocols share, the main one's counts",
+    )
     generation_images: PositiveInt
     generation_reference: Literal["train", "validation"] = "train"
     generation_reference_images: PositiveInt

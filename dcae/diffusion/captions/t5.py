@@ -11,7 +11,10 @@ import torch
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import Pretrained, TextEncoder
 from dcae.diffusion.captions.dataset import Captions
-from dcae.weights.catalogue import WeightsError
+from dcae.weights.catalogue import WeightsError, weights_dir
+from dcae.weights.hub import folder_here
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class T5TextEncoder:
@@ -32,8 +35,9 @@ class T5TextEncoder:
 
     def __init__(self, settings: TextEncoder, device: torch.device | str = "cpu"):
         released = settings.pretrained is not None
-        self._tokenizer, model = _released(settings) if released else _random(settings)
-        self._model = model.to(device).eval().requires_grad_(False)
+        dtype = DTYPES[settings.precision]
+        self._tokenizer, model = _released(settings, dtype) if released else _random(settings)
+        self._model = model.to(device, dtype).eval().requires_grad_(False)
         self.tokens, self.channels = settings.tokens, model.config.d_model
 
     @torch.no_grad()
@@ -65,22 +69,28 @@ def _random(settings: TextEncoder):
         return tokenizer, T5EncoderModel(config)
 
 
-def _released(settings: TextEncoder):
+def _released(settings: TextEncoder, dtype: torch.dtype):
+    """Return tokenizer and encoder; read in ``dtype``, so that float32 weights never take twice the memory."""
     from transformers import AutoTokenizer, T5EncoderModel
 
     source = settings.pretrained
     tokenizer_folder = settings.tokenizer_subfolder or source.subfolder
+    kept = folder_here(source)
+    place = source.id if kept is None else str(kept)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.id, **_place(source, tokenizer_folder))
-        place = _place(source, source.subfolder)
-        return tokenizer, T5EncoderModel.from_pretrained(source.id, use_safetensors=True, **place)
+        tokenizer = AutoTokenizer.from_pretrained(place, **_place(source, tokenizer_folder))
+        arguments = {"use_safetensors": True, "dtype": dtype, **_place(source, source.subfolder)}
+        return tokenizer, T5EncoderModel.from_pretrained(place, **arguments)
     except (OSError, ValueError) as error:
-        revision = f" at revision {source.revision}" if source.revision else ""
+        revision = f" --revision {source.revision}" if source.revision else ""
+        wanted = [each for each in (source.subfolder, settings.tokenizer_subfolder) if each]
+        parts = "".join(f" --include '{each}/*'" for each in wanted)
         raise WeightsError(
-            f"text_encoder: pretrained.id {source.id}{revision} is no folder here with T5's encoder and its "
-            f"tokenizer, and could not be downloaded from the hub: {error}\nWithout a network, run `hf download "
-            f"{source.id}` "
-            "where there is one, and give that folder as pretrained.id or bring its cache along (HF_HOME)"
+            f"text_encoder: pretrained.id {source.id}: T5's encoder and its tokenizer are neither in "
+            f"{kept or weights_dir() / source.id} nor to be had from the hub: {error}\n"
+            "Get them where there is a network, and put them there:\n"
+            f"  hf download {source.id}{revision}{parts} --local-dir {weights_dir() / source.id}\n"
+            "Or give another folder as pretrained.id, or bring the cache of the hub along (HF_HOME)"
         ) from error
 
 

@@ -55,6 +55,26 @@ def test_released_weights_from_a_folder(tmp_path):
     assert torch.equal(mask, tokens.attention_mask.bool())
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_released_weights_are_read_in_the_precision_of_the_entry(tmp_path, precision, dtype):
+    T5EncoderModel(T5Config(vocab_size=384, **CONFIG)).save_pretrained(tmp_path)
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    encoder = T5TextEncoder(TextEncoder(pretrained={"id": str(tmp_path)}, precision=precision))
+    assert encoder(CAPTIONS).embeddings.dtype == dtype
+
+
+def test_released_weights_are_found_in_the_folder_of_weights(tmp_path, monkeypatch):
+    """As those of autoencoders: weights/OWNER/NAME, on a machine without a network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("dcae.weights.hub.weights_dir", lambda: tmp_path)
+    place = tmp_path / "someone" / "t5"
+    T5EncoderModel(T5Config(vocab_size=384, **CONFIG)).save_pretrained(place / "text_encoder")
+    ByT5Tokenizer().save_pretrained(place / "tokenizer")
+    pretrained = {"id": "someone/t5", "subfolder": "text_encoder"}
+    encoder = T5TextEncoder(TextEncoder(pretrained=pretrained, tokenizer_subfolder="tokenizer"))
+    assert encoder.channels == CONFIG["d_model"]
+
+
 def test_weights_that_cannot_be_had_name_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(WeightsError, match=r"(?s)text_encoder: pretrained.id .*nothing.*hf download"):

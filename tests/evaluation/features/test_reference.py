@@ -4,6 +4,7 @@
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch.utils.data import Subset
 
 import evaluation.features.extractor
@@ -74,6 +75,36 @@ def test_of_many_images_only_the_moments_are_kept(tmp_path, protocol, monkeypatc
     assert found.count == 7
     torch.testing.assert_close(found.mean, expected.mean, rtol=1e-12, atol=0)
     torch.testing.assert_close(found.scatter, expected.scatter, rtol=1e-10, atol=1e-8)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_stopped_run_resumes_with_the_shards_that_are_missing(tmp_path, protocol, monkeypatch, large):
+    monkeypatch.setattr(evaluation.features.reference, "SHARD_SIZE", 2)
+    if large:
+        monkeypatch.setattr(evaluation.features.reference, "MOST_FEATURES", 6)
+    whole, path = tmp_path / "whole.safetensors", tmp_path / "reference.safetensors"
+    write_reference(scenes(), 7, protocol, whole, batch_size=2)
+    read = []
+
+    class Killed(Exception):
+        pass
+
+    class Scenes(type(scenes())):
+        def __getitem__(self, index):
+            read.append(index)
+            if len(read) == 6:
+                raise Killed
+            return super().__getitem__(index)
+
+    images = Scenes(0, "validation", 7, 64)
+    with pytest.raises(Killed):
+        write_reference(images, 7, protocol, path, batch_size=2)
+    assert not path.exists()
+    write_reference(images, 7, protocol, path, batch_size=2)
+    assert read == [0, 1, 2, 3, 4, 5, 4, 5, 6]
+    expected, found = load_file(whole), load_file(path)
+    assert expected.keys() == found.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not path.with_suffix(".state").exists()
 
 
 def test_a_protocol_that_differs_elsewhere_shares_the_reference(tmp_path, protocol):

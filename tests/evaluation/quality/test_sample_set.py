@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,16 @@ def test_every_image_is_kept_on_request_and_the_first_ones_always(tmp_path):
     pixels = np.stack([np.asarray(Image.open(file)) for file in files]).transpose(0, 3, 1, 2)
     assert np.array_equal(pixels.reshape(COUNT, -1), result.rows["pixels"].numpy())
     assert np.array_equal(pixels[: min(SHOWN, SHARD)], result.first.numpy())
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True)])
+def test_samples_are_made_and_decoded_in_the_precision_of_the_protocol(tmp_path, precision, allowed):
+    """On a GPU; here by the switches that are on while the networks run, and back again afterwards."""
+    switches = lambda: (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)  # noqa: E731
+    before, seen = switches(), []
+    source = replace(source_of("u-vit", tmp_path), precision=precision)
+    source.denoiser.register_forward_pre_hook(lambda *_: seen.append(switches()))
+    source.autoencoder.decode = lambda latents: seen.append(switches()) or torch.tanh(latents)
+    source.images([0], 1.0)
+    assert set(seen) == {(allowed, allowed)}
+    assert switches() == before
