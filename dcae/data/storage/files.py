@@ -11,9 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-IMAGE_ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_ENDINGS = (
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")
 # Unsupported formats (``dcae.data.decoding``); such files raise an error instead of being skipped silently.
-OTHER_IMAGE_ENDINGS = (".avif", ".heic", ".heif", ".jp2", ".jxl")
+OTHER_IMAGE_ENDINGS = (
+    ".avif", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".psd", ".svg", ".tga", *RAW_ENDINGS,
+)  # fmt: skip
 
 
 class DatasetError(ValueError):
