@@ -7,6 +7,7 @@ are ignored. Shards are sorted by name, samples by key.
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,14 @@ def _keys(files: ArchiveFiles) -> list[str]:
     keys = []
     for name, shard in zip(files.names.to_pylist(), files.archive.tolist(), strict=True):
         folder, slash, file = name.rpartition("/")
-        keys.append(f"{files.archives[shard].name}/{folder}{slash}{file.partition('.')[0]}")
+        key = unicodedata.normalize("NFC", f"{folder}{slash}{file.partition('.')[0]}")
+        keys.append(f"{files.archives[shard].name}/{key}")
     return keys
 
 
 def _of_ending(files: ArchiveFiles, keys: list[str], ending: str) -> dict[str, int]:
-    return {keys[number]: number for number in np.flatnonzero(pc.ends_with(files.names, ending)).tolist()}
+    found = np.flatnonzero(pc.match_substring_regex(files.names, rf"\{ending}$", ignore_case=True))
+    return {keys[number]: number for number in found.tolist()}
 
 
 def _members_of(names: dict[str, int], found: dict[str, int]) -> np.ndarray | None:

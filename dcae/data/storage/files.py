@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,14 @@ RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")
 OTHER_IMAGE_ENDINGS = (
     ".avif", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".psd", ".svg", ".tga", *RAW_ENDINGS,
 )  # fmt: skip
+
+
+# Files and folders that systems, file managers and network storage leave behind, in folders and in archives.
+NEVER_DATA = re.compile(
+    r"\..*|@eaDir|__MACOSX|#recycle|#snapshot|lost\+found|\$RECYCLE\.BIN|System Volume Information|Thumbs\.db|"
+    r"desktop\.ini",
+    re.IGNORECASE,
+)
 
 
 class DatasetError(ValueError):
@@ -83,6 +92,11 @@ def are_images(names: pa.StringArray) -> pa.BooleanArray:
     """Return which names have an image ending, of supported formats or not."""
     endings = "|".join(ending[1:] for ending in (*IMAGE_ENDINGS, *OTHER_IMAGE_ENDINGS))
     return pc.match_substring_regex(names, rf"\.({endings})$", ignore_case=True)
+
+
+def is_data(name: str) -> bool:
+    """Return whether a file or folder of this name, without its path, may belong to a data set."""
+    return not NEVER_DATA.fullmatch(name)
 
 
 def check_utf8(name: str, root: str) -> None:
