@@ -151,6 +151,7 @@ def compare(
         raise CompareError(f"no autoencoder could be measured:{reasons}")
     shown = worst_images(pictures, protocol, measured, loaded, worst, batch_size, device) if worst else {}
     warnings += [f"Left out: autoencoder {name}: {reason}" for name, reason in left_out.items()]
+    warnings += [f"{name}: {line}" for name, each in measured.items() for line in each.remarks]
     shapes = {name: _latent_shape(by_name[name].entry, resolution) for name in measured}
     return Comparison(pictures, protocol, metrics, measured, shown, warnings, left_out, shapes, origins)
 

@@ -192,11 +192,18 @@ def _share(which: Literal[0, 1]) -> OfSets:
 
 
 def mean_value(rows: Tensor, unit: str = "", random_features: bool = False) -> Value:
-    """The mean over rows [N] and its standard error."""
+    """The mean over rows [N] and its standard error; infinite rows are counted, and left out of both."""
     from evaluation.metrics.jackknife import mean_and_standard_error
 
     mean, error = mean_and_standard_error(rows.double())
-    return Value(value=mean, n=len(rows), standard_error=error, unit=unit, random_features=random_features)
+    return Value(
+        value=mean,
+        n=len(rows),
+        standard_error=error,
+        unit=unit,
+        random_features=random_features,
+        unchanged=int(rows.isinf().sum()),
+    )
 
 
 FID = SetMetric("fid", "FID", "lower", 2, compute=_frechet, prefixed=True)

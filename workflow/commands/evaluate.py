@@ -98,7 +98,7 @@ def evaluate(
             seed=cell.seed,
             started=started,
         ),
-        remarks=remarks,
+        remarks=[*remarks, *(f"{autoencoder}: {each}" for each in result.remarks)],
     ).write(record)
 
 
