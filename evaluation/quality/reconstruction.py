@@ -139,6 +139,10 @@ def evaluate_reconstruction(
     if processes > 1 and state is None:
         raise ValueError("several processes need a state folder to share")
     protocols = [protocol, *further]
+    too_small = {
+        metric.name: reason for metric in image_metrics(metrics) if (reason := metric.too_small(dataset.resolution))
+    }
+    metrics = [metric for metric in metrics if metric.name not in too_small]
     real = {each.name: read_reference(reference, dataset, count, each, metrics) for each in protocols}
     detections = {each.name: read_detections(reference, each) for each in protocols}
     one_pass = OnePass(protocols, device, metrics)
@@ -168,7 +172,7 @@ def evaluate_reconstruction(
     }
     main = qualities.pop(protocol.name)
     rows = _per_image(table, detections, protocols, metrics)
-    return Reconstruction(main.values, rows, pairs, main.excluded, qualities)
+    return Reconstruction(main.values, rows, pairs, main.excluded | too_small, qualities)
 
 
 def _whole_table(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from dcae.benchmark.entries import MapillaryVistasEntry
 from dcae.data.split_index import NONE, Split, SplitIndex
 from dcae.data.storage.archives import open_files
-from dcae.data.storage.files import IMAGE_ENDINGS, DatasetError, Files, are_images
+from dcae.data.storage.files import IMAGE_ENDINGS, DatasetError, Files, are_images, expanded
 
 MAPILLARY_FOLDERS = {"train": "training", "validation": "validation"}
 
@@ -67,7 +67,7 @@ def index_mapillary_vistas(entry: MapillaryVistasEntry, split: Split, refresh: b
     Raises:
         DatasetError: images are missing.
     """
-    return index_folder(Path(entry.path).expanduser() / MAPILLARY_FOLDERS[split] / "images", refresh)
+    return index_folder(expanded(entry.path) / MAPILLARY_FOLDERS[split] / "images", refresh)
 
 
 def caption_members(files: Files, members: np.ndarray) -> np.ndarray | None:

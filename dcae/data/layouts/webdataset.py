@@ -8,7 +8,6 @@ are ignored. Shards are sorted by name, samples by key.
 from __future__ import annotations
 
 import unicodedata
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from dcae.benchmark.entries import WebDatasetEntry
 from dcae.data.split_index import NONE, Split, SplitIndex
 from dcae.data.storage import cache
 from dcae.data.storage.archives import ArchiveFiles
-from dcae.data.storage.files import DatasetError, are_images
+from dcae.data.storage.files import DatasetError, are_images, expanded
 
 
 def index_webdataset(entry: WebDatasetEntry, split: Split, refresh: bool = False) -> SplitIndex:
@@ -27,7 +26,7 @@ def index_webdataset(entry: WebDatasetEntry, split: Split, refresh: bool = False
     Raises:
         DatasetError: there are no shards, two images have the same key, or a sample lacks its label.
     """
-    path = Path(entry.path).expanduser()
+    path = expanded(entry.path)
     pattern = entry.train if split == "train" else entry.validation
     shards = sorted(path.glob(pattern))
     if not shards:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +80,21 @@ class Files:
             DatasetError: it is missing.
         """
         raise NotImplementedError
+
+
+def expanded(path: Path | str) -> Path:
+    """Return a path with ``~`` expanded.
+
+    Raises:
+        DatasetError: it cannot be a path: no such user, or a name that is too long.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        name = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}…"
+        raise DatasetError(f"{name}: cannot be used ({error}); correct `path` in the entry") from error
+    return found
 
 
 def order(name: str) -> tuple[str, str, str]:
