@@ -150,7 +150,12 @@ class Broken(torch.nn.Module):
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [(torch.full((1, 3, 8, 8), math.nan), "NaN"), (torch.zeros(1, 3, 4, 4), "reconstructed as")],
+    [
+        (torch.full((1, 3, 8, 8), math.nan), "NaN"),
+        (torch.zeros(1, 3, 4, 4), r"reconstructed as \(1, 3, 4, 4\)"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"reconstructed as a tensor of torch.uint8"),
+        ((torch.zeros(1, 3, 8, 8),), "reconstructed as an object of type tuple"),
+    ],
 )
 def test_broken_reconstructions_are_errors(output, message):
     with pytest.raises(ValueError, match=message):
