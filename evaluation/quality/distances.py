@@ -60,7 +60,8 @@ def distances(
     Returns:
         ``fid``, ``kid``, ``precision``, ``recall``, ``fid_infinity``, and ``fd_dinov2`` and ``cmmd`` where the protocol
         has these networks. Standard errors are of jackknives, which leave the reference whole unless the sets are
-        paired; of precision and recall, of the share alone; of ``fid_infinity``, of the line's fit.
+        paired; of precision and recall, of the share alone; of ``fid_infinity``, of the line's fit and of the
+        samples.
     """
     values: dict[str, Value] = {}
     excluded: dict[str, str] = {}
