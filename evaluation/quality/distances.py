@@ -53,7 +53,7 @@ def distances(
         reference: of real images, by feature network.
         protocol: says which networks have random weights.
         paired: image i is a reconstruction of image i of the reference; has effect only where all features of the
-            reference are kept.
+            reference are kept, and on KID only if the protocol's ``kid_estimator`` is paired.
         device: where the distances are computed.
         metrics: to compute; metrics of single images are passed over.
 
@@ -74,7 +74,7 @@ def distances(
             excluded[metric.name] = f"needs at least {metric.fewest} images, there are {n}"
             continue
         random = getattr(protocol, metric.features).random
-        value = metric.compute(made, real, paired and real.moments is None)
+        value = metric.compute(made, real, paired and real.moments is None and metric.pairs(protocol))
         values[metric.name] = value.model_copy(update={"random_features": random})
     return Quality(values, excluded)
 

@@ -34,7 +34,9 @@ def test_the_sampling_error_is_that_of_the_jackknife(paired):
     made = images * 0.9 + 0.2 * sample(600, 1) + SHIFT
     reference = images if paired else sample(4000, 2)
     expected = jackknife_frechet(made, reference, paired).standard_error
-    assert sampling_error(made, reference, paired) == pytest.approx(expected, rel=0.25)  # 64 groups tell an error to 9 %
+    assert sampling_error(made, reference, paired) == pytest.approx(
+        expected, rel=0.25
+    )  # 64 groups tell an error to 9 %
 
 
 def test_the_error_is_that_of_repeated_samples():
