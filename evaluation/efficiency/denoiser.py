@@ -77,6 +77,7 @@ class DenoiserShape:
                 if parameter.dim() > 1:
                     nn.init.normal_(parameter, std=0.02)
         denoiser.gradient_checkpointing = protocol.activation_checkpointing
+        denoiser.tokens_follow_autocast = protocol.token_precision == "autocast"
         return OnTensors(denoiser)
 
     def inputs(self, batch_size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:

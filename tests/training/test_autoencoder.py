@@ -203,7 +203,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(tiny):
 def test_the_adaptive_weight_balances_gradients_at_the_layer_that_makes_the_image(tiny):
     gan = {**tiny.GAN, "weight": 0.5, "adaptive_weight": True}
     training = phase_training(tiny, tiny.dc_ae(), losses={"gan": gan})
-    images = training._images(next(training.batches(0)).content)
+    images = training._images(next(training.batches(0)).content[0])
     reconstructions, _ = training.reconstruct(images)
     loss, _ = training._reconstruction_loss(images, reconstructions, None)
     weighted, _ = training.adversary.generator_loss(reconstructions, loss, 0)
@@ -278,7 +278,7 @@ def fresh_accelerator():
 
 def test_bf16_computes_coarsely_and_keeps_exact_weights(tiny, fresh_accelerator):
     exact = phase_training(tiny, tiny.dc_ae())
-    images = exact._images(next(exact.batches(0)).content)
+    images = exact._images(next(exact.batches(0)).content[0])
     expected, _ = exact.reconstruct(images)
     AcceleratorState._reset_state(reset_partial_state=True)
     coarse = phase_training(tiny, tiny.dc_ae(), accelerator=Accelerator(cpu=True, mixed_precision="bf16"))
@@ -305,7 +305,7 @@ def test_validation_changes_nothing(tiny):
 )
 def test_the_layout_is_that_of_the_recipe_or_else_the_autoencoders_own(tiny, kind, asked, layer_is_channels_last):
     training = phase_training(tiny, getattr(tiny, kind)(), channels_last=asked)
-    images = training._images(next(training.batches(0)).content)
+    images = training._images(next(training.batches(0)).content[0])
     assert images.is_contiguous(memory_format=torch.channels_last) == asked
     assert last_layer(training.autoencoder).is_contiguous(memory_format=torch.channels_last) == layer_is_channels_last
 
