@@ -13,6 +13,7 @@ from workflow.commands.captions import captions
 from workflow.commands.compare import compare
 from workflow.commands.data_check import check
 from workflow.commands.describe import describe
+from workflow.commands.diff import diff
 from workflow.commands.encode import encode
 from workflow.commands.evaluate import evaluate
 from workflow.commands.export import export
@@ -40,7 +41,7 @@ datasets.command("verify-cache")(verify_cache)
 app.add_typer(datasets, name="data")
 for command in (
     describe, plan, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite, tables,
-    figures, export, verify,
+    figures, diff, export, verify,
 ):  # fmt: skip
     app.command()(command)
 
