@@ -15,7 +15,7 @@ from torch._dynamo.utils import counters
 
 from dcae.autoencoders.contract import decoder_head, middle_layers
 from dcae.autoencoders.loading import load
-from dcae.benchmark import ConfigError
+from dcae.benchmark import Config, ConfigError
 from dcae.data.loading import open_dataset
 from dcae.data.mixture import Mixture
 from dcae.training import autoencoder as autoencoder_module
@@ -308,6 +308,22 @@ def test_the_layout_is_that_of_the_recipe_or_else_the_autoencoders_own(tiny, kin
     images = training._images(next(training.batches(0)).content[0])
     assert images.is_contiguous(memory_format=torch.channels_last) == asked
     assert last_layer(training.autoencoder).is_contiguous(memory_format=torch.channels_last) == layer_is_channels_last
+
+
+def test_the_networks_of_the_losses_are_channels_last_and_so_are_the_trainings_of_sd_vae(tiny):
+    training = phase_training(tiny, tiny.dc_ae(), losses={"perceptual": tiny.LPIPS})
+    weights = [layer.weight for layer in training.perceptual.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    for name in ("sd-vae-single-phase", "sd-vae-single-phase-mixture"):
+        assert all(phase.channels_last for phase in Config().entry("recipes", name).phases)
+
+
+def test_posterior_noise_is_read_with_the_images_and_depends_on_the_sample_alone(tiny):
+    training = phase_training(tiny, tiny.sd_vae(), losses={"kl": 0.5})
+    (_, both), (_, second) = training.read(range(2)), training.read(range(1, 2))
+    assert torch.equal(both[1:], second)
+    assert both.shape == (2, 2, 8, 8)
+    assert len(phase_training(tiny, tiny.sd_vae()).read(range(2))) == 1
 
 
 def test_images_reach_the_network_in_its_range(tiny):
