@@ -267,6 +267,8 @@ class Benchmark:
         for name in set(self.content.with_rows) - {cell.autoencoder for cell in cells}:
             sides = self.autoencoder(name).resolutions
             message = f"{name} takes {sides} px alone, which no dataset here has"
+            if not any(places.values()):
+                message = "no dataset with a resolution; name at least one, as in photographs: {64: null}"
             raise self._source.error("reconstruction.datasets", message)
         for place, _, study in each_study(self.content.studies):
             for dataset, resolution in study.places(places):

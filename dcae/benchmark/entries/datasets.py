@@ -51,6 +51,9 @@ class ImageFilesEntry(Entry):
         "refuse",
         description="transparent pixels: an error, drop the alpha channel, or compose over white or black",
     )
+    incomplete: Literal["refuse", "keep"] = Field(
+        "refuse", description="JPEG files without an end marker: an error, or keep what can be read of them"
+    )
     expected_images: ExpectedImages | None = None
 
 
