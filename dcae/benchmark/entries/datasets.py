@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from dcae.benchmark.entries.base import Entry, Settings
 
@@ -52,6 +53,15 @@ class ImageFilesEntry(Entry):
         description="transparent pixels: an error, drop the alpha channel, or compose over white or black",
     )
     expected_images: ExpectedImages | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _home_is_known(cls, path: str) -> str:
+        try:
+            Path(path).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{error} Write the path out") from None
+        return path
 
 
 class FolderEntry(ImageFilesEntry):
