@@ -23,7 +23,7 @@ from dcae.benchmark.cells import (
     Training,
 )
 from dcae.benchmark.checks import Source, check_divides, check_entries, check_speed
-from dcae.benchmark.config import Config, ConfigError, read_yaml, validate
+from dcae.benchmark.config import Config, ConfigError, check_name, read_yaml, validate
 from dcae.benchmark.entries import Entry, Protocol
 
 
@@ -32,7 +32,7 @@ class Benchmark:
 
     def __init__(self, path: Path, content: BenchmarkFile, config: Config):
         self.path = Path(path)
-        self.name = self.path.stem
+        self.name = check_name(self.path.stem, self.path)
         self.content = content
         self.config = config
         self._source = Source(self.path, content, config)
