@@ -124,7 +124,7 @@ class Record(BaseModel):
     def read(cls, path: Path) -> Record:
         """Read one record. Raises ``ValueError`` naming the file if it does not follow the schema."""
         try:
-            return cls.model_validate_json(Path(path).read_text())
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is not a record of schema version {SCHEMA_VERSION}: {error}") from error
 
@@ -132,10 +132,10 @@ class Record(BaseModel):
 def write_atomically(path: Path, text: str) -> None:
     """Write text by a temporary file and a rename; a file that holds this text already is left alone."""
     path = Path(path)
-    if path.is_file() and path.read_text() == text:
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def schema() -> str:

@@ -18,7 +18,7 @@ from dcae.autoencoders.tiling import reconstruct
 from dcae.benchmark.entries import Protocol
 from dcae.data.dataset import ImageDataset
 from dcae.randomness import seeded
-from evaluation.features.extractor import Extractor, feature_sets
+from evaluation.features.extractor import Extractor, feature_sets, to_host
 from evaluation.features.fingerprints import weights_identity
 from evaluation.features.quantisation import to_network
 from evaluation.features.reference import batches
@@ -92,8 +92,8 @@ class OnePass:
         rows: Table = {}
         for quantisation, images, protocols, features in self.extractor.by_quantisation(outputs, self.protocols):
             rows |= features
-            for column in dict.fromkeys(_column(metric, each) for each in protocols for metric in self.metrics):
-                rows[f"{quantisation}/{column}"] = self.of_pairs[column](images, inputs).cpu()
+            wanted = dict.fromkeys(_column(metric, each) for each in protocols for metric in self.metrics)
+            rows |= to_host({f"{quantisation}/{column}": self.of_pairs[column](images, inputs) for column in wanted})
         return rows
 
 
@@ -136,7 +136,7 @@ def measure(
     rows: list[Table] = []
     with random_numbers(seed, start):
         for inputs in batches(dataset, start + count, batch_size, workers, start):
-            inputs = inputs.to(one_pass.device)
+            inputs = inputs.to(one_pass.device, non_blocking=True)
             rows.append(one_pass.compare(reconstruct_images(autoencoder, inputs, padding), inputs))
     return joined(rows)
 

@@ -46,7 +46,7 @@ def compare(
     footer = {"dcae": dcae.__version__, "device": str(device_description(device)["name"])}
     footer["command"] = " ".join(["dcae", *sys.argv[1:]])
     page, *files = write_comparison(found, output, footer)
-    print(next(file for file in files if file.name == "reconstruction.md").read_text())
+    print(next(file for file in files if file.name == "reconstruction.md").read_text(encoding="utf-8"))
     print(f"{page}: open it in a browser; {len(files)} more files in {output}")
     if found.left_out:
         raise typer.Exit(EXIT_INCOMPLETE)

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from dcae.benchmark.entries.base import Entry, Settings
+
+SceneClass = Literal[
+    "shapes", "stripes", "dots", "bricks", "gradient", "text", "face", "network", "clock", "flowers", "landscape",
+    "skyline",
+]  # fmt: skip
 
 
 class ScenesEntry(Entry):
@@ -16,8 +22,16 @@ class ScenesEntry(Entry):
     kind: Literal["scenes"]
     paper_name: str | None = None
     seed: int = Field(0, ge=0)
+    classes: list[SceneClass] | None = Field(None, min_length=1, description="classes of scenes; default: all of them")
     train_images: PositiveInt
     validation_images: PositiveInt
+
+    @field_validator("classes")
+    @classmethod
+    def _each_class_once(cls, classes: list[str] | None) -> list[str] | None:
+        if classes and len(set(classes)) < len(classes):
+            raise ValueError("each class once")
+        return classes
 
 
 class PhotographsEntry(Entry):
@@ -55,6 +69,15 @@ class ImageFilesEntry(Entry):
         "refuse", description="JPEG files without an end marker: an error, or keep what can be read of them"
     )
     expected_images: ExpectedImages | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _home_is_known(cls, path: str) -> str:
+        try:
+            Path(path).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{error} Write the path out") from None
+        return path
 
 
 class FolderEntry(ImageFilesEntry):
