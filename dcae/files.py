@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+
+UMASK = os.umask(0o022)  # there is no other way to read it
+os.umask(UMASK)
 
 
 def sha256(path: Path) -> str:
@@ -22,7 +26,7 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Write a file atomically: yield a temporary path that replaces ``path`` when the block ends.
 
@@ -34,6 +38,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     temporary = temporary_beside(path)
     try:
         yield temporary
+        with contextlib.suppress(OSError):  # some file systems have no modes
+            temporary.chmod(0o666 & ~UMASK)  # safetensors makes files that nobody else can read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
