@@ -179,7 +179,7 @@ def fingerprint(latents: Path) -> str:
 
 def _content(folder: Path, *fields: str) -> str:
     """Return the digest of a folder's shards and of the given fields of its index."""
-    index = json.loads((folder / "index.json").read_text())
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     return digest({**{name: index[name] for name in fields}, "shards": list(index["shards"].values())})
 
 

@@ -158,7 +158,7 @@ def read_nvml(nvml: ModuleType, uuid: str) -> dict[str, float]:
 def _conditions_of_cpu() -> dict[str, float]:
     found = {"load": round(os.getloadavg()[0], 2)}
     information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
     clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
     if clocks:
         found["clock_mhz"] = round(mean(clocks), 1)
@@ -166,7 +166,7 @@ def _conditions_of_cpu() -> dict[str, float]:
     temperatures = []
     for path in zones:
         try:
-            temperatures.append(int(path.read_text()) / 1000)
+            temperatures.append(int(path.read_text(encoding="utf-8")) / 1000)
         except (OSError, ValueError):
             continue
     if temperatures:

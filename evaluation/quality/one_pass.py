@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from dcae.autoencoders.contract import OutputError, checked
 from dcae.autoencoders.tiling import reconstruct
 from dcae.benchmark.entries import Protocol
 from dcae.data.dataset import ImageDataset
@@ -101,13 +102,14 @@ def reconstruct_images(autoencoder: nn.Module, images: Tensor, padding: str | No
     """Reconstruct uint8 images [B, 3, H, W]; returns float in [-1, 1], not clamped.
 
     Raises:
-        ValueError: reconstructions of another shape, or with NaN or infinity.
+        OutputError: reconstructions of another shape or type, or with NaN or infinity.
     """
-    outputs = reconstruct(autoencoder, to_network(images), padding)
-    if outputs.shape != images.shape:
-        raise ValueError(f"images {tuple(images.shape)} were reconstructed as {tuple(outputs.shape)}")
+    try:
+        outputs = checked(reconstruct(autoencoder, to_network(images), padding), tuple(images.shape))
+    except OutputError as error:
+        raise OutputError(f"images were reconstructed as {error}") from error
     if not outputs.isfinite().all():
-        raise ValueError("reconstructions hold NaN or infinity: did the autoencoder's training diverge?")
+        raise OutputError("reconstructions hold NaN or infinity: did the autoencoder's training diverge?")
     return outputs
 
 
