@@ -14,8 +14,8 @@ from dcae.benchmark.record import Measured, Record, Value
 from evaluation.claims.claims_file import Claim, Compared, PublishedRow, Side, Size
 from evaluation.metrics.effects import Effect, PerImage, effect
 from evaluation.published import Published, PublishedValue
-from evaluation.tables.rows import Result, TableCell, device_name
-from evaluation.tables.seeds import cells_over_seeds, over_seeds
+from evaluation.tables.rows import Result, TableCell, cells_over_seeds, device_name
+from evaluation.tables.seeds import over_seeds
 
 Verdict = Literal["held", "not held", "undecided", "not tested"]
 VERDICTS: tuple[Verdict, ...] = ("held", "not held", "undecided", "not tested")
