@@ -29,7 +29,7 @@ def test_the_error_is_between_processes_not_within_one():
     assert latency.is_unsteady
     assert [remark.split(",")[0] for remark in found.remarks] == ["latency_ms: repeats differ by 63.6%"]
     assert found.values["parameters"] == Value(value=7, n=1)
-    assert found.values["inference_utilisation"].value == 0.022
+    assert found.values["inference_utilisation"].value == pytest.approx(0.022)
     assert found.conditions == {"latency_batch_size": 2, "processes": 3}
 
 
