@@ -27,7 +27,7 @@ from evaluation.tables.numbers import (
     seeds_column,
 )
 from evaluation.tables.paired import PerImageOfCells
-from evaluation.tables.rows import NOT_RUN, Result, Row, TableCell, collect_rows, display_name
+from evaluation.tables.rows import NOT_RUN, SUPPLIED, Result, Row, TableCell, collect_rows, display_name
 
 RATIO = "ratio to f8 p2"
 NO_ROWS: PerImageOfCells = MappingProxyType({})
@@ -59,6 +59,12 @@ def _label_columns(table: int, rows: list[Row]) -> list[tuple[Column, list[str]]
     return [*columns, (Column("Tokens", "Tokens"), [str(cell.tokens) for cell in cells])]
 
 
+def _number_class(row: Row) -> str:
+    if row.record is None:
+        return NOT_RUN.lower()
+    return "supplied" if row.heading == SUPPLIED else row.record.number_class
+
+
 def _origin_columns(rows: list[Row]) -> list[tuple[Column, list[str]]]:
     """For programs that read the CSV: class of the numbers, device, and the protocols by kind of record."""
     protocols = [
@@ -66,7 +72,7 @@ def _origin_columns(rows: list[Row]) -> list[tuple[Column, list[str]]]:
         for row in rows
     ]
     named = {
-        "Number class": [row.record.number_class if row.record else NOT_RUN.lower() for row in rows],
+        "Number class": [_number_class(row) for row in rows],
         "Device": [row.device or "–" for row in rows],
         "Protocols": protocols,
     }

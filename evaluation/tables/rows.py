@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from dcae.benchmark.config import split_seed
 from dcae.benchmark.record import Record, Value
 from evaluation.published import Published, PublishedValue
 
@@ -123,12 +124,9 @@ def published_cell(value: PublishedValue) -> TableCell:
     )
 
 
-SEED = "@seed"  # ``<entry>`` and ``<entry>@seed<N>`` are trainings of one autoencoder
-
-
 def entry_of(name: str | None) -> str | None:
     """Return the entry in an autoencoder's name, without the seed."""
-    return name.partition(SEED)[0] if name else name
+    return split_seed(name)[0] if name else name
 
 
 def of_entry(cell: TableCell) -> TableCell:

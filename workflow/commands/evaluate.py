@@ -11,10 +11,13 @@ import typer
 
 from dcae.benchmark import Benchmark, ReconstructionCell, Record, ResolvedAutoencoder, Value
 from dcae.weights.hub import released_file
+from workflow import layout
 from workflow.commands import options
 from workflow.provenance import additional_measured, described, device_description, input_hashes, provenance
 from workflow.staleness import configuration as digests
 from workflow.staleness.steps import EVALUATE
+
+ENCODER = ("encoder.", "quant_conv.")  # beginnings of the names of its tensors
 
 
 def evaluate(

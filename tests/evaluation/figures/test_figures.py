@@ -137,6 +137,29 @@ def test_figure_2c_shows_fid_over_throughput(records, published):
     assert y == [measured["generation"]["fid_with_guidance"].value]
 
 
+def without_guidance(records, diffusion: str):
+    """The records as they are of a model that was sampled at guidance scale 1."""
+    return [
+        synthetic.changed(r, values={k: v for k, v in r.values.items() if "with_guidance" not in k})
+        if r.cell.diffusion == diffusion
+        else r
+        for r in records
+    ]
+
+
+def test_an_unguided_fid_is_never_drawn_as_a_guided_one(records, published):
+    unguided = without_guidance(records, "uvit-demo")
+    assert len(unguided) == len(records)
+    names = [f"fid_{how}_guidance" for how in ("without", "with")]
+    both = [value_of(records, "generation", "dc-ae-f32-demo", "scenes", 128, name, patch_size=1) for name in names]
+    for drawn, expected in ((records, both), (unguided, both[:1])):
+        axis = panels(figure_2b(drawn, published))["here: uvit-demo, 16 tokens"]
+        assert curve(axis, "blue")[1] == expected
+    axes = panels(figure_2c(unguided, published))
+    titles = {title.replace("\n", " ") for title in axes}
+    assert {"here: uvit-demo, w/o guidance", "here: dit-demo"} <= titles and "here: uvit-demo" not in titles
+
+
 # --- Figure 3 ---
 
 

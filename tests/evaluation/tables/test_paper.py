@@ -326,6 +326,7 @@ def test_weights_of_the_user_are_a_class_of_their_own(records):
     mine = [synthetic.elsewhere(r, supplied=True) for r in records if is_kind("reconstruction", "sd-vae-f8-demo")(r)]
     mine = changed(mine, lambda record: True, number_class="re-evaluated")
     assert [section.heading for section in build_table(2, mine).sections] == [SUPPLIED]
+    assert set(frame(build_table(2, mine))["Number class"]) == {"supplied"}
 
 
 def test_a_row_of_several_seeds_is_their_mean_and_says_so(records):
