@@ -6,6 +6,7 @@ The text of every form depends on the table alone, so that a table built twice i
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import textwrap
@@ -265,18 +266,24 @@ def _latex_text(text: str) -> str:
 
 
 def _latex_parts(table: Table) -> list[list[int]]:
-    """The printed columns in parts that fit on a line, each with the labels."""
+    """The printed columns in parts that fit on a line; the first one has the labels, with the rows' numbers."""
     widths = {}
     for index, column in _printed_columns(table):
         titles = column.title.partition(" [")
         texts = [titles[0], titles[2], *(_plain(row[index]) for section in table.sections for row in section.rows)]
         widths[index] = max(map(len, texts)) + LATEX_GAP
     labels = [index for index, column in _printed_columns(table) if column.label]
-    parts: list[list[int]] = [[*labels]]
+    groups: list[list[int]] = []  # of a column and the paper's beside it
     for index in (index for index in widths if index not in labels):
-        if len(parts[-1]) > len(labels) and sum(widths[i] for i in [*parts[-1], index]) > LATEX_WIDTH:
-            parts.append([*labels])
-        parts[-1].append(index)
+        if groups and table.columns[index].title == "paper":
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    parts: list[list[int]] = [labels]
+    for group in groups:
+        if parts[-1] and sum(widths[i] for i in [*parts[-1], *group]) > LATEX_WIDTH:
+            parts.append([])
+        parts[-1] = [*parts[-1], *group]
     return parts
 
 
@@ -302,7 +309,7 @@ def _latex_title(title: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a ``table`` environment; a table wider than a line comes in parts, below each other. Needs booktabs."""
+    """Return a ``table`` environment; a table wider than a line comes in parts with numbered rows. Needs booktabs."""
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
@@ -310,17 +317,23 @@ def to_latex(table: Table) -> str:
         f"\\label{{tab:{table.title.lower().removeprefix('table ')}}}",
         "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
     ]
-    for part in _latex_parts(table):
+    parts = _latex_parts(table)
+    numbered = ["\\#"] if len(parts) > 1 else []
+    for part in parts:
         columns = [table.columns[index] for index in part]
+        alignment = "r" * len(numbered) + "".join("l" if column.label else "r" for column in columns)
         lines += [
-            f"\\begin{{tabular}}{{{''.join('l' if column.label else 'r' for column in columns)}}}",
+            f"\\begin{{tabular}}{{{alignment}}}",
             "\\toprule",
-            " & ".join(_latex_title(column.title) for column in columns) + " \\\\",
+            " & ".join([*numbered, *(_latex_title(column.title) for column in columns)]) + " \\\\",
         ]
+        number = itertools.count(1)
         for section in table.sections:
-            heading = f"\\multicolumn{{{len(columns)}}}{{l}}{{\\emph{{{_latex_text(section.heading)}}}}} \\\\"
+            heading = f"\\multicolumn{{{len(alignment)}}}{{l}}{{\\emph{{{_latex_text(section.heading)}}}}} \\\\"
             lines += ["\\midrule", heading]
-            lines += [" & ".join(_latex_entry(row[index]) for index in part) + " \\\\" for row in section.rows]
+            for row in section.rows:
+                texts = [str(next(number)) for _ in numbered] + [_latex_entry(row[index]) for index in part]
+                lines.append(" & ".join(texts) + " \\\\")
         lines += ["\\bottomrule", "\\end{tabular}", "\\par\\smallskip"]
     lines.append("\\raggedright")
     lines += [f"{_latex_text(note)}\\par" for note in table.notes]
