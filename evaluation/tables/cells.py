@@ -51,6 +51,7 @@ def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell,
         high_resolution_phase=_adapted(phases),
         gan=_gan(phases),
         built_on=entry.autoencoder if entry.kind == "space-to-channel" else None,
+        trained=autoencoder.training is not None,
         supplied=_is_supplied(autoencoder),
         **others,
     )

@@ -73,6 +73,7 @@ class TableCell:
     gan: str | None = None  # which parameters see a GAN loss: all, decoder-head or none
     built_on: str | None = None  # the autoencoder below a space-to-channel one
     seeds: int = 1  # trainings whose mean the row is
+    trained: bool = True  # here, by the benchmark
     supplied: bool = False  # weights of the user, neither trained here nor released
 
     @property
