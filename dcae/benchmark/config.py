@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -162,8 +163,9 @@ class Config:
         self.folders = list(unique)
         self._entries: dict[tuple[str, str], Entry] = {}
 
+    @functools.cache  # noqa: B019
     def files(self, kind: str) -> dict[str, list[Path]]:
-        """Return entry names and the files of each name."""
+        """Return entry names and the files of each name, as they were when first asked for."""
         found: dict[str, list[Path]] = {}
         for folder in self.folders:
             for path in sorted([*(folder / kind).glob("*.yaml"), *(folder / kind).glob("*.yml")]):
