@@ -17,6 +17,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def set_aside(path: Path) -> str:
+    """Rename a damaged file to ``*.damaged``, so that it is made anew. Return the remedy, for an error."""
+    aside = path.with_name(f"{path.name}.damaged")
+    try:
+        os.replace(path, aside)
+    except FileNotFoundError:  # by another process
+        pass
+    except OSError as error:
+        return f"remove {path} ({error.strerror}), and run the same command again, which makes it anew"
+    return f"kept as {aside.name}; run the same command again, which makes it anew"
+
+
 def temporary_beside(path: Path) -> Path:
     """Return a path in the same folder that no other process uses, on this machine or on one that shares the folder."""
     return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
