@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from dcae.benchmark.entries import digest
 from dcae.benchmark.record import write_atomically
-from dcae.files import sha256
+from dcae.files import replacing, sha256
 from dcae.training.logging import report
 from dcae.training.stopping import NoProgress
 
@@ -42,6 +42,22 @@ CHECKPOINTS = "checkpoint-*.pt"
 
 class StateLocked(RuntimeError):
     """Another process holds the state folder for longer than the wait limit."""
+
+
+class StateDamaged(RuntimeError):
+    """Files of a finished training are not as they were written."""
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return the content of a file; ``None`` if it is missing or damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _fresh_attempts(step: int) -> dict[str, Any]:
+    return {"step": step, "started": 0, "failed": 0, "reason": "none recorded, the process was killed"}
 
 
 def _write_holder(file: int) -> None:
@@ -85,17 +101,6 @@ def _replace_folder(temporary: Path, folder: Path) -> None:
     os.replace(temporary, folder)
 
 
-def _place(source: Path, target: Path) -> None:
-    """Make ``target`` a hard link to ``source``, or a copy on another file system."""
-    temporary = target.with_name(f".{target.name}.partial")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
-
-
 # --- Checkpoints: tensors only, verified when read --------------------------------------------------------------------
 
 
@@ -114,13 +119,13 @@ def write_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
     The file is renamed into place once complete, after its digest.
     """
     path = checkpoint_path(folder, step)
-    temporary = folder / ".checkpoint.partial"  # one name, so that killed processes leave at most one
-    with temporary.open("wb") as file:
-        torch.save({"step": step, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    _digest_file(path).write_text(sha256(temporary) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    # One name, so that killed processes leave at most one.
+    with replacing(path, folder / ".checkpoint.partial") as temporary:
+        with temporary.open("wb") as file:
+            torch.save({"step": step, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _digest_file(path).write_text(sha256(temporary) + "\n", encoding="utf-8")
     for old in sorted(folder.glob(CHECKPOINTS))[:-KEPT_CHECKPOINTS]:
         remove_checkpoint(old)
     return path
@@ -170,7 +175,7 @@ class TrainingState:
     def create(self) -> None:
         """Create the folder; report how existing states of other identities differ, and keep them."""
         for other in sorted(self.folder.parent.glob("*/identity.json")):
-            theirs = json.loads(other.read_text(encoding="utf-8"))
+            theirs = _read_json(other) or {}
             names = sorted({*theirs, *self.identity})
             differing = [name for name in names if theirs.get(name) != self.identity.get(name)]
             if differing and not self.folder.exists():
@@ -219,13 +224,12 @@ class TrainingState:
 
     def attempt_failed(self, reason: str) -> None:
         """Record that the attempt failed by itself, not stopped from outside."""
-        attempts = json.loads(self._attempts.read_text(encoding="utf-8"))
+        attempts = _read_json(self._attempts) or _fresh_attempts(0)
         self._write_attempts({**attempts, "failed": attempts["failed"] + 1, "reason": reason})
 
     def _read_attempts(self, step: int) -> dict:
-        attempts = json.loads(self._attempts.read_text(encoding="utf-8")) if self._attempts.exists() else {"step": -1}
-        fresh = {"step": step, "started": 0, "failed": 0, "reason": "none recorded, the process was killed"}
-        return attempts if attempts["step"] == step else fresh
+        attempts = _read_json(self._attempts)
+        return attempts if attempts and attempts["step"] == step else _fresh_attempts(step)
 
     def _write_attempts(self, attempts: dict) -> None:
         write_atomically(self._attempts, json.dumps(attempts, indent=1) + "\n")
@@ -251,19 +255,21 @@ class TrainingState:
         """Put the finished weights into the output folder, and remove the checkpoints.
 
         Raises:
-            RuntimeError: the training is complete, but its weights are missing in both places.
+            StateDamaged: the training is complete, but its weights are missing or damaged in both places.
         """
-        output.mkdir(parents=True, exist_ok=True)
-        for name, expected in json.loads(self._completed.read_text(encoding="utf-8"))["files"].items():
+        completed = _read_json(self._completed)
+        if completed is None:
+            raise StateDamaged(f"{self._completed} is damaged; restore it, or remove it to train again")
+        for name, expected in completed["files"].items():
             kept, wanted = self._result / name, output / name
-            if kept.is_file() and wanted.is_file() and kept.samefile(wanted):
-                continue
             whole = [path for path in (kept, wanted) if path.is_file() and sha256(path) == expected]
             if not whole:
-                raise RuntimeError(
+                raise StateDamaged(
                     f"{self._completed} says that this training is complete, but neither {kept} nor {wanted} has "
                     f"the recorded content; restore one of them, or remove {self._completed} to train again"
                 )
-            _place(whole[0], wanted if whole[0] == kept else kept)
+            if len(whole) == 1:  # copies, not links: damage of one is not damage of both
+                with replacing(wanted if whole[0] == kept else kept) as temporary:
+                    shutil.copyfile(whole[0], temporary)
         for path in self.folder.glob(CHECKPOINTS):
             remove_checkpoint(path)
