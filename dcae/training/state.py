@@ -31,7 +31,7 @@ from dcae.benchmark.entries import digest
 from dcae.benchmark.record import write_atomically
 from dcae.files import replacing, sha256
 from dcae.training.logging import report
-from dcae.training.stopping import NoProgress
+from dcae.training.stopping import NoProgress, Unfinished
 
 FAILED_ATTEMPTS = 2
 STARTED_ATTEMPTS = 10  # killed attempts leave no reason; many in a row are no accident
@@ -40,7 +40,7 @@ KEPT_CHECKPOINTS = 2
 CHECKPOINTS = "checkpoint-*.pt"
 
 
-class StateLocked(RuntimeError):
+class StateLocked(Unfinished):
     """Another process holds the state folder for longer than the wait limit."""
 
 
@@ -66,11 +66,15 @@ def _write_holder(file: int) -> None:
 
 
 @contextmanager
-def lock(folder: Path, wait_minutes: float = LOCK_WAIT_MINUTES):
+def lock(folder: Path, wait_minutes: float | None = None):
     """Hold the lock of a state folder; wait while another process holds it.
 
     A killed Snakemake leaves its jobs running, so a second process may be asked for a training that still runs. The
     kernel releases the lock when its holder dies. On a file system without locks, a message says so.
+
+    Args:
+        folder: of the state.
+        wait_minutes: default: an hour, but no time in a job of Slurm, which would keep its GPU from others.
 
     Raises:
         StateLocked: after ``wait_minutes``; names the process that holds the lock.
@@ -79,12 +83,15 @@ def lock(folder: Path, wait_minutes: float = LOCK_WAIT_MINUTES):
     file = folder / "lock"
     held = FileLock(file, poll_interval=0.5, fallback_to_soft=False, on_acquired=_write_holder)
     holder = ""
+    if wait_minutes is None:
+        wait_minutes = 0.0 if "SLURM_JOB_ID" in os.environ else LOCK_WAIT_MINUTES
     try:
         try:
             held.acquire(timeout=0)
         except Timeout:
             holder = file.read_text(encoding="utf-8").strip() or "a process that just started"
-            report(f"{folder} is in use by {holder}; waiting up to {wait_minutes:g} minutes")
+            if wait_minutes:
+                report(f"{folder} is in use by {holder}; waiting up to {wait_minutes:g} minutes")
             held.acquire(timeout=60 * wait_minutes)
     except Timeout:
         raise StateLocked(f"{folder} is in use by {holder}; wait for it or stop it") from None

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from dcae.training.state import (
     read_checkpoint,
     write_checkpoint,
 )
+from dcae.training.stopping import Unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITY = {"configuration": "a", "code": "b"}
@@ -59,6 +61,15 @@ def test_the_lock_waits_names_its_holder_and_is_free_once_the_holder_is_killed(t
         process.kill()
         process.wait()
     assert f"in use by process {process.pid}" in capsys.readouterr().out
+
+
+def test_a_job_of_slurm_does_not_keep_its_gpu_waiting_and_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4")
+    started = time.monotonic()
+    with lock(tmp_path), pytest.raises(StateLocked, match="in use by process") as caught, lock(tmp_path):
+        pass
+    assert time.monotonic() - started < 10
+    assert isinstance(caught.value, Unfinished)  # whose exit status is that of a training that goes on
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
