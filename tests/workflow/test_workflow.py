@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 
 import yaml
@@ -226,3 +227,11 @@ def test_more_validation_images_make_no_training_stale(finished):
     stale = finished.stale_rules()
     assert "reference_features" in stale and "evaluate_reconstruction" in stale
     assert not {"train_autoencoder", "encode_latents", "train_denoiser", "profile_efficiency"} & set(stale)
+
+
+def test_the_command_that_export_prints_for_an_untrained_autoencoder_trains_it(clone):
+    refused = clone.run("dcae", "export", TINY, "--autoencoder", "dc-ae-tiny", "--output", "exported", check=False)
+    assert refused.returncode == 1
+    printed = refused.stderr.splitlines()[-1].strip()
+    plan = clone.run(*shlex.split(printed), "--dry-run").stdout
+    assert plan.count("rule train_autoencoder:") == 2 and "rule encode_latents:" not in plan
