@@ -23,6 +23,11 @@ VALIDATION_FIELDS = ("validation", "validation_images", "expected_images")  # no
 TRAINING_FIELDS = ("recipe", "start_from")
 TILING_FIELDS = ("tiling", "padding")
 SAMPLING_FIELDS = ("sampler", "ode_solver", "sampling_steps", "guidance_scale", "guided_channels")
+WITHOUT_REAL_FEATURES = {"lpips", "clip", "quantisation", "sampling_precision", "generation_images"}  # of a protocol
+FIELDS_OF_THE_OTHER_PURPOSE = {
+    "reconstruction": {"generation_reference", "generation_reference_images"},
+    "generation": {"reconstruction_images", "subsets"},
+}
 RUNTIME_FIELDS = ("checkpoint_every", "gradient_checkpointing")
 DATA_VERSIONS = {"scenes": "dcae/data/scenes/dataset.py", "photographs": "dcae/data/photographs.py"}
 """Kind of data set to the file with the ``VERSION`` of its images, for those that this project makes itself."""
@@ -152,8 +157,14 @@ def autoencoder(autoencoder: ResolvedAutoencoder) -> str:
 
 
 def reference(cell: ReferenceCell) -> str:
-    """Digest of the features of real images."""
-    return digest(_dataset(cell.dataset), cell.resolution, _protocols(cell.protocols))
+    """Digest of the features of real images: of a protocol, the fields that decide those of the purpose."""
+    excluded = WITHOUT_REAL_FEATURES | FIELDS_OF_THE_OTHER_PURPOSE[cell.purpose]
+    protocols = []
+    for each in cell.protocols:
+        detectors = each.detectors if cell.purpose == "reconstruction" else []
+        weights = _weight_files(each.inception, each.dinov2, each.cmmd, *detectors)
+        protocols.append([_without(each, *excluded), weights])
+    return digest(_dataset(cell.dataset), cell.resolution, protocols)
 
 
 def reconstruction(cell: ResolvedCell) -> str:
