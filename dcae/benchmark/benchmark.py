@@ -8,6 +8,7 @@ nothing downstream looks a name up again.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -23,7 +24,7 @@ from dcae.benchmark.cells import (
     Training,
 )
 from dcae.benchmark.checks import Source, check_divides, check_entries, check_speed
-from dcae.benchmark.config import Config, ConfigError, check_name, read_yaml, validate
+from dcae.benchmark.config import SEED, Config, ConfigError, check_name, read_benchmark, split_seed, validate
 from dcae.benchmark.entries import Entry, Protocol
 
 
@@ -49,7 +50,7 @@ class Benchmark:
         """
         path = Path(path)
         allowed = "  allowed fields: " + ", ".join(BenchmarkFile.model_fields)
-        content = validate(TypeAdapter(BenchmarkFile), read_yaml(path), path, lambda: allowed)
+        content = validate(TypeAdapter(BenchmarkFile), read_benchmark(path), path, lambda: allowed)
         return cls(path, content, Config(path.parent))
 
     # --- entries by name ---
@@ -64,10 +65,19 @@ class Benchmark:
         studies = self.content.studies
         named = self.content.with_rows
         ordered: dict[str, None] = {}
-        for name in [*named, *further_bases(studies, named), *variants(studies)]:
+        for name in [*named, *further_bases(studies, named), *variants(studies), *self._of_further_seeds]:
             for needed in self._with_those_below(name):
                 ordered.setdefault(needed)
         return list(ordered)
+
+    @property
+    def _of_further_seeds(self) -> list[str]:
+        return [f"{name}{SEED}{seed}" for name, seeds in self.content.seeds.items() for seed in seeds]
+
+    def seed_of(self, autoencoder: str) -> int:
+        """Return the seed of an autoencoder: that in its name, or the benchmark's."""
+        seed = split_seed(autoencoder)[1]
+        return self.seed if seed is None else seed
 
     def autoencoder(self, name: str):
         return self.config.entry("autoencoders", name)
@@ -79,7 +89,8 @@ class Benchmark:
         return self.config.entry("datasets", name)
 
     def recipe(self, name: str):
-        return self.config.entry("recipes", name)
+        """Return a recipe of an entry, or the one that the benchmark uses in its place."""
+        return self._source.recipe(name)
 
     def protocol(self, kind: str):
         """Return the main protocol of ``reconstruction``, ``generation`` or ``efficiency`` cells."""
@@ -109,11 +120,12 @@ class Benchmark:
 
     def group(self, autoencoder: str) -> str:
         """``autoencoders`` and ``controls`` have rows in Table 2; ``ablations`` and ``bases`` are in studies alone."""
-        if autoencoder in self.content.controls:
+        entry, _ = split_seed(autoencoder)
+        if entry in self.content.controls:
             return "controls"
-        if autoencoder in self.content.with_rows:
+        if entry in self.content.with_rows:
             return "autoencoders"
-        return "ablations" if autoencoder in variants(self.content.studies) else "bases"
+        return "ablations" if entry in variants(self.content.studies) else "bases"
 
     def _with_those_below(self, name: str) -> list[str]:
         entry = self.autoencoder(name)
@@ -124,7 +136,7 @@ class Benchmark:
     def entries_used(self) -> list[tuple[str, Entry]]:
         """Return kind (the folder under ``config``) and entry of every entry that the benchmark uses, each once."""
         content = self.content
-        autoencoders = [self.autoencoder(name) for name in self.all_autoencoders]
+        autoencoders = [self.autoencoder(name) for name in self.all_autoencoders if SEED not in name]
         diffusion = [self.diffusion(plan.diffusion) for plan in content.generation]
         recipes = [self.recipe(entry.recipe) for entry in (*autoencoders, *diffusion) if entry.recipe]
         trained_on = [name for recipe in recipes for name in getattr(recipe, "datasets", {})]
@@ -178,7 +190,7 @@ class Benchmark:
         else:
             start = None
         datasets = {name: self.dataset(name) for name in recipe.datasets}
-        return Training(autoencoder, phases[position], start, entry, recipe, datasets, self.seed)
+        return Training(autoencoder, phases[position], start, entry, recipe, datasets, self.seed_of(autoencoder))
 
     def final_training(self, autoencoder: str) -> Training | None:
         """Return the training that makes an autoencoder's weights; ``None`` if it is not trained."""
@@ -216,13 +228,14 @@ class Benchmark:
         """
         autoencoder, dataset = self.resolve_autoencoder(cell.autoencoder), self.dataset(cell.dataset)
         if isinstance(cell, ReconstructionCell):
-            return ResolvedCell(cell, autoencoder, dataset, self.seed, self.protocols("reconstruction"))
+            seed = self.seed_of(cell.autoencoder)
+            return ResolvedCell(cell, autoencoder, dataset, seed, self.protocols("reconstruction"))
         diffusion = self.diffusion(cell.diffusion)
         return ResolvedGeneration(
             cell,
             autoencoder,
             dataset,
-            self.seed,
+            self.seed_of(cell.autoencoder),
             self.generation_protocols(cell),
             diffusion,
             self.recipe(diffusion.recipe),
@@ -267,11 +280,16 @@ class Benchmark:
         for name in set(self.content.with_rows) - {cell.autoencoder for cell in cells}:
             sides = self.autoencoder(name).resolutions
             message = f"{name} takes {sides} px alone, which no dataset here has"
+            if not any(places.values()):
+                message = "no dataset with a resolution; name at least one, as in photographs: {64: null}"
             raise self._source.error("reconstruction.datasets", message)
         for place, _, study in each_study(self.content.studies):
             for dataset, resolution in study.places(places):
                 for name in (study.base, *study.variants):
                     cells.setdefault(ReconstructionCell(dataset, resolution, name), place)
+        for cell, place in list(cells.items()):
+            for seed in self.content.seeds.get(cell.autoencoder, []):
+                cells.setdefault(replace(cell, autoencoder=f"{cell.autoencoder}{SEED}{seed}"), place)
         for cell, place in cells.items():
             if not self.autoencoder(cell.autoencoder).padding:
                 check_divides(self._source, cell.autoencoder, cell.resolution, place)

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from dcae.benchmark.config import split_seed
 from dcae.benchmark.entries import Settings, WithChoices
 
 # Studies that tables and figures show; "other" is for those that are not in the paper.
@@ -55,7 +56,8 @@ def further_bases(studies: Studies, named: Sequence[str]) -> list[str]:
 
 
 def membership(studies: Studies, autoencoder: str) -> dict[str, str | None]:
-    """Return ``study``, ``base`` and ``differs`` of a variant; ``None`` each for any other autoencoder."""
+    """Return ``study``, ``base`` and ``differs`` of a variant of any seed; ``None`` each for any other autoencoder."""
+    autoencoder, _ = split_seed(autoencoder)
     for _, name, study in each_study(studies):
         if autoencoder in study.variants:
             return {"study": name, "base": study.base, "differs": study.variants[autoencoder]}
@@ -128,7 +130,11 @@ class BenchmarkFile(WithChoices):
 
     description: str
     seed: int = Field(0, ge=0)
+    recipes: dict[str, str] = Field({}, description="recipe of an entry: the recipe to use in its place")
     autoencoders: list[str] = Field(min_length=1, description="a row in every table")
+    seeds: dict[str, list[NonNegativeInt]] = Field(
+        {}, description="autoencoder: seeds of further trainings, measured as <autoencoder>@seed<N>"
+    )
     reconstruction_only: list[str] = Field([], description="a row in Table 2 alone")
     studies: Studies = Field({}, description="autoencoders with one thing changed; reconstruction only")
     controls: list[str] = Field([], description="reconstruction only; their scores are known")

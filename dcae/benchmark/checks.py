@@ -30,6 +30,10 @@ class Source:
     content: BenchmarkFile
     config: Config
 
+    def recipe(self, name: str) -> Entry:
+        """Return a recipe of an entry, or the one that the benchmark uses in its place."""
+        return self.config.entry("recipes", self.content.recipes.get(name, name))
+
     def error(self, field: str, message: str) -> ConfigError:
         """Return the error about a field of the file."""
         return ConfigError(f"{self.path}:\n  {field}: {message}")
@@ -52,6 +56,7 @@ def check_entries(source: Source) -> None:
     for field in ("autoencoders", "reconstruction_only", "controls"):
         for name in getattr(content, field):
             _check_autoencoder(source, field, name)
+    _check_seeds(source)
     for name in content.reconstruction.datasets:
         _named(source, "reconstruction.datasets", "datasets", name)
     for field, _, study in each_study(content.studies):
@@ -63,7 +68,7 @@ def check_entries(source: Source) -> None:
     for index, plan in enumerate(content.generation):
         entry = _named(source, f"generation.{index}.diffusion", "diffusion", plan.diffusion)
         _check_recipe(source, f"{plan.diffusion}.recipe", entry.recipe, "diffusion")
-        if message := entry.unfit(source.config.entry("recipes", entry.recipe)):
+        if message := entry.unfit(source.recipe(entry.recipe)):
             raise source.error_in_entry("diffusion", plan.diffusion, "recipe", message)
         for field in ("dataset", "evaluated_on"):
             if name := getattr(plan, field):
@@ -85,6 +90,22 @@ def check_entries(source: Source) -> None:
         shared = ("crop", "generation_images", "generation_reference", "generation_reference_images")
         _check_additional_protocols(source, "additional_generation_protocols", names, shared)
         _check_protocol(source, "efficiency_protocol", content.efficiency_protocol, "efficiency")
+
+
+def _check_seeds(source: Source) -> None:
+    content = source.content
+    bases = [study.base for _, _, study in each_study(content.studies)]
+    known = {*content.with_rows, *bases, *variants(content.studies)}
+    for name, seeds in content.seeds.items():
+        if name not in known:
+            raise source.error("seeds", f"{name!r} is not measured here: name it under autoencoders or in a study")
+        entry = _named(source, "seeds", "autoencoders", name)
+        while entry.kind == "space-to-channel":
+            entry = source.config.entry("autoencoders", entry.autoencoder)
+        if not entry.recipe:
+            raise source.error("seeds", f"{name!r} is not trained: every seed would give the same weights")
+        if content.seed in seeds or len(set(seeds)) < len(seeds):
+            raise source.error(f"seeds.{name}", f"each seed once, and not {content.seed}, the benchmark's: {seeds}")
 
 
 def _check_study(source: Source, field: str, study: Study) -> None:
@@ -130,7 +151,7 @@ def _check_additional_protocols(source: Source, field: str, names: list[str], sh
 
 
 def _check_recipe(source: Source, field: str, name: str, kind: str) -> None:
-    recipe = _named(source, field, "recipes", name)
+    recipe = _named(source, field, "recipes", source.content.recipes.get(name, name))
     if recipe.kind != kind:
         raise source.error(field, f"{name!r} is a recipe of kind {recipe.kind}, expected {kind}")
 
@@ -166,7 +187,7 @@ def _check_space_to_channel(source: Source, name: str, entry: Entry, seen: tuple
 
 def _check_training(source: Source, name: str, entry: Entry) -> None:
     _check_recipe(source, f"{name}.recipe", entry.recipe, "autoencoder")
-    recipe = source.config.entry("recipes", entry.recipe)
+    recipe = source.recipe(entry.recipe)
     for dataset in recipe.datasets:
         _named(source, f"{entry.recipe}.datasets", "datasets", dataset)
     for number, phase in enumerate(recipe.phases):
@@ -182,7 +203,7 @@ def _check_training(source: Source, name: str, entry: Entry) -> None:
 def _check_start(source: Source, name: str, entry: Entry, seen: tuple[str, ...]) -> None:
     _check_autoencoder(source, f"{name}.start_from.autoencoder", entry.start_from.autoencoder, seen)
     other = source.config.entry("autoencoders", entry.start_from.autoencoder)
-    phases = [phase.name for phase in source.config.entry("recipes", other.recipe).phases] if other.recipe else []
+    phases = [phase.name for phase in source.recipe(other.recipe).phases] if other.recipe else []
     if entry.start_from.phase not in phases:
         message = f"{entry.start_from.phase!r} is not a phase of {other.name}, which has {phases}"
         raise source.error_in_entry("autoencoders", name, "start_from.phase", message)

@@ -14,6 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from dcae.benchmark.entries import ADAPTERS, Entry
 
+SEED = "@seed"  # <entry>@seed<N> is the entry trained with another seed
+
 # Fields that describe an entry, or place it in the paper's tables, belong to that entry alone.
 NOT_INHERITED = ("name", "extends", "description", "source", "paper_name", "paper_datasets", "choices")
 REPOSITORY_CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -187,10 +189,38 @@ class Config:
 
         Raises:
             ConfigError: unknown name (with the nearest known ones), two files of that name, or a wrong field.
+
+        ``<name>@seed<N>`` is an autoencoder of another seed.
         """
         if (kind, name) not in self._entries:
-            self._entries[kind, name] = read_entry(kind, self.file(kind, name), self)
+            if kind == "autoencoders" and SEED in name:
+                self._entries[kind, name] = self._with_seed(*split_seed(name))
+            else:
+                self._entries[kind, name] = read_entry(kind, self.file(kind, name), self)
         return self._entries[kind, name]
+
+    def _with_seed(self, name: str, seed: int | None) -> Entry:
+        """Return an autoencoder's entry for another seed, which those below it and before it have as well."""
+        entry = self.entry("autoencoders", name)
+        changed: dict[str, Any] = {"name": f"{name}{SEED}{seed}"}
+        if entry.start_from:
+            other = f"{entry.start_from.autoencoder}{SEED}{seed}"
+            changed["start_from"] = entry.start_from.model_copy(update={"autoencoder": other})
+        if entry.kind == "space-to-channel":
+            changed["autoencoder"] = f"{entry.autoencoder}{SEED}{seed}"
+        return entry.model_copy(update=changed)
+
+
+def split_seed(name: str) -> tuple[str, int | None]:
+    """Return the entry in an autoencoder's name and its seed; ``None`` where it is the benchmark's.
+
+    Raises:
+        ConfigError: what follows ``@seed`` is no number.
+    """
+    entry, marked, seed = name.partition(SEED)
+    if marked and not seed.isdecimal():
+        raise ConfigError(f"{name!r}: expected a number after {SEED}")
+    return entry, int(seed) if marked else None
 
 
 def read_entry(kind: str, path: Path, config: Config | None = None) -> Entry:
@@ -234,6 +264,31 @@ def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Co
         return entry
     inherited = {choice: reason for choice, reason in base.choices.items() if _same_values(entry, base, choice)}
     return entry.model_copy(update={"choices": inherited | entry.choices})
+
+
+def read_benchmark(path: Path) -> dict[str, Any]:
+    """Return the fields of a benchmark's file, those of the file beside it that it extends included.
+
+    As with entries, mappings are merged, lists are replaced, and ``null`` removes a field; descriptions and choices are
+    not inherited.
+
+    Raises:
+        ConfigError: no such file, or files that extend each other in a circle.
+    """
+    contents, paths = [read_yaml(path)], [Path(path)]
+    while (name := contents[-1].pop("extends", None)) is not None:
+        paths.append(Path(path).parent / f"{name}.yaml")
+        if paths[-1] in paths[:-1]:
+            circle = " -> ".join(each.stem for each in paths)
+            raise ConfigError(f"{path}:\n  extends: benchmarks extend each other in a circle: {circle}")
+        try:
+            contents.append(read_yaml(paths[-1]))
+        except ConfigError as error:
+            raise ConfigError(f"{path}:\n  extends: {error}") from None
+    whole: dict[str, Any] = {}
+    for content in reversed(contents):
+        whole = _merged({name: whole[name] for name in whole if name not in NOT_INHERITED}, content, path)
+    return whole
 
 
 # --- entries that say only how they differ from another ---

@@ -28,6 +28,8 @@ class Value(BaseModel):
 
     ``leave_group_out``: for distances between sets, the value without the images i with i mod G = g, for
     g = 0 … G - 1; two values over the same images are compared by these (delete-a-group jackknife).
+    ``unchanged``: of a mean over images, the number of images whose value is infinite since they came back unchanged;
+    the mean and its error are those of the others.
     ``repeats``: the value of each repeat of the measurement; ``extrapolated``: computed from smaller measurements.
     """
 
@@ -38,6 +40,7 @@ class Value(BaseModel):
     standard_error: Number | None = None
     unit: str = ""
     random_features: bool = False
+    unchanged: int = 0
     leave_group_out: list[Number] | None = None
     repeats: list[Number] = []
     extrapolated: bool = False

@@ -35,9 +35,10 @@ def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop 
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if isinstance(entry, ScenesEntry | PhotographsEntry):
-        dataset = Scenes if isinstance(entry, ScenesEntry) else Photographs
         images = entry.train_images if split == "train" else entry.validation_images
-        return dataset(entry.seed, split, images, resolution)
+        if isinstance(entry, ScenesEntry):
+            return Scenes(entry.seed, split, images, resolution, entry.classes)
+        return Photographs(entry.seed, split, images, resolution)
     return _open_files(entry, split, resolution, crop)
 
 
@@ -52,7 +53,7 @@ def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Cro
             flush=True,
         )
         samples = samples.take(kept)
-    return Images(samples, resolution, crop, transparency=entry.transparency)
+    return Images(samples, resolution, crop, transparency=entry.transparency, incomplete=entry.incomplete)
 
 
 def _discards(entry: DatasetEntry, split: Split) -> bool:

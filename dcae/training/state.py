@@ -161,8 +161,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint, on the CPU."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Return the content of a checkpoint, on the CPU; tensors are read from the file when they are used.
+
+    So that the processes of one machine do not each hold a copy.
+    """
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 # --- The part of one training -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcae.benchmark import Benchmark, ResolvedGeneration
+from dcae.benchmark.config import split_seed
 from dcae.benchmark.entries import Pretrained
 from dcae.weights.catalogue import WeightsError, weight_file, weights_dir
 from workflow import layout
@@ -151,7 +152,7 @@ class _Jobs:
         shown = self.benchmark.content.with_rows
         by_place = {"table 2": [], STUDIES: []}
         for cell in self.benchmark.cells.reconstruction:
-            by_place["table 2" if cell.autoencoder in shown else STUDIES].append(cell)
+            by_place["table 2" if split_seed(cell.autoencoder)[0] in shown else STUDIES].append(cell)
         for table in sorted({*tables, *by_place}, key=lambda name: (name == STUDIES, name)):
             for cell in tables.get(table, []):
                 self._generation(cell, table)

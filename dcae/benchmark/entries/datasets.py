@@ -12,6 +12,11 @@ from pydantic import Field, PositiveInt, field_validator
 
 from dcae.benchmark.entries.base import Entry, Settings
 
+SceneClass = Literal[
+    "shapes", "stripes", "dots", "bricks", "gradient", "text", "face", "network", "clock", "flowers", "landscape",
+    "skyline",
+]  # fmt: skip
+
 
 class ScenesEntry(Entry):
     """Procedural scenes: image ``i`` of a split is a pure function of (seed, split, i) at any resolution."""
@@ -19,8 +24,16 @@ class ScenesEntry(Entry):
     kind: Literal["scenes"]
     paper_name: str | None = None
     seed: int = Field(0, ge=0)
+    classes: list[SceneClass] | None = Field(None, min_length=1, description="classes of scenes; default: all of them")
     train_images: PositiveInt
     validation_images: PositiveInt
+
+    @field_validator("classes")
+    @classmethod
+    def _each_class_once(cls, classes: list[str] | None) -> list[str] | None:
+        if classes and len(set(classes)) < len(classes):
+            raise ValueError("each class once")
+        return classes
 
 
 class PhotographsEntry(Entry):
@@ -53,6 +66,9 @@ class ImageFilesEntry(Entry):
     transparency: Literal["refuse", "drop", "white", "black"] = Field(
         "refuse",
         description="transparent pixels: an error, drop the alpha channel, or compose over white or black",
+    )
+    incomplete: Literal["refuse", "keep"] = Field(
+        "refuse", description="JPEG files without an end marker: an error, or keep what can be read of them"
     )
     expected_images: ExpectedImages | None = None
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -25,13 +27,20 @@ class Scenes(ImageDataset):
         split: the two splits have independent random numbers.
         images: number of images; a longer data set starts with the images of a shorter one.
         resolution: side in pixels.
+        classes: names of the classes, in the order of their labels; all of them by default.
+
+    Raises:
+        KeyError: no class of a name.
     """
 
-    def __init__(self, seed: int, split: Split, images: int, resolution: int):
+    def __init__(self, seed: int, split: Split, images: int, resolution: int, classes: Sequence[str] | None = None):
         self.seed, self.split, self.images, self.resolution = seed, split, images, resolution
-        self.classes = [drawing.__name__ for drawing in drawings.DRAWINGS]
+        by_name = {drawing.__name__: drawing for drawing in drawings.DRAWINGS}
+        self.classes = list(classes or by_name)
+        self._drawings = [by_name[name] for name in self.classes]
+        chosen = {"classes": self.classes} if classes else {}
         self.fingerprint = fingerprint(
-            kind="scenes", version=VERSION, seed=seed, split=split, images=images, resolution=resolution
+            kind="scenes", version=VERSION, seed=seed, split=split, images=images, resolution=resolution, **chosen
         )
 
     def __len__(self) -> int:
@@ -39,13 +48,13 @@ class Scenes(ImageDataset):
 
     def draw(self, index: int, resolution: int) -> tuple[Canvas, str]:
         """Draw a scene; return it and its caption."""
-        return drawings.DRAWINGS[self.label(index)](generator(self.seed, self.split, index), resolution)
+        return self._drawings[self.label(index)](generator(self.seed, self.split, index), resolution)
 
     def pixels(self, index: int, epoch: int = 0) -> np.ndarray:
         return self.draw(index, self.resolution)[0].to_uint8()
 
     def label(self, index: int) -> int:
-        return index % len(drawings.DRAWINGS)
+        return index % len(self._drawings)
 
     def caption(self, index: int) -> str:
         return self.draw(index, resolution=8)[1]  # the caption is the same at every resolution

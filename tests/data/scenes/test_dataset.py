@@ -125,3 +125,11 @@ def test_labels_can_be_told_from_the_images():
     (train, labels), (validation, truth) = features("train", 600), features("validation", 240)
     nearest = ((validation[:, None] - train[None]) ** 2).sum(axis=-1).argmin(axis=1)
     assert (labels[nearest] == truth).mean() > 0.6
+
+
+def test_a_selection_of_classes_takes_turns_and_is_another_data_set():
+    chosen = Scenes(0, "train", 10, 32, ["skyline", "face"])
+    assert chosen.classes == ["skyline", "face"]
+    assert [chosen[index].label for index in range(3)] == [0, 1, 0]
+    assert "buildings" in chosen.caption(0) and "face" in chosen.caption(1)
+    assert chosen.fingerprint != Scenes(0, "train", 10, 32).fingerprint
