@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcae.benchmark import (
     Benchmark,
@@ -17,7 +17,6 @@ from dcae.benchmark import (
     Training,
 )
 from dcae.benchmark.entries import DatasetEntry
-from dcae.data.split_index import Split
 from evaluation.figures.registry import FIGURES
 from evaluation.tables.registry import tables_of
 from workflow import gpu_pool, layout
@@ -28,6 +27,9 @@ from workflow.staleness import configuration
 from workflow.staleness.configuration import CaptionsCell, ReferenceCell
 from workflow.staleness.images import images_state
 from workflow.staleness.steps import Step
+
+if TYPE_CHECKING:
+    from dcae.data.split_index import Split
 
 AUTOENCODER_FILES = (layout.CONFIG, layout.AUTOENCODER_WEIGHTS)
 

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dcae.benchmark.entries import DatasetEntry, ImageFilesEntry, digest
 from dcae.benchmark.record import write_atomically
-from dcae.data.split_index import Split
+
+if TYPE_CHECKING:
+    from dcae.data.split_index import Split
 
 
 def images_state(entry: DatasetEntry, split: Split, known: Path) -> str:
