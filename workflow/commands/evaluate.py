@@ -16,6 +16,7 @@ from workflow.commands import options
 from workflow.provenance import additional_measured, described, device_description, input_hashes, provenance
 from workflow.staleness import configuration as digests
 from workflow.staleness.steps import EVALUATE
+from workflow.trained import check_trained
 
 ENCODER = ("encoder.", "quant_conv.")  # beginnings of the names of its tensors
 
@@ -54,6 +55,7 @@ def evaluate(
     protocol, *further = cell.protocols
     process, processes, device = options.share_of_work(shard)
     entry = cell.autoencoder.entry
+    check_trained(weights)
     model = load(entry, weights=weights, config=benchmark.config, device=device)
     released = released_file(model)
     validation = open_dataset(cell.dataset, "validation", resolution)

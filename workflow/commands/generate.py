@@ -16,6 +16,7 @@ from workflow.provenance import additional_measured, described, device_descripti
 from workflow.staleness.cache_identity import captions_identity
 from workflow.staleness.configuration import CaptionsCell
 from workflow.staleness.steps import GENERATE, TRAIN_DENOISER
+from workflow.trained import check_trained
 
 if TYPE_CHECKING:
     from evaluation.quality.sample_set import ImageSource
@@ -56,6 +57,7 @@ def generate(
     entry = cell.diffusion
     protocol, *further = cell.protocols
     classes = class_names(cell)
+    check_trained(weights, denoiser)
     source = image_source(cell, benchmark.config, denoiser, weights, captions, len(classes), device)
     released = (released_file(model) for model in (source.denoiser, source.autoencoder))
     inputs = input_hashes(denoiser, weights, captions, *released, *cell.autoencoder.files)
