@@ -59,7 +59,8 @@ def evaluate(
     model = load(entry, weights=weights, config=benchmark.config, device=device)
     released = released_file(model)
     validation = open_dataset(cell.dataset, "validation", resolution)
-    # Before the work: a file that cannot be read ends the job here, not at its end.
+    # Before the work: a file that cannot be read or is missing ends the job here, not at its end.
+    protocol_fingerprint, *_ = map(fingerprint, cell.protocols)
     remarks = validation.remarks(protocol.reconstruction_images)
     try:
         result = evaluate_reconstruction(
@@ -99,7 +100,7 @@ def evaluate(
             **encoder_change(cell.autoencoder, weights),
         },
         protocol=described(protocol),
-        protocol_fingerprint=fingerprint(protocol),
+        protocol_fingerprint=protocol_fingerprint,
         dataset_fingerprint=validation.fingerprint,
         excluded=result.excluded,
         further=additional_measured(further, result.further),

@@ -62,6 +62,7 @@ def generate(
     released = (released_file(model) for model in (source.denoiser, source.autoencoder))
     inputs = input_hashes(denoiser, weights, captions, *released, *cell.autoencoder.files)
     real_images = open_dataset(cell.evaluated_on, protocol.generation_reference, resolution)
+    protocol_fingerprint, *_ = map(fingerprint, cell.protocols)  # before the work, which a missing file would lose
     result = evaluate_generation(
         source=source,
         class_names=classes,
@@ -96,7 +97,7 @@ def generate(
         cell=vars(cell.names),
         values=result.values,
         protocol=described(protocol) | sampling,
-        protocol_fingerprint=fingerprint(protocol),
+        protocol_fingerprint=protocol_fingerprint,
         dataset_fingerprint=real_images.fingerprint,
         excluded=result.excluded,
         further=additional_measured(further, result.further, sampling),
