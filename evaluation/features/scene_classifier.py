@@ -78,7 +78,7 @@ class SceneFeatures(nn.Module):
         return self.network(pixels.contiguous(memory_format=torch.channels_last))
 
 
-# --- training -----------------------------------------------------------------------------------------------------------
+# --- training --------------------------------------------------------------------------------------------------------
 
 
 def words_of(caption: str) -> set[str]:
