@@ -4,6 +4,7 @@
 #   snakemake --cores all                                              the demo
 #   snakemake --cores all --configfile config/paper.yaml --profile slurm
 #   snakemake tables                                                   tables from the records that are there
+import re
 from os.path import relpath
 from pathlib import Path
 
@@ -16,13 +17,11 @@ from workflow.startup import print_notices, put_own_commands_first, release_lock
 
 min_version("9.20")
 
-if workflow.is_main_process:
-    run_lock = release_locks_of_dead_runs(Path(".snakemake"))
-
 put_own_commands_first()
 jobs = Jobs(relpath(workflow.configfiles[0]) if workflow.configfiles else "config/demo.yaml", config.get("site"))
 
 if workflow.is_main_process:
+    run_lock = release_locks_of_dead_runs(Path(".snakemake"), jobs.benchmark.name)
     print_notices(jobs.benchmark)
     if not jobs.on_a_cluster:
         use_gpus_here(workflow.global_resources)
@@ -35,7 +34,7 @@ report: "workflow/report/workflow.rst"
 
 
 wildcard_constraints:
-    benchmark=jobs.benchmark.name,
+    benchmark=re.escape(jobs.benchmark.name),
     autoencoder=jobs.pattern("autoencoder"),
     phase=jobs.pattern("phase"),
     dataset=jobs.pattern("dataset"),

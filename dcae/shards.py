@@ -46,7 +46,7 @@ def read_index(folder: Path, source: str) -> dict[str, Any]:
     """Return the content of ``index.json``; raises ``CacheError`` if the folder is incomplete."""
     if not (folder / INDEX).is_file():
         raise CacheError(f"{folder / INDEX}: no such file; encode {source} (again) to complete it")
-    return json.loads((folder / INDEX).read_text())
+    return json.loads((folder / INDEX).read_text(encoding="utf-8"))
 
 
 def check_identity(folder: Path, content: str, actual: dict[str, Any], expected: dict[str, Any] | None) -> None:
@@ -158,7 +158,7 @@ def write_shards(
 def _write_index(folder: Path, plan: dict[str, Any], summarise: Callable[[list[Shard]], dict[str, Any]]) -> None:
     """Write the index if all shards exist; two processes that end at the same time write the same."""
     names, lengths, existing = _names(plan), shard_lengths(plan["count"], plan["shard_size"]), _existing(folder)
-    written = json.loads((folder / INDEX).read_text())["shards"] if (folder / INDEX).is_file() else {}
+    written = json.loads((folder / INDEX).read_text(encoding="utf-8"))["shards"] if (folder / INDEX).is_file() else {}
     if list(written) == names or not existing.issuperset(names):
         return
     with safe_open(folder / names[0], "pt") as first:

@@ -74,6 +74,11 @@ class PublishedValue:
         return len(f"{self.printed_precision:f}".rstrip("0").partition(".")[2])
 
     @property
+    def second_hand(self) -> bool:
+        """True if the number is not known from the paper itself."""
+        return "second-hand" in self.source
+
+    @property
     def spatial_compression(self) -> int | None:
         """f, from the autoencoder's name."""
         found = re.search(r"f(\d+)", self.autoencoder)

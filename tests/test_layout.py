@@ -54,6 +54,21 @@ def test_dependencies_point_one_way(package):
     assert wrong == {}
 
 
+def test_files_are_text_in_utf_8_whatever_the_locale():
+    """In another locale, a digest of a text that was read without its encoding would make everything stale."""
+    calls = re.compile(
+        r"\.(?:read_text|write_text)\((?!.*encoding=)|\.open\((?!.*(?:encoding=|\"[rwax]?b))(?=\"|newline|\))"
+    )
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for package in PACKAGES
+        for path in sources(package)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if calls.search(line) and "tarfile.open" not in line
+    ]
+    assert wrong == []
+
+
 def test_only_the_benchmark_package_and_the_workflow_know_yaml_and_the_command_line():
     outside = [path for path in sources("dcae") + sources("evaluation") if path.parent.name != "benchmark"]
     wrong = [str(path.relative_to(ROOT)) for path in outside if imported_packages(path) & {"typer", "snakemake"}]

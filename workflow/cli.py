@@ -10,9 +10,11 @@ import typer
 
 from workflow import OWN_PACKAGES
 from workflow.commands.captions import captions
+from workflow.commands.claims import claims
 from workflow.commands.compare import compare
 from workflow.commands.data_check import check
 from workflow.commands.describe import describe
+from workflow.commands.diff import diff
 from workflow.commands.encode import encode
 from workflow.commands.evaluate import evaluate
 from workflow.commands.export import export
@@ -40,7 +42,7 @@ datasets.command("verify-cache")(verify_cache)
 app.add_typer(datasets, name="data")
 for command in (
     describe, plan, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite, tables,
-    figures, export, verify,
+    claims, figures, diff, export, verify,
 ):  # fmt: skip
     app.command()(command)
 
@@ -53,6 +55,7 @@ def main() -> None:
     Errors of the project's own classes are printed without a traceback. A training that stopped before its end, and
     that the same command resumes, exits with ``EXIT_UNFINISHED``.
     """
+    sys.stdout.reconfigure(errors="backslashreplace")  # for locales that lack a sign of the paper, such as ×
     try:
         app(prog_name="dcae")
     except Exception as error:

@@ -5,38 +5,46 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import IO, Any
 
-from dcae.benchmark import Benchmark
-from workflow import gpu_pool
+from dcae.benchmark import Benchmark, ConfigError
+from workflow import gpu_pool, layout
 from workflow.planning.site import gpus_here
 
 
-def release_locks_of_dead_runs(folder: Path) -> IO:
-    """Let a run start after a killed one, while two live runs still collide.
+def release_locks_of_dead_runs(folder: Path, benchmark: str) -> IO:
+    """Let a run of a benchmark start after a killed one, while two live runs of it still collide.
 
-    Snakemake locks a folder with plain files, which stay when it is killed. Every run of this workflow therefore also
-    holds a shared ``flock``, which the kernel releases on any death. Whoever gets that lock exclusively is alone, so
-    the plain files that it finds belong to the dead.
+    Snakemake locks results with plain files, which stay when it is killed. Every run of this workflow therefore also
+    holds a shared ``flock`` of its benchmark, which the kernel releases on any death. Whoever gets that lock
+    exclusively is alone, so the plain files that name results of this benchmark belong to the dead.
 
     Args:
         folder: Snakemake's own, ``.snakemake``.
+        benchmark: name of the benchmark.
 
     Returns:
         The held lock, which the caller keeps open for as long as it lives.
+
+    Raises:
+        ConfigError: the folder cannot be written.
     """
-    folder.mkdir(exist_ok=True)
-    lock = (folder / "live-runs.lock").open("a+")  # NFS gives shared locks only on files that can be read
+    path = folder / "live-runs" / f"{benchmark}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+", encoding="utf-8")  # NFS gives shared locks only on files that can be read
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; runs need a current folder that they can write to") from None
     try:
         if _is_alone(lock):
-            stale = folder / "locks"
-            if stale.is_dir() and any(stale.iterdir()):
+            stale = [each for each in folder.glob("locks/*.lock") if _names_results(each, benchmark)]
+            if stale:
                 print("a killed run left its lock here; no run is alive, so it is removed", file=sys.stderr)
-                shutil.rmtree(stale)
+                for each in stale:
+                    each.unlink(missing_ok=True)
         fcntl.flock(lock, fcntl.LOCK_SH)
     except OSError as error:
         print(
@@ -44,6 +52,12 @@ def release_locks_of_dead_runs(folder: Path) -> IO:
             file=sys.stderr,
         )
     return lock
+
+
+def _names_results(lock: Path, benchmark: str) -> bool:
+    """Return whether a lock of Snakemake, a list of files, is of a run of this benchmark."""
+    folder = f"{layout.RESULTS}/{benchmark}/"
+    return any(line.startswith(folder) for line in lock.read_text(encoding="utf-8").splitlines())
 
 
 def _is_alone(lock: IO) -> bool:

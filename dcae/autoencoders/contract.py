@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,8 +13,14 @@ from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import AutoencoderFields, Posterior
+from dcae.weights.catalogue import WeightsError
 
 PerChannel = float | list[float]
+FAR_OUTSIDE = 10.0  # of [-1, 1], as the values 0 to 255 are
+
+
+class OutputError(ValueError):
+    """An autoencoder returned something else than images or latents."""
 
 
 class Autoencoder(nn.Module):
@@ -164,18 +172,19 @@ def _require_blocks(blocks: list[nn.Module], count: int) -> None:
 
 @torch.no_grad()
 def check(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
-    """Check foreign code against its entry by encoding and decoding a small black image.
+    """Check foreign code against its entry by encoding and decoding a small grey image.
 
     Raises:
-        ConfigError: a method or attribute is missing, or a value or shape differs from the entry.
+        ConfigError: a method or attribute is missing or raises an error, or a value, shape, type or range is wrong.
     """
     missing = [name for name in ("encode", "decode") if not callable(getattr(autoencoder, name, None))]
     numbers = ("spatial_compression", "latent_channels", "latent_scale", "latent_shift")
     missing += [name for name in numbers if not hasattr(autoencoder, name)]
-    if not isinstance(autoencoder, nn.Module) or missing:
-        problem = f"has no {', '.join(missing)}" if missing else "is no torch.nn.Module"
+    if missing:
         kind = type(autoencoder).__name__
-        raise ConfigError(f"autoencoder {entry.name}: {kind} {problem}; see the contract in {__name__}.Autoencoder")
+        raise ConfigError(
+            f"autoencoder {entry.name}: {kind} has no {', '.join(missing)}; see the contract in {__name__}.Autoencoder"
+        )
     for field in ("spatial_compression", "latent_channels"):
         stated, actual = getattr(entry, field), getattr(autoencoder, field)
         if stated != actual:
@@ -190,18 +199,66 @@ def _check_shapes(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
     images = torch.zeros(1, 3, side, side, dtype=like.dtype, device=like.device)
     modes = [(module, module.training) for module in autoencoder.modules()]
     autoencoder.eval()
-    latents = autoencoder.encode(images)
     expected = (1, entry.latent_channels, latent_side, latent_side)
-    if tuple(latents.shape) != expected:
-        raise ConfigError(
-            f"autoencoder {entry.name}: encode returns {tuple(latents.shape)} for images {tuple(images.shape)}, "
-            f"its entry (f{entry.spatial_compression} c{entry.latent_channels}) says {expected}"
-        )
-    decoded = autoencoder.decode(latents)
-    if decoded.shape != images.shape:
-        raise ConfigError(
-            f"autoencoder {entry.name}: decode returns {tuple(decoded.shape)} for latents {expected}, "
-            f"expected {tuple(images.shape)}"
-        )
+    latents = _called(autoencoder, "encode", images, entry, expected)
+    decoded = _called(autoencoder, "decode", latents, entry, tuple(images.shape))
     for module, training in modes:
         module.training = training
+    if decoded.is_meta or not decoded.isfinite().all():
+        return
+    if (typical := float(decoded.abs().float().median())) > FAR_OUTSIDE:
+        raise ConfigError(
+            f"autoencoder {entry.name}: decode returns values of about {typical:.3g} for a grey image; expected images "
+            "in [-1, 1]"
+        )
+
+
+def _called(
+    autoencoder: nn.Module, method: str, argument: Tensor, entry: AutoencoderFields, expected: tuple[int, ...]
+) -> Tensor:
+    """Return what ``encode`` or ``decode`` makes of an argument, checked."""
+    where = f"autoencoder {entry.name}: {method}"
+    try:
+        return checked(getattr(autoencoder, method)(argument), expected)
+    except (ConfigError, WeightsError, torch.OutOfMemoryError):
+        raise
+    except OutputError as error:
+        shape = f"f{entry.spatial_compression} c{entry.latent_channels}"
+        raise ConfigError(f"{where} returns {error} ({shape}), for {tuple(argument.shape)}") from error
+    except Exception as error:  # foreign code
+        hint = "; a video model needs `conventions: {video: true}`" if _is_video_model(autoencoder, entry) else ""
+        raise ConfigError(f"{where} raises {told(error)}, given a tensor {tuple(argument.shape)}{hint}") from error
+
+
+def _is_video_model(autoencoder: nn.Module, entry: AutoencoderFields) -> bool:
+    """Return whether an autoencoder has three-dimensional convolutions that its entry does not tell of."""
+    told_of = getattr(getattr(entry, "conventions", None), "video", False)
+    return not told_of and any(isinstance(module, nn.Conv3d) for module in autoencoder.modules())
+
+
+def checked(found: object, expected: tuple[int, ...]) -> Tensor:
+    """Return the result of ``encode`` or ``decode`` if it is a floating-point tensor of this shape.
+
+    Raises:
+        OutputError: it is anything else.
+    """
+    if not isinstance(found, Tensor):
+        raise OutputError(f"{_kind(found)}, expected a tensor {expected}")
+    if tuple(found.shape) != expected:
+        raise OutputError(f"{tuple(found.shape)}, expected {expected}")
+    if not found.is_floating_point() or found.layout != torch.strided:
+        raise OutputError(f"a tensor of {found.dtype}, {found.layout}, expected dense floating-point values")
+    return found
+
+
+def _kind(found: object) -> str:
+    fields = ", ".join(found) if isinstance(found, Mapping) else ""
+    return f"an object of type {type(found).__name__}" + (f" with {fields}" if fields else "")
+
+
+def told(error: BaseException) -> str:
+    """Return an error of foreign code in one line, with its type and the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

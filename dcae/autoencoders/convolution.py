@@ -36,10 +36,11 @@ class _Convolution(torch.autograd.Function):
         of_x = gradient_of_input(ctx.kernel, gradient, weight) if needs_x else None
         of_weight = gradient_of_weight(ctx.kernel, x, gradient, weight.shape[-1]) if needs_weight else None
         missing = needs_x and of_x is None, needs_weight and of_weight is None, False
-        if any(missing):
-            like_x = x if x is not None else gradient.new_empty(1).expand(ctx.shape)
+        if missing == (True, False, False) and x is None:
+            of_x = _gradient_of_input(gradient, weight, ctx.shape, *ctx.geometry)
+        elif any(missing):
             computed = torch.ops.aten.convolution_backward(
-                gradient, like_x, weight, None, stride, padding, (1, 1), False, (0, 0), groups, missing
+                gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), groups, missing
             )
             of_x, of_weight = (
                 new if new is not None else old for new, old in zip(computed[:2], (of_x, of_weight), strict=True)
@@ -48,6 +49,19 @@ class _Convolution(torch.autograd.Function):
             of_weight = of_weight.to(ctx.dtype)
         of_bias = gradient.sum(dim=(0, 2, 3), dtype=torch.float32) if needs_bias else None
         return of_x, of_weight, of_bias, None, None, None, None
+
+
+def _gradient_of_input(
+    gradient: Tensor, weight: Tensor, shape: torch.Size, stride: tuple, padding: tuple, groups: int
+) -> Tensor:
+    """Return the gradient of a convolution's input [B, C, H, W] as the transposed convolution.
+
+    ``convolution_backward`` takes the layout from its input, which is not kept: of an empty one it makes NCHW, and
+    copies the gradient there and back.
+    """
+    sides = zip(shape[2:], gradient.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    left_over = [size - ((out - 1) * step - 2 * margin + kernel) for size, out, kernel, step, margin in sides]
+    return torch.ops.aten.convolution(gradient, weight, None, stride, padding, (1, 1), True, left_over, groups)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

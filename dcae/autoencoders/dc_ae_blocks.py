@@ -22,33 +22,54 @@ Shortcut = Literal["released-code", "paper-text", "none"]
 #
 # The released code and the text of the paper order channels differently. Within either pair, down after up is the
 # identity; a decoder of one pair does not fit an encoder of the other.
+#
+# All of these work on the view [B, H, W, C] and return channels_last: on CUDA, ``F.pixel_shuffle`` and its inverse
+# return NCHW, after which every convolution would copy its input.
+
+
+def space_to_channel(x: Tensor) -> Tensor:
+    """Return ``F.pixel_unshuffle(x, 2)``: [B, C, H, W] to [B, 4C, H/2, W/2]."""
+    blocks = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # [B, H/2, 2, W/2, 2, C]
+    return blocks.permute(0, 1, 3, 5, 2, 4).flatten(3).permute(0, 3, 1, 2)
+
+
+def channel_to_space(x: Tensor) -> Tensor:
+    """Return ``F.pixel_shuffle(x, 2)``: [B, 4C, H, W] to [B, C, 2H, 2W]."""
+    blocks = x.permute(0, 2, 3, 1).unflatten(3, (-1, 2, 2))  # [B, H, W, C, 2, 2]
+    return blocks.permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def average_channels(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
     """Reduce [B, n * channels, H, W] to [B, channels, H, W] by averaging n channels at a time."""
+    x = x.permute(0, 2, 3, 1)
     if shortcut == "released-code":
-        return x.unflatten(1, (channels, -1)).mean(dim=2)  # n neighbours
-    return x.unflatten(1, (-1, channels)).mean(dim=1)  # one from each n-th part
+        means = x.unflatten(3, (channels, -1)).mean(dim=4)  # n neighbours
+    else:
+        means = x.unflatten(3, (-1, channels)).mean(dim=3)  # one from each n-th part
+    return means.permute(0, 3, 1, 2)
 
 
 def duplicate_channels(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
     """Expand [B, channels / n, H, W] to [B, channels, H, W] by repeating each channel n times."""
     repeats = channels // x.shape[1]
+    x = x.permute(0, 2, 3, 1)
     if shortcut == "released-code":
-        return x.repeat_interleave(repeats, dim=1)
-    return x.repeat(1, repeats, 1, 1)
+        copies = x.unsqueeze(4).expand(-1, -1, -1, -1, repeats)
+    else:
+        copies = x.unsqueeze(3).expand(-1, -1, -1, repeats, -1)
+    return copies.flatten(3).permute(0, 3, 1, 2)
 
 
 def down_shortcut(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
     """Map [B, C, H, W] to [B, channels, H/2, W/2] by space to channel and averaging."""
-    return average_channels(F.pixel_unshuffle(x, 2), channels, shortcut)
+    return average_channels(space_to_channel(x), channels, shortcut)
 
 
 def up_shortcut(x: Tensor, channels: int, shortcut: Shortcut) -> Tensor:
     """Map [B, C, H, W] to [B, channels, 2H, 2W] by duplicating and channel to space."""
     if shortcut == "released-code":
-        return F.pixel_shuffle(duplicate_channels(x, 4 * channels, shortcut), 2)
-    return duplicate_channels(F.pixel_shuffle(x, 2), channels, shortcut)
+        return channel_to_space(duplicate_channels(x, 4 * channels, shortcut))
+    return duplicate_channels(channel_to_space(x), channels, shortcut)
 
 
 def require_multiple(name: str, larger: int, smaller: int) -> None:
@@ -65,8 +86,17 @@ def at_least_fp32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Return a context without autocast (the meta device has none)."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
 class _RMSNorm(torch.autograd.Function):
-    """Norm over the last dimension; saves its input and one fp32 number per pixel for the backward pass."""
+    """Norm over the last dimension; saves its input and one fp32 number per pixel for the backward pass.
+
+    For devices where torch has no fused operator: there, its own would save twice as much.
+    """
 
     @staticmethod
     def forward(ctx, x, weight, bias, eps):  # [..., C], [C], [C]
@@ -93,6 +123,15 @@ class _RMSNorm(torch.autograd.Function):
         return of_x, of_weight, of_bias, None
 
 
+def fused_rms_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Return the norm of x [..., C] over its last dimension, by torch's operator, which CUDA has as one kernel.
+
+    Outside autocast, which would have it computed and kept in fp32; the kernel's sums are fp32 in any case.
+    """
+    with full_precision(x):
+        return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps) + bias.to(x.dtype)
+
+
 class RMSNorm2d(nn.Module):
     """Root-mean-square norm over the channels of each pixel, with weight and bias; the mean is computed in fp32."""
 
@@ -103,7 +142,8 @@ class RMSNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
-        return _RMSNorm.apply(x.permute(0, 2, 3, 1), self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        norm = fused_rms_norm if x.device.type == "cuda" else _RMSNorm.apply
+        return norm(x.permute(0, 2, 3, 1), self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -134,12 +174,6 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
         return x + self.norm(self.conv2(self.act(self.conv1(x))))
-
-
-def full_precision(x: Tensor) -> AbstractContextManager:
-    """Return a context without autocast (the meta device has none)."""
-    device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def relu_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-15) -> Tensor:
@@ -303,7 +337,7 @@ class DownBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
         out = self.conv(x)
         if self.method == "pixel-unshuffle":
-            out = F.pixel_unshuffle(out, 2)  # [B, out, H/2, W/2]
+            out = space_to_channel(out)  # [B, out, H/2, W/2]
         return out if self.shortcut == "none" else out + down_shortcut(x, self.out_channels, self.shortcut)
 
 
@@ -321,7 +355,7 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
         if self.method == "pixel-shuffle":
-            out = F.pixel_shuffle(self.conv(x), 2)  # [B, out, 2H, 2W]
+            out = channel_to_space(self.conv(x))  # [B, out, 2H, 2W]
         else:
             out = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
         return out if self.shortcut == "none" else out + up_shortcut(x, self.out_channels, self.shortcut)

@@ -51,7 +51,7 @@ def export_folder(source: Path, output: Path, card: str) -> None:
         temporary.mkdir()
         for name in (folder.CONFIG, folder.WEIGHTS):
             shutil.copyfile(source / name, temporary / name)
-        (temporary / CARD).write_text(card)
+        (temporary / CARD).write_text(card, encoding="utf-8")
         _check_opens(temporary)
         os.rename(temporary, output)
     finally:

@@ -37,7 +37,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return the content of ``config.json``; raises ``WeightsError`` if it is missing or not JSON."""
     path = Path(folder) / CONFIG
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file; expected an autoencoder saved in diffusers' layout") from None
     except ValueError as error:

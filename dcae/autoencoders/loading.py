@@ -58,7 +58,10 @@ def load(
         autoencoder.latent_scale = entry.latent_scale
     if entry.latent_shift is not None:
         autoencoder.latent_shift = entry.latent_shift
-    autoencoder.to(device).eval()
+    try:
+        autoencoder.to(device).eval()
+    except NotImplementedError as error:  # parameters without values
+        raise ConfigError(f"autoencoder {entry.name}: {error}") from error
     if not isinstance(entry, DCAEEntry):
         contract.check(autoencoder, entry)
     return _tiled(autoencoder, entry) if entry.tiling else autoencoder
@@ -158,10 +161,17 @@ def _build_python(entry: PythonEntry, weights: Path | None) -> nn.Module:
             f"autoencoder {entry.name}: factory {entry.factory}: {error}; "
             "is its package installed here, or its folder in PYTHONPATH?"
         ) from error
+    except (Exception, SystemExit) as error:  # foreign code
+        raise ConfigError(f"autoencoder {entry.name}: importing {module_name}: {contract.told(error)}") from error
+    call = f"autoencoder {entry.name}: {entry.factory}(**{entry.arguments})"
     try:
         autoencoder = factory(**entry.arguments)
-    except TypeError as error:
-        raise ConfigError(f"autoencoder {entry.name}: {entry.factory}(**{entry.arguments}): {error}") from error
+    except (ConfigError, WeightsError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # foreign code
+        raise ConfigError(f"{call}: {contract.told(error)}") from error
+    if not isinstance(autoencoder, nn.Module):
+        raise ConfigError(f"{call}: returns {type(autoencoder).__name__}, expected a torch.nn.Module")
     if weights is not None:
         folder.read_weights(weights, autoencoder)
         folder.take_latent_statistics(autoencoder, folder.read_config(weights), Path(weights) / folder.CONFIG)

@@ -76,6 +76,9 @@ def _take_scale(entry: DCAEEntry, autoencoder: DCAE, stored: dict, config: Path)
     """Check or take the scale; it alone tells the released weights ``in`` and ``mix`` apart."""
     if entry.latent_scale is None:
         folder.take_latent_statistics(autoencoder, stored, config)
+        if autoencoder.latent_scale in NO_SCALE:
+            autoencoder.latent_scale = None
+            _require_scale(entry, f"{config} has {stored.get('scaling_factor')}, as where nobody set one")
         return
     scale = stored.get("scaling_factor")
     if scale not in (*NO_SCALE, entry.latent_scale):

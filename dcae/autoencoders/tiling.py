@@ -39,9 +39,11 @@ def reconstruct(autoencoder: nn.Module, images: Tensor, padding: str | None = No
         require_multiple_sides(images, f)
         return autoencoder.decode(autoencoder.encode(images))
     right, bottom = -width % f, -height % f
+    if padding == "replicate" or min(height, width) == 1:  # a single row has no neighbour to reflect
+        images, right, bottom = F.pad(images, (0, right, 0, bottom), mode="replicate"), 0, 0
     while right or bottom:  # reflection adds less than an image's own side at a time
         add_right, add_bottom = (min(right, images.shape[-1] - 1), min(bottom, images.shape[-2] - 1))
-        images = F.pad(images, (0, add_right, 0, add_bottom), mode=padding)
+        images = F.pad(images, (0, add_right, 0, add_bottom), mode="reflect")
         right, bottom = right - add_right, bottom - add_bottom
     return autoencoder.decode(autoencoder.encode(images))[..., :height, :width]
 

@@ -24,7 +24,7 @@ from dcae.benchmark.cells import (
     Training,
 )
 from dcae.benchmark.checks import Source, check_divides, check_entries, check_speed
-from dcae.benchmark.config import SEED, Config, ConfigError, read_benchmark, split_seed, validate
+from dcae.benchmark.config import SEED, Config, ConfigError, check_name, read_benchmark, split_seed, validate
 from dcae.benchmark.entries import Entry, Protocol
 
 
@@ -33,7 +33,7 @@ class Benchmark:
 
     def __init__(self, path: Path, content: BenchmarkFile, config: Config):
         self.path = Path(path)
-        self.name = self.path.stem
+        self.name = check_name(self.path.stem, self.path)
         self.content = content
         self.config = config
         self._source = Source(self.path, content, config)
@@ -280,6 +280,8 @@ class Benchmark:
         for name in set(self.content.with_rows) - {cell.autoencoder for cell in cells}:
             sides = self.autoencoder(name).resolutions
             message = f"{name} takes {sides} px alone, which no dataset here has"
+            if not any(places.values()):
+                message = "no dataset with a resolution; name at least one, as in photographs: {64: null}"
             raise self._source.error("reconstruction.datasets", message)
         for place, _, study in each_study(self.content.studies):
             for dataset, resolution in study.places(places):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ SEED = "@seed"  # <entry>@seed<N> is the entry trained with another seed
 # Fields that describe an entry, or place it in the paper's tables, belong to that entry alone.
 NOT_INHERITED = ("name", "extends", "description", "source", "paper_name", "paper_datasets", "choices")
 REPOSITORY_CONFIG = Path(__file__).resolve().parents[2] / "config"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # names are parts of paths, options and regular expressions
+DEEPEST, MOST_NODES = 50, 100_000  # of a YAML file; a recipe has 5 levels, the largest benchmark 2,000 nodes
 
 
 class ConfigError(ValueError):
     """A mistake in a configuration file. The message names the file, the field and the allowed values."""
 
 
-class UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML lets a later key silently replace an earlier one of the same name; here that is an error."""
+class StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Loader that refuses values YAML 1.1 reads as others: a second key of one name, 010 (8), 1:30 (90), no (false)."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -39,18 +42,82 @@ class UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_plain(self, node):
+        """Return the value of a number or truth value that is written unambiguously."""
+        text, kind = self.construct_scalar(node), node.tag.rsplit(":", 1)[1]
+        if re.fullmatch(r"[-+]?0[\d_]+|.*:.*", text) or (kind == "bool" and text.lower() not in ("true", "false")):
+            value = getattr(super(), f"construct_yaml_{kind}")(node)
+            message = f"{text} would be read as {str(value).lower()}: write that, or quotes around a word"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+        return getattr(super(), f"construct_yaml_{kind}")(node)
+
+
+for _kind in ("int", "float", "bool"):
+    StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", StrictLoader.construct_plain)
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file. Raises ``ConfigError`` if there is no such file or no mapping in it."""
     try:
-        content = yaml.load(Path(path).read_text(), Loader=UniqueKeyLoader)
+        text = Path(path).read_text(encoding="utf-8-sig")
+        _check_size(text)
+        content = yaml.load(text, Loader=StrictLoader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of fields, got {type(content).__name__}")
     return content
+
+
+def _check_size(text: str) -> None:
+    """Raise ``YAMLError`` for more levels or nodes than a file of entries has, each ``*alias`` counted as its content.
+
+    Deep nesting overflows the C loader's stack; nested aliases unfold to any size.
+    """
+    sizes: dict[str, int] = {}
+    opened: list[list[Any]] = []  # anchor and size of the collections around an event
+    for event in yaml.parse(text, Loader=StrictLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            opened.append([event.anchor, 1])
+            if len(opened) > DEEPEST:
+                raise yaml.YAMLError(f"nested more than {DEEPEST} levels deep at line {event.start_mark.line + 1}")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = opened.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            anchor, size = None, sizes.get(event.anchor, MOST_NODES)  # unknown: an alias within its own anchor
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor, size = event.anchor, 1
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        if opened:
+            opened[-1][1] += size
+            if opened[-1][1] > MOST_NODES:
+                raise yaml.YAMLError(
+                    f"more than {MOST_NODES:,} values, with aliases, at line {event.start_mark.line + 1}"
+                )
+
+
+def check_name(name: str, path: Path | str) -> str:
+    """Return the name that a file gives to a benchmark or an entry.
+
+    Raises:
+        ConfigError: it holds more than letters, digits, ``.``, ``_`` and ``-``.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"{path}: {name!r} is no name: rename the file, to letters (a-z, A-Z), digits, '.', '_' and '-', "
+            "a letter or digit first"
+        )
+    return name
 
 
 def _explain(error: dict[str, Any]) -> str:
@@ -168,7 +235,9 @@ def read_entry(kind: str, path: Path, config: Config | None = None) -> Entry:
     content, path = read_yaml(path), Path(path)
     if "name" in content:
         raise ConfigError(f"{path}:\n  name: an entry is named by its file; remove this field")
-    return make_entry(kind, {**content, "name": path.stem}, path, config or Config(path.resolve().parent.parent))
+    return make_entry(
+        kind, {**content, "name": check_name(path.stem, path)}, path, config or Config(path.resolve().parent.parent)
+    )
 
 
 def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Config) -> Entry:

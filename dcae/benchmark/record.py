@@ -28,6 +28,8 @@ class Value(BaseModel):
 
     ``leave_group_out``: for distances between sets, the value without the images i with i mod G = g, for
     g = 0 … G - 1; two values over the same images are compared by these (delete-a-group jackknife).
+    ``unchanged``: of a mean over images, the number of images whose value is infinite since they came back unchanged;
+    the mean and its error are those of the others.
     ``repeats``: the value of each repeat of the measurement; ``extrapolated``: computed from smaller measurements.
     """
 
@@ -38,6 +40,7 @@ class Value(BaseModel):
     standard_error: Number | None = None
     unit: str = ""
     random_features: bool = False
+    unchanged: int = 0
     leave_group_out: list[Number] | None = None
     repeats: list[Number] = []
     extrapolated: bool = False
@@ -121,7 +124,7 @@ class Record(BaseModel):
     def read(cls, path: Path) -> Record:
         """Read one record. Raises ``ValueError`` naming the file if it does not follow the schema."""
         try:
-            return cls.model_validate_json(Path(path).read_text())
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is not a record of schema version {SCHEMA_VERSION}: {error}") from error
 
@@ -129,10 +132,10 @@ class Record(BaseModel):
 def write_atomically(path: Path, text: str) -> None:
     """Write text by a temporary file and a rename; a file that holds this text already is left alone."""
     path = Path(path)
-    if path.is_file() and path.read_text() == text:
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def schema() -> str:

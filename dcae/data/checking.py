@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from dcae.benchmark.entries import ImageFilesEntry, MJHQEntry
-from dcae.data.decoding import Transparency, decode, read_header
+from dcae.data.decoding import Incomplete, Transparency, decode, lacks_end, read_header
 from dcae.data.image_sizes import remember_sizes
 from dcae.data.layouts.index import index_split
 from dcae.data.split_index import SplitIndex
@@ -28,6 +28,7 @@ from dcae.data.workers import in_processes
 from dcae.files import replacing
 
 BLOCK = 64  # images per task of a worker process
+Rules = tuple[Transparency, Incomplete]  # of the entry
 EXAMPLES = 20  # images of a kind that a report names; the manifest has all
 
 SCHEMA = pa.schema(
@@ -44,6 +45,7 @@ SCHEMA = pa.schema(
         ("deep", pa.bool_()),  # more than 8 bits per channel
         ("animated", pa.bool_()),
         ("transparency", pa.bool_()),  # an alpha channel or a transparent colour
+        ("incomplete", pa.bool_()),  # a JPEG without an end marker
         ("error", pa.string()),  # why training and evaluation would refuse the image, or empty
     ]
 )
@@ -113,7 +115,7 @@ def check_dataset(
     manifests, reports = [], {}
     for split in splits or _splits_of(entry):
         samples = index_split(uncounted, split, refresh=True)
-        rows = _examined(samples, split, entry.transparency, processes, progress)
+        rows = _examined(samples, split, (entry.transparency, entry.incomplete), processes, progress)
         manifests.append(rows)
         sizes = np.stack([rows[side].to_numpy() for side in ("width", "height")], axis=1)
         if sizes.all():
@@ -152,14 +154,14 @@ def _splits_of(entry: ImageFilesEntry) -> tuple[str, ...]:
 def _examined(
     samples: SplitIndex,
     split: str,
-    transparency: Transparency,
+    rules: Rules,
     processes: int,
     progress: Callable[[str, int, int], None] | None,
 ) -> pa.Table:
     blocks = [range(start, min(start + BLOCK, len(samples))) for start in range(0, len(samples), BLOCK)]
     rows: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
-    for found in in_processes(_examine, (samples, split, transparency), blocks, processes):
+    for found in in_processes(_examine, (samples, split, rules), blocks, processes):
         rows += found
         if len(rows) >= 100 * BLOCK:  # a table needs a tenth of the memory
             tables.append(pa.Table.from_pylist(rows, SCHEMA))
@@ -169,24 +171,24 @@ def _examined(
     return pa.concat_tables([*tables, pa.Table.from_pylist(rows, SCHEMA)])
 
 
-def _examine(shared: tuple[SplitIndex, str, Transparency], block: range) -> list[dict[str, Any]]:
-    samples, split, transparency = shared
+def _examine(shared: tuple[SplitIndex, str, Rules], block: range) -> list[dict[str, Any]]:
+    samples, split, rules = shared
     return [
         {"split": split, "path": samples.names[index].as_py(), "label": int(samples.labels[index])}
-        | _examine_image(samples, index, transparency)
+        | _examine_image(samples, index, rules)
         for index in block
     ]
 
 
-def _examine_image(samples: SplitIndex, index: int, transparency: Transparency) -> dict[str, Any]:
+def _examine_image(samples: SplitIndex, index: int, rules: Rules) -> dict[str, Any]:
     found = {"bytes": 0, "sha256": "", "width": 0, "height": 0, "mode": "", "orientation": 1}
-    found |= {"deep": False, "animated": False, "transparency": False, "error": ""}
+    found |= {"deep": False, "animated": False, "transparency": False, "incomplete": False, "error": ""}
     where = samples.where(index)
     try:
         data = samples.read(index)
         found |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        found |= vars(read_header(data, where))
-        decode(data, where, transparency)
+        found |= vars(read_header(data, where)) | {"incomplete": lacks_end(data)}
+        decode(data, where, *rules)
     except DatasetError as error:
         found["error"] = str(error)
     return found
@@ -205,6 +207,7 @@ def _report(rows: pa.Table, classes: list[str], expected: int | None, resolution
         "with an alpha channel": rows["transparency"],
         "more than 8 bits": rows["deep"],
         "animated": rows["animated"],
+        "JPEG without an end marker": rows["incomplete"],
         "EXIF-rotated": pc.not_equal(rows["orientation"], 1),
     }
     count = np.bincount(rows["label"].to_numpy(), minlength=len(classes))

@@ -6,6 +6,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+# Of a longer image, only the crop is scaled: the whole would take memory without bound. Pillow then scales columns
+# before rows, which changes the rounding between the two.
+LONG = 16
+
 
 def adm_crop(image: Image.Image, resolution: int) -> Image.Image:
     """Return the centre crop of ADM, which DiT, DC-AE and most others use for training and for every metric.
@@ -21,26 +25,31 @@ def adm_crop(image: Image.Image, resolution: int) -> Image.Image:
     """
     while min(image.size) >= 2 * resolution:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    image = scale_short_side(image, resolution)
-    return _cut(image, (image.width - resolution) // 2, (image.height - resolution) // 2, resolution)
+    size = _scaled_size(image, resolution)
+    return _scaled_cut(image, size, (size[0] - resolution) // 2, (size[1] - resolution) // 2, resolution)
 
 
 def random_crop(image: Image.Image, resolution: int, rng: np.random.Generator) -> Image.Image:
     """Return a random crop at the image's own resolution; an image smaller than the crop is enlarged to fit."""
-    if min(image.size) < resolution:
-        image = scale_short_side(image, resolution)
-    left, top = (int(rng.integers(side - resolution + 1)) for side in image.size)
-    return _cut(image, left, top, resolution)
+    size = _scaled_size(image, resolution) if min(image.size) < resolution else image.size
+    left, top = (int(rng.integers(side - resolution + 1)) for side in size)
+    return _scaled_cut(image, size, left, top, resolution)
 
 
-def scale_short_side(image: Image.Image, resolution: int) -> Image.Image:
-    """Return the whole image with its short side scaled to the resolution (bicubic, antialiased)."""
+def _scaled_size(image: Image.Image, resolution: int) -> tuple[int, int]:
+    """Return the size of the whole image with its short side scaled to the resolution."""
     scale = resolution / min(image.size)
-    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    return round(image.width * scale), round(image.height * scale)
 
 
-def _cut(image: Image.Image, left: int, top: int, resolution: int) -> Image.Image:
-    return image.crop((left, top, left + resolution, top + resolution))
+def _scaled_cut(image: Image.Image, size: tuple[int, int], left: int, top: int, resolution: int) -> Image.Image:
+    """Scale the whole image to a size (bicubic, antialiased), and return a square of it."""
+    if size == image.size or max(size) <= LONG * resolution:
+        whole = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+        return whole.crop((left, top, left + resolution, top + resolution))
+    x, y = image.width / size[0], image.height / size[1]
+    box = (left * x, top * y, min((left + resolution) * x, image.width), min((top + resolution) * y, image.height))
+    return image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:

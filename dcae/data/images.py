@@ -11,7 +11,7 @@ import numpy as np
 
 from dcae.data.crop import adm_crop, random_crop, to_pixels
 from dcae.data.dataset import ImageDataset, fingerprint
-from dcae.data.decoding import Transparency, decode
+from dcae.data.decoding import Incomplete, Transparency, decode
 from dcae.data.image_sizes import image_sizes, smaller
 from dcae.data.split_index import SplitIndex
 from dcae.data.storage.files import state_of
@@ -29,6 +29,7 @@ class Images(ImageDataset):
         crop: "centre" is the ADM crop; "random" is a crop at the image's own resolution, a new one each epoch.
         seed: of the random crops.
         transparency: how to treat transparent pixels (``dcae.data.decoding``).
+        incomplete: how to treat JPEG files without an end marker.
 
     Raises:
         DatasetError: as ``decode``, when an image is read.
@@ -41,9 +42,10 @@ class Images(ImageDataset):
         crop: Crop = "centre",
         seed: int = 0,
         transparency: Transparency = "refuse",
+        incomplete: Incomplete = "refuse",
     ):
         self.samples, self.resolution, self.crop, self.seed = samples, resolution, crop, seed
-        self.transparency = transparency
+        self.transparency, self.incomplete = transparency, incomplete
         self.classes = samples.classes
 
     @cached_property
@@ -86,7 +88,7 @@ class Images(ImageDataset):
         ]
 
     def pixels(self, index: int, epoch: int = 0) -> np.ndarray:
-        image = decode(self.samples.read(index), self.samples.where(index), self.transparency)
+        image = decode(self.samples.read(index), self.samples.where(index), self.transparency, self.incomplete)
         if self.crop == "centre":
             return to_pixels(adm_crop(image, self.resolution))
         return to_pixels(random_crop(image, self.resolution, numpy_generator(self.seed, index, epoch)))

@@ -53,7 +53,7 @@ def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Cro
             flush=True,
         )
         samples = samples.take(kept)
-    return Images(samples, resolution, crop, transparency=entry.transparency)
+    return Images(samples, resolution, crop, transparency=entry.transparency, incomplete=entry.incomplete)
 
 
 def _discards(entry: DatasetEntry, split: Split) -> bool:

@@ -77,7 +77,7 @@ class SplitIndex:
         if member == NONE:
             return ""
         try:
-            return self.files.read(member).decode().strip()
+            return self.files.read(member).decode("utf-8-sig").strip()  # Windows adds the mark
         except UnicodeDecodeError as error:
             raise DatasetError(f"{self.files.where(member)}: is not UTF-8 ({error}); save it as UTF-8") from error
 

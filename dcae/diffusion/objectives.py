@@ -70,9 +70,8 @@ def at(values: Tensor, timesteps: Tensor) -> Tensor:
     return values[timesteps][:, None, None, None]
 
 
-def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, schedule: NoiseSchedule) -> Tensor:
+def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, table: Coefficients) -> Tensor:
     """Return noisy latents (Ho et al., equation 4) of latents and noise [B, c, h, w] at timesteps [B]."""
-    table = coefficients(schedule, latents.device)
     return at(table.signal, timesteps) * latents + at(table.noise, timesteps) * noise
 
 
@@ -104,7 +103,7 @@ def variational_bound(
     noise: Tensor,
     epsilon: Tensor,
     range_position: Tensor,
-    schedule: NoiseSchedule,
+    table: Coefficients,
 ) -> Tensor:
     """Return a timestep's term of the variational bound, in bits per value (Nichol & Dhariwal 2021, eq. 4-7, 15).
 
@@ -113,12 +112,11 @@ def variational_bound(
         timesteps: [B].
         epsilon: predicted noise, detached, so that the bound trains only the variance.
         range_position: network output v; -1 means the smallest log-variance of the reverse step, 1 the largest.
-        schedule: the noise schedule.
+        table: coefficients of the noise schedule.
 
     Returns:
         [B].
     """
-    table = coefficients(schedule, latents.device)
     smallest, largest = at(table.smallest_log_variance, timesteps), at(table.largest_log_variance, timesteps)
     fraction = (range_position + 1) / 2
     model_log_variance = fraction * largest + (1 - fraction) * smallest
@@ -143,6 +141,7 @@ def diffusion_losses(
     timesteps: Tensor,
     noise: Tensor,
     recipe: DiffusionRecipe,
+    table: Coefficients | None = None,
 ) -> dict[str, Tensor]:
     """Return the terms of a recipe's objective for each sample; their sum is the loss.
 
@@ -153,6 +152,8 @@ def diffusion_losses(
         timesteps: [B] in 0 ... T - 1; for ``velocity`` times [B] in [0, 1].
         noise: standard normal, [B, c, h, w].
         recipe: its objective and noise schedule.
+        table: coefficients of the noise schedule on the latents' device; default: looked up, which a compiled step
+            would compute anew.
 
     Returns:
         ``mse`` [B], and for ``epsilon-learned-range`` also ``vlb`` [B] in bits per value.
@@ -162,11 +163,13 @@ def diffusion_losses(
     """
     channels = latents.shape[1]
     needed = 2 * channels if recipe.objective == "epsilon-learned-range" else channels
+    if table is None and recipe.noise_schedule:
+        table = coefficients(recipe.noise_schedule, latents.device)
     if recipe.objective == "velocity":
         noisy, target = straight_path(latents, noise, timesteps)
         output = denoiser(noisy, timesteps, condition).float()
     else:
-        noisy, target = add_noise(latents, noise, timesteps, recipe.noise_schedule), noise
+        noisy, target = add_noise(latents, noise, timesteps, table), noise
         output = denoiser(noisy, timesteps + denoiser.first_timestep, condition).float()
     if output.shape[1] != needed:
         raise ValueError(
@@ -177,9 +180,7 @@ def diffusion_losses(
     losses = {"mse": per_sample_mean((prediction - target) ** 2)}
     if recipe.objective == "epsilon-learned-range":
         position = output[:, channels:]
-        losses["vlb"] = variational_bound(
-            latents, noisy, timesteps, noise, prediction.detach(), position, recipe.noise_schedule
-        )
+        losses["vlb"] = variational_bound(latents, noisy, timesteps, noise, prediction.detach(), position, table)
     return losses
 
 

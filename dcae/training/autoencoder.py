@@ -87,7 +87,9 @@ class PhaseTraining:
         self.updater = Updater(self.reconstruct, phase.optimiser, phase.gradient_clip, accelerator)
         self.perceptual = None
         if phase.losses.perceptual:
-            self.perceptual = perceptual_network(phase.losses.perceptual.lpips).to(accelerator.device)
+            self.perceptual = perceptual_network(phase.losses.perceptual.lpips).to(
+                accelerator.device, memory_format=torch.channels_last
+            )
         self.adversary = None
         if phase.losses.gan:
             gan, last = phase.losses.gan, last_layer(self.autoencoder)
@@ -108,16 +110,27 @@ class PhaseTraining:
         return self.average.module if self.average else self.autoencoder
 
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """Return this process's batches of images uint8 [b, 3, H, W]."""
-        return batches(self.data.batch, first_step, self.phase.steps, self.phase.batch_size, self.accelerator)
+        """Return this process's batches of ``read``."""
+        return batches(self.read, first_step, self.phase.steps, self.phase.batch_size, self.accelerator)
+
+    def read(self, numbers: Sequence[int]) -> tuple[Tensor, ...]:
+        """Return images uint8 [b, 3, H, W] and, with a KL loss, posterior noise [b, c, h, w], on the CPU."""
+        pixels = self.data.batch(numbers)
+        if self.phase.losses.kl is None:
+            return (pixels,)
+        shape = self._latent_shape()
+        noise = per_sample(lambda random: torch.randn(shape, generator=random), numbers, self.seed, "posterior")
+        return pixels, noise
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """Update the autoencoder and, from its start step on, the discriminator."""
         logged, pairs = [], []
 
         def loss_of(part: Batch) -> Tensor:
-            images = self._images(part.content)
-            reconstructions, kl = self.reconstruct(images, self._posterior_noise(part.numbers))
+            pixels, *noise = part.content
+            images = self._images(pixels)
+            noise = [each.to(self.accelerator.device, non_blocking=True) for each in noise]
+            reconstructions, kl = self.reconstruct(images, *noise)
             loss, terms = self._reconstruction_loss(images, reconstructions, kl)
             if self.adversary:
                 weighted, terms["generator"] = self.adversary.generator_loss(reconstructions, loss, step)
@@ -139,14 +152,9 @@ class PhaseTraining:
         images = pixels.to(self.accelerator.device, non_blocking=True).float() / 127.5 - 1
         return images.contiguous(memory_format=torch.channels_last) if self.phase.channels_last else images
 
-    def _posterior_noise(self, numbers: Sequence[int]) -> Tensor | None:
-        """Return posterior noise [b, c, h, w] of samples for a training with KL loss, else ``None``."""
-        if self.phase.losses.kl is None:
-            return None
+    def _latent_shape(self) -> tuple[int, int, int]:
         side = self.phase.resolution // self.autoencoder.spatial_compression
-        shape = (self.autoencoder.latent_channels, side, side)
-        noise = per_sample(lambda random: torch.randn(shape, generator=random), numbers, self.seed, "posterior")
-        return noise.to(self.accelerator.device, non_blocking=True)
+        return self.autoencoder.latent_channels, side, side
 
     def _reconstruction_loss(
         self, images: Tensor, reconstructions: Tensor, kl: Tensor | None
@@ -175,8 +183,9 @@ class PhaseTraining:
         with evaluating(self.finished):
             for pixels in self.validation.split(self.evaluation_batch):
                 images = self._images(pixels)
-                noise = self._posterior_noise(range(len(images)))
-                reconstructions, kl = reconstruct(images, None if noise is None else torch.zeros_like(noise))
+                with_kl = self.phase.losses.kl is not None
+                noise = images.new_zeros(len(images), *self._latent_shape()) if with_kl else None
+                reconstructions, kl = reconstruct(images, noise)
                 loss, terms = self._reconstruction_loss(images, reconstructions, kl)
                 squared_error = (images - reconstructions.clamp(-1, 1)).square().mean(dim=(1, 2, 3)) / 4
                 psnr = -10 * squared_error.log10().mean()  # of values in [0, 1]

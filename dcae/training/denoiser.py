@@ -20,7 +20,8 @@ from dcae.diffusion.captions.dataset import CaptionDataset, Captions
 from dcae.diffusion.latents.cached import LatentDataset
 from dcae.diffusion.models.build import build_denoiser
 from dcae.diffusion.models.checkpoint import save_denoiser
-from dcae.diffusion.objectives import diffusion_losses, draw_training_inputs
+from dcae.diffusion.models.u_vit import UViT
+from dcae.diffusion.objectives import Coefficients, coefficients, diffusion_losses, draw_training_inputs
 from dcae.randomness import derived_seed, seeded
 from dcae.training import engine
 from dcae.training.batches import Batch, batches, split
@@ -78,17 +79,40 @@ def read_samples(
 
 
 class Objective(nn.Module):
-    """A denoiser and its loss as one forward pass."""
+    """A denoiser and its loss as one forward pass.
+
+    The noise schedule's coefficients are buffers: compiled, a look-up would be computed on the CPU and copied in each
+    step.
+    """
 
     def __init__(self, denoiser: nn.Module, recipe: DiffusionRecipe):
         super().__init__()
         self.denoiser, self.recipe = denoiser, recipe
+        if recipe.noise_schedule:
+            for name, values in coefficients(recipe.noise_schedule, torch.device("cpu"))._asdict().items():
+                self.register_buffer(name, values, persistent=False)
 
     def forward(
         self, latents: Tensor, condition: Tensor | Captions, timesteps: Tensor, noise: Tensor
     ) -> dict[str, Tensor]:
         """Return the loss terms of each sample, [B]."""
-        return diffusion_losses(self.denoiser, latents, condition, timesteps, noise, self.recipe)
+        buffers = dict(self.named_buffers(recurse=False))
+        table = Coefficients(**buffers) if buffers else None
+        return diffusion_losses(self.denoiser, latents, condition, timesteps, noise, self.recipe, table)
+
+
+def set_token_precision(denoiser: nn.Module, settings: DiffusionRecipe) -> None:
+    """Let a U-ViT's tokens take the precision of autocast.
+
+    Raises:
+        ConfigError: the denoiser is of another architecture.
+    """
+    if not isinstance(denoiser, UViT):
+        raise ConfigError(
+            f"token_precision is {settings.token_precision} in {settings.name}, which only U-ViT has: leave it out for "
+            f"{type(denoiser).__name__}"
+        )
+    denoiser.tokens_follow_autocast = True
 
 
 class DenoiserTraining:
@@ -100,6 +124,8 @@ class DenoiserTraining:
         self.recipe, self.data, self.seed, self.accelerator = recipe, latents, seed, accelerator
         self.denoiser = denoiser.to(accelerator.device)
         self.denoiser.gradient_checkpointing = recipe.gradient_checkpointing
+        if recipe.token_precision:
+            set_token_precision(self.denoiser, recipe)
         self.average = MovingAverage(self.denoiser, recipe.ema) if recipe.ema else None
         self.losses = engine.prepare(Objective(self.denoiser, recipe), accelerator, recipe.compile)
         self.updater = Updater(self.losses, recipe.optimiser, recipe.gradient_clip, accelerator)
@@ -153,7 +179,7 @@ def fingerprint(latents: Path) -> str:
 
 def _content(folder: Path, *fields: str) -> str:
     """Return the digest of a folder's shards and of the given fields of its index."""
-    index = json.loads((folder / "index.json").read_text())
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     return digest({**{name: index[name] for name in fields}, "shards": list(index["shards"].values())})
 
 

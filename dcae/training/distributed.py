@@ -88,11 +88,11 @@ def _host_names(nodes: str) -> list[str]:
 
 def own_cores() -> int:
     """Return the number of cores for this process: those of its Slurm task, or its share of the machine or task."""
-    granted = os.environ.get("SLURM_CPUS_PER_TASK")
-    if granted and "TORCHELASTIC_RUN_ID" not in os.environ:
-        return int(granted)
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(int(granted or here) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+    granted = min(int(os.environ.get("SLURM_CPUS_PER_TASK", here)), here)  # Slurm's nodes may claim more than there are
+    if "SLURM_CPUS_PER_TASK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return granted
+    return max(granted // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
 
 
 def keep_freed_memory() -> None:

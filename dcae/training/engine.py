@@ -20,11 +20,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
-from dcae.benchmark.entries import TrainingFields
+from dcae.benchmark.entries import DiffusionRecipe, TrainingFields
 from dcae.randomness import derived_seed
 from dcae.training.logging import Curves, LogWith, Progress, check_installed, report
 from dcae.training.state import LOCK_WAIT_MINUTES, TrainingState, checkpoint_path, lock
@@ -79,6 +79,11 @@ def means(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([values[name] for values in parts]).mean() for name in parts[0]}
 
 
+def all_finite(module: nn.Module) -> bool:
+    """Return whether all of a module's weights are finite; waits for the device once."""
+    return bool(torch.stack([value.isfinite().all() for value in module.parameters()]).all())
+
+
 def check_batch_size(settings: TrainingFields, processes: int) -> None:
     """Raise ``ConfigError`` if the batch cannot be split evenly over the processes and their parts."""
     parts = settings.gradient_accumulation
@@ -88,6 +93,11 @@ def check_batch_size(settings: TrainingFields, processes: int) -> None:
             f"process{'es' if processes > 1 else ''} with {parts} part{'s' if parts > 1 else ''} each "
             "(gradient_accumulation): choose a multiple of their product"
         )
+
+
+def has_static_graph(settings: TrainingFields) -> bool:
+    """Return whether every step of a training has the same graph: nothing is frozen, and batches come whole."""
+    return isinstance(settings, DiffusionRecipe) and settings.gradient_accumulation == 1
 
 
 def accelerator_for(settings: TrainingFields) -> Accelerator:
@@ -100,11 +110,18 @@ def accelerator_for(settings: TrainingFields) -> Accelerator:
     on_cpu = not torch.accelerator.is_available()
     if on_cpu and settings.precision == "fp16":  # Accelerate would silently compute in fp32
         raise ConfigError("precision is fp16 in the recipe, which needs a GPU, and there is none: choose bf16 or fp32")
+    torch.backends.cudnn.benchmark = True  # every step has the same shapes
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision="no" if settings.precision == "fp32" else settings.precision,
-        # All processes wait while the first one waits for a lock.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=LOCK_WAIT_MINUTES + 10))],
+        kwargs_handlers=[
+            # All processes wait while the first one waits for a lock.
+            InitProcessGroupKwargs(timeout=timedelta(minutes=LOCK_WAIT_MINUTES + 10)),
+            # Buffers are constants, or statistics that the processes share already.
+            DistributedDataParallelKwargs(
+                gradient_as_bucket_view=True, broadcast_buffers=False, static_graph=has_static_graph(settings)
+            ),
+        ],
     )
     check_batch_size(settings, accelerator.num_processes)
     return accelerator
@@ -255,7 +272,7 @@ class Loop:
     def _save(self, step: int) -> None:
         began = time.monotonic()
         for name, module in self.stateful.items():
-            if isinstance(module, nn.Module) and not all(value.isfinite().all() for value in module.parameters()):
+            if isinstance(module, nn.Module) and not all_finite(module):
                 self._raise_diverged(f"weights of {name} are not finite after step {step}")
         if self.accelerator.is_main_process:
             content = {name: stateful.state_dict() for name, stateful in self.stateful.items()}

@@ -133,4 +133,5 @@ class Adversary:
         scaled = scaler.scale(loss) if scaler else loss
         (gradient,) = torch.autograd.grad(scaled, self.last_layer, retain_graph=True)
         gradient = self.accelerator.reduce(gradient, "mean")
-        return gradient / scaler.get_scale() if scaler else gradient
+        # The scale as a tensor: ``get_scale`` waits for the device.
+        return gradient / scaler.scale(gradient.new_ones(())) if scaler else gradient

@@ -141,7 +141,7 @@ class Progress:
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         """Append a line to the log, and a point to each curve."""
-        with self.log.open("a") as file:
+        with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **numbers}) + "\n")
         self.curves.log(step, numbers)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -11,7 +12,6 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from dcae.benchmark.entries import EMA, AdamW
 
@@ -85,33 +85,33 @@ class Updater:
 
 
 class MovingAverage:
-    """Exponential moving average of a module's weights; ``module`` is the averaged copy.
+    """Exponential moving average of a module's weights; ``module`` is the averaged copy, with the module's buffers.
 
-    The decay of step s (from 0) is ``decay * (1 - exp(-(s + 1) / ramp_steps))``, or constant without a ramp.
+    The decay of step s (from 0) is ``decay * (1 - exp(-(s + 1) / ramp_steps))``, or constant without a ramp. Step 0
+    copies the weights.
     """
 
     def __init__(self, module: nn.Module, settings: EMA):
         self.settings = settings
-        self._averaged = AveragedModel(module, multi_avg_fn=self._blend)
-        self._averaged.requires_grad_(False).eval()
-
-    @property
-    def module(self) -> nn.Module:
-        return self._averaged.module
+        self.module = copy.deepcopy(module).requires_grad_(False).eval()
 
     def decay(self, step: int) -> float:
         ramp = self.settings.ramp_steps
         return self.settings.decay * (1 - math.exp(-(step + 1) / ramp) if ramp else 1.0)
 
+    @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        self._weight = 1 - self.decay(step)
-        self._averaged.update_parameters(module)
+        """Take the weights of a step; torch's ``AveragedModel`` would wait for the device."""
+        weight = 1 - self.decay(step) if step else 1.0
+        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), weight)
+        for averaged, current in zip(self.module.buffers(), module.buffers(), strict=True):
+            averaged.copy_(current)
 
-    def _blend(self, averaged: list[Tensor], current: list[Tensor], _count: Tensor) -> None:
-        torch._foreach_lerp_(averaged, current, self._weight)
+    # The names are those of torch's ``AveragedModel``, whose count older checkpoints hold.
 
     def state_dict(self) -> dict:
-        return self._averaged.state_dict()
+        return {f"module.{name}": value for name, value in self.module.state_dict().items()}
 
     def load_state_dict(self, state: dict) -> None:
-        self._averaged.load_state_dict(state)
+        weights = {name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"}
+        self.module.load_state_dict(weights)

@@ -67,7 +67,7 @@ def lock(folder: Path, wait_minutes: float = LOCK_WAIT_MINUTES):
         try:
             held.acquire(timeout=0)
         except Timeout:
-            holder = file.read_text().strip() or "a process that just started"
+            holder = file.read_text(encoding="utf-8").strip() or "a process that just started"
             report(f"{folder} is in use by {holder}; waiting up to {wait_minutes:g} minutes")
             held.acquire(timeout=60 * wait_minutes)
     except Timeout:
@@ -119,7 +119,7 @@ def write_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
         torch.save({"step": step, **content}, file)
         file.flush()
         os.fsync(file.fileno())
-    _digest_file(path).write_text(sha256(temporary) + "\n")
+    _digest_file(path).write_text(sha256(temporary) + "\n", encoding="utf-8")
     os.replace(temporary, path)
     for old in sorted(folder.glob(CHECKPOINTS))[:-KEPT_CHECKPOINTS]:
         remove_checkpoint(old)
@@ -134,7 +134,7 @@ def remove_checkpoint(path: Path) -> None:
 
 def _is_whole(path: Path) -> bool:
     digest_file = _digest_file(path)
-    return digest_file.is_file() and sha256(path) == digest_file.read_text().strip()
+    return digest_file.is_file() and sha256(path) == digest_file.read_text(encoding="utf-8").strip()
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -149,8 +149,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint, on the CPU."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Return the content of a checkpoint, on the CPU; tensors are read from the file when they are used.
+
+    So that the processes of one machine do not each hold a copy.
+    """
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 # --- The part of one training -----------------------------------------------------------------------------------------
@@ -170,7 +173,7 @@ class TrainingState:
     def create(self) -> None:
         """Create the folder; report how existing states of other identities differ, and keep them."""
         for other in sorted(self.folder.parent.glob("*/identity.json")):
-            theirs = json.loads(other.read_text())
+            theirs = json.loads(other.read_text(encoding="utf-8"))
             names = sorted({*theirs, *self.identity})
             differing = [name for name in names if theirs.get(name) != self.identity.get(name)]
             if differing and not self.folder.exists():
@@ -197,7 +200,7 @@ class TrainingState:
     def truncate_log(self, step: int) -> None:
         """Remove log lines after a step; training writes them again from there."""
         if self.log.exists():
-            lines = self.log.read_text().splitlines()
+            lines = self.log.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
             write_atomically(self.log, "".join(f"{line}\n" for line in kept))
 
@@ -219,11 +222,11 @@ class TrainingState:
 
     def attempt_failed(self, reason: str) -> None:
         """Record that the attempt failed by itself, not stopped from outside."""
-        attempts = json.loads(self._attempts.read_text())
+        attempts = json.loads(self._attempts.read_text(encoding="utf-8"))
         self._write_attempts({**attempts, "failed": attempts["failed"] + 1, "reason": reason})
 
     def _read_attempts(self, step: int) -> dict:
-        attempts = json.loads(self._attempts.read_text()) if self._attempts.exists() else {"step": -1}
+        attempts = json.loads(self._attempts.read_text(encoding="utf-8")) if self._attempts.exists() else {"step": -1}
         fresh = {"step": step, "started": 0, "failed": 0, "reason": "none recorded, the process was killed"}
         return attempts if attempts["step"] == step else fresh
 
@@ -254,7 +257,7 @@ class TrainingState:
             RuntimeError: the training is complete, but its weights are missing in both places.
         """
         output.mkdir(parents=True, exist_ok=True)
-        for name, expected in json.loads(self._completed.read_text())["files"].items():
+        for name, expected in json.loads(self._completed.read_text(encoding="utf-8"))["files"].items():
             kept, wanted = self._result / name, output / name
             if kept.is_file() and wanted.is_file() and kept.samefile(wanted):
                 continue

@@ -96,7 +96,7 @@ def hub_commit(path: Path, content: str) -> str | None:
     for folder in path.parents:
         noted = folder / DOWNLOADS / path.relative_to(folder).with_name(f"{path.name}.metadata")
         if noted.is_file():
-            commit, etag, *_ = [*noted.read_text().splitlines(), "", ""]
+            commit, etag, *_ = [*noted.read_text(encoding="utf-8").splitlines(), "", ""]
             replaced = len(etag) == len(content) and etag != content
             return commit if COMMIT.fullmatch(commit) and not replaced else None
     return None

@@ -59,7 +59,7 @@ def pin_entry(kind: str, path: Path, api: HfApi) -> list[Pin]:
     """
     path = Path(path)
     read_entry(kind, path)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     pins = []
     # From last to first, since an insertion moves everything after it.
     root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -142,7 +142,7 @@ def _as_yaml(value: str) -> str:
 
 def _write_checked(kind: str, path: Path, text: str) -> None:
     """Write the new text if it is a valid entry, and restore the file otherwise."""
-    before = path.read_text()
+    before = path.read_text(encoding="utf-8")
     write_atomically(path, text)
     try:
         read_entry(kind, path)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,26 +12,26 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from dcae.autoencoders.folder import entry_scale
 from dcae.autoencoders.loading import load
 from dcae.benchmark.config import Config, ConfigError
-from dcae.benchmark.entries import AutoencoderFields, Protocol
+from dcae.benchmark.entries import AutoencoderFields, Conventions, DiffusersEntry, Protocol
 from dcae.benchmark.record import write_atomically
 from dcae.files import replacing, sha256
 from dcae.weights.catalogue import WeightsError, find
 from evaluation.comparison.page import Page, side_by_side, to_page
-from evaluation.comparison.pictures import Pictures, find_pictures
+from evaluation.comparison.pictures import PAGE, WORST, Pictures, find_pictures
 from evaluation.comparison.tables import main_table, paired_table, per_image_csv
 from evaluation.comparison.worst import WorstImage, ranking_metric, worst_images
 from evaluation.features.fingerprints import weights_identity
 from evaluation.features.reference import read_detections, write_reference
-from evaluation.metrics.registry import FID, IMAGE_METRICS, QualityMetric, SetMetric, image_metrics
+from evaluation.metrics.registry import FID, IMAGE_METRICS, ImageMetric, QualityMetric, SetMetric, image_metrics
 from evaluation.quality.distances import subset_members
 from evaluation.quality.reconstruction import Reconstruction, evaluate_reconstruction
 from evaluation.tables.formats import Table, write_table
 
 # The standard error of an rFID comes from 64 groups of images: four in each. Fewer images say next to nothing.
 FEWEST_FOR_RFID = 256
-PAGE = "comparison.html"
 
 
 class CompareError(ValueError):
@@ -107,7 +108,7 @@ def compare(
         DatasetError: no pictures.
     """
     pictures = find_pictures(folder, resolution)
-    protocol, metrics, warnings = _measurable(protocol, metrics, len(pictures))
+    protocol, metrics, warnings = _measurable(protocol, metrics, pictures)
     by_name = {each.name: each for each in contenders}
     origins: dict[str, str] = {}
 
@@ -141,8 +142,8 @@ def compare(
             except torch.OutOfMemoryError:
                 left_out[name] = f"needs more memory than {device} has for {batch_size} pictures at a time"
                 tell(f"Left out: autoencoder {name}: {left_out[name]}")
-            except (ConfigError, WeightsError, ValueError) as error:
-                left_out[name] = str(error).removeprefix(f"autoencoder {name}: ")
+            except (Exception, SystemExit) as error:  # foreign code may raise or end in any way
+                left_out[name] = _reason(error).removeprefix(f"autoencoder {name}: ")
                 tell(f"Left out: autoencoder {name}: {left_out[name]}")
             else:
                 tell(f"measured {name} on {len(pictures)} pictures")
@@ -151,19 +152,30 @@ def compare(
         raise CompareError(f"no autoencoder could be measured:{reasons}")
     shown = worst_images(pictures, protocol, measured, loaded, worst, batch_size, device) if worst else {}
     warnings += [f"Left out: autoencoder {name}: {reason}" for name, reason in left_out.items()]
+    warnings += [f"{name}: {line}" for name, each in measured.items() for line in each.remarks]
     shapes = {name: _latent_shape(by_name[name].entry, resolution) for name in measured}
     return Comparison(pictures, protocol, metrics, measured, shown, warnings, left_out, shapes, origins)
 
 
+def _reason(error: BaseException) -> str:
+    """Return the message of an error; of one that is not this project's own, with its type."""
+    if isinstance(error, ConfigError | WeightsError | ValueError):
+        return str(error)
+    traceback.print_exception(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _measurable(
-    protocol: Protocol, metrics: Sequence[QualityMetric], pictures: int
+    protocol: Protocol, metrics: Sequence[QualityMetric], pictures: Pictures
 ) -> tuple[Protocol, list[QualityMetric], list[str]]:
     """Return the protocol and the metrics without those that cannot be measured, and a line for each left out."""
     kept, subsets, lines = [], {}, []
     for metric in metrics:
         weights = metric.weights(protocol)
-        if isinstance(metric, SetMetric) and pictures < FEWEST_FOR_RFID:
-            reason = f"{pictures} pictures are too few, it needs {FEWEST_FOR_RFID}"
+        if isinstance(metric, SetMetric) and len(pictures) < FEWEST_FOR_RFID:
+            reason = f"{len(pictures)} pictures are too few, it needs {FEWEST_FOR_RFID}"
+        elif isinstance(metric, ImageMetric) and (too_small := metric.too_small(pictures.resolution)):
+            reason = too_small
         else:
             reason = weights and _why_missing(weights_identity, weights)
         if reason:
@@ -176,7 +188,7 @@ def _measurable(
             lines.append(f"Left out: pictures with {name}: {reason}")
         else:
             subsets[name] = subset
-    changes = {"subsets": subsets or None, "reconstruction_images": pictures}
+    changes = {"subsets": subsets or None, "reconstruction_images": len(pictures)}
     return protocol.model_copy(update=changes), kept, lines
 
 
@@ -199,6 +211,9 @@ def _load(contender: Contender, resolution: int, config: Config, device: str | t
         raise ConfigError(f"is trained here: give its weights as {entry.name}=FOLDER (results/…/autoencoders/…)")
     if getattr(entry, "posterior", "mode") == "sample":
         entry = entry.model_copy(update={"posterior": "mode"})  # metrics are of the mode
+    if isinstance(entry, DiffusersEntry) and entry_scale(entry) is None:  # normalised latents are not measured
+        conventions = (entry.conventions or Conventions()).model_copy(update={"latent_statistics": "entry"})
+        entry = entry.model_copy(update={"conventions": conventions})
     return load(entry, weights=contender.weights, config=config, device=device)
 
 
@@ -231,6 +246,7 @@ def _origin(contender: Contender, autoencoder: nn.Module) -> str:
 
 def _about_pictures(pictures: Pictures) -> list[str]:
     found = [f"Left out: picture {name}: {reason}" for name, reason in pictures.left_out.items()]
+    found += [f"Left out: the crops of an earlier comparison in {each or '.'}" for each in pictures.written]
     if pictures.enlarged:
         listed = ", ".join(pictures.enlarged[:5]) + (" and others" if len(pictures.enlarged) > 5 else "")
         found.append(
@@ -281,7 +297,7 @@ def write_comparison(comparison: Comparison, output: Path, footer: Mapping[str, 
     write_atomically(written[-1], per_image_csv(comparison.measured, comparison.pictures.names, comparison.metrics))
     for name, images in comparison.worst.items():
         for rank, image in enumerate(images, 1):
-            written.append(output / "worst" / name / f"{rank}.png")
+            written.append(output / WORST / name / f"{rank}.png")
             _write_bytes(written[-1], side_by_side(image))
     return written
 

@@ -106,8 +106,8 @@ def paired_table(measured: Measured, metrics: Sequence[QualityMetric] = METRICS)
     caption = (
         "A less B, mean over the images ± one standard error, and which of the two is better: A, B, or = where the "
         "95 % interval of the difference (Student's t; rFID: jackknife over groups of images) includes zero; – where "
-        "one of them is perfect. Each comparison is a test of its own: of twenty between equals, one is expected to "
-        "differ."
+        "one of them is perfect. PSNR: of the images that neither returns unchanged. Each comparison is a test of its "
+        "own: of twenty between equals, one is expected to differ."
     )
     sections = [Section("Differences", rows)] if rows else []
     return Table("Differences, image by image", caption, columns, sections, [])

@@ -62,7 +62,8 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     information = Path("/proc/meminfo")
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", information.read_text(), re.M) if information.exists() else None
+    text = information.read_text(encoding="utf-8") if information.exists() else ""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.M)
     return 1024 * int(found[1]) if found else total_memory(device)
 
 

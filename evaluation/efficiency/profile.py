@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -94,12 +94,16 @@ class Profile:
         rate = matrix_product_rate(device, protocol.precision, seconds=min(1.0, protocol.seconds))
         self.conditions["matrix_product_gmacs_per_second"] = round(rate / 1e9, 2)
 
-    def utilisation(self, of: str, gmacs_per_image: float) -> None:
-        """Add the share of the matrix product's rate that a value in images per second reaches."""
+    def utilisation(self, of: str, gmacs_per_image: float, kind: Literal["utilisation", "mfu"] = "utilisation") -> None:
+        """Add the share of the matrix product's rate that a value in images per second reaches.
+
+        Of all multiply-accumulates, those of recomputation included, it is the hardware's utilisation (HFU); of the
+        model's alone, MFU.
+        """
         if of in self.values:
             rate = self.conditions["matrix_product_gmacs_per_second"]
             name = of.removesuffix("_images_per_second")
-            self.values[f"{name}_utilisation"] = Value(value=self.values[of].value * gmacs_per_image / rate, n=1)
+            self.values[f"{name}_{kind}"] = Value(value=self.values[of].value * gmacs_per_image / rate, n=1)
 
     def end(self, device: torch.device) -> Profile:
         """Note the device's state and the values whose repeats disagree. Returns the profile."""
@@ -154,7 +158,7 @@ def read_nvml(nvml: ModuleType, uuid: str) -> dict[str, float]:
 def _conditions_of_cpu() -> dict[str, float]:
     found = {"load": round(os.getloadavg()[0], 2)}
     information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
     clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
     if clocks:
         found["clock_mhz"] = round(mean(clocks), 1)
@@ -162,7 +166,7 @@ def _conditions_of_cpu() -> dict[str, float]:
     temperatures = []
     for path in zones:
         try:
-            temperatures.append(int(path.read_text()) / 1000)
+            temperatures.append(int(path.read_text(encoding="utf-8")) / 1000)
         except (OSError, ValueError):
             continue
     if temperatures:

@@ -16,10 +16,9 @@ import torch
 from dcae.benchmark.config import Config, ConfigError
 from dcae.benchmark.entries import AutoencoderFields, EfficiencyProtocol, SuiteEntry, digest
 from dcae.benchmark.record import Record
-from evaluation.efficiency import autoencoder, denoiser, end_to_end
+from evaluation.efficiency import autoencoder, denoiser
 from evaluation.efficiency.autoencoder import profile_autoencoder, profile_phases, shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape, profile_denoiser
-from evaluation.efficiency.end_to_end import profile_end_to_end
 from evaluation.efficiency.memory import BackendError
 from evaluation.efficiency.profile import Profile, failure
 from evaluation.efficiency.timing import disagreements
@@ -130,11 +129,13 @@ def _table_row(suite: SuiteEntry, value: PublishedValue, protocol: EfficiencyPro
     shapes = [vars(shape) | {"entry": diffusion.decisive()}]
     if protocol.measures == "denoiser":
         return SuiteRow(name, cell, denoiser.VALUES, lambda by, device: profile_denoiser(shape, by, device), (shapes,))
+    from evaluation.efficiency import end_to_end  # needs diffusers, the other rows do not
+
     recipe = config.entry("recipes", diffusion.recipe)
     text_encoder = suite.text_encoders.get(names["diffusion"], diffusion.text_encoder)
 
     def measure(by: EfficiencyProtocol, device: str) -> Profile:
-        return profile_end_to_end(shape, autoencoder, recipe, by, device, config, text_encoder)
+        return end_to_end.profile_end_to_end(shape, autoencoder, recipe, by, device, config, text_encoder)
 
     encoder = text_encoder.model_dump(mode="json") if text_encoder else {}
     entries = (shapes, autoencoder, recipe, encoder)

@@ -64,6 +64,15 @@ def distinct(protocols: Iterable[Protocol], metrics: Sequence[QualityMetric] = M
     return {each.name: each for protocol in protocols for each in feature_sets(protocol, metrics).values()}
 
 
+def to_host(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors to the CPU, and wait for the device once for all of them."""
+    copies = {name: each.to("cpu", non_blocking=True) for name, each in values.items()}
+    devices = {each.device for each in values.values()} - {torch.device("cpu")}
+    for device in devices:
+        torch.accelerator.synchronize(device)
+    return copies
+
+
 class Extractor:
     """Features of images for all protocols of a pass: one forward for each distinct set.
 
@@ -126,9 +135,9 @@ class Extractor:
         Raises:
             ValueError: features that are not finite.
         """
-        images = images.to(self.device)
+        images = images.to(self.device, non_blocking=True)
         wanted = self.networks if names is None else names
-        found = {name: self.networks[name](images).float().cpu() for name in wanted}
+        found = to_host({name: self.networks[name](images).float() for name in wanted})
         for name, features in found.items():
             if not features.isfinite().all():
                 raise ValueError(f"{name}: the network gives NaN or infinity: are its weights the right ones?")

@@ -54,7 +54,8 @@ class ReferenceError(ValueError):
 def batches(dataset: ImageDataset, images: int, batch_size: int, workers: int = 0, start: int = 0) -> Iterator[Tensor]:
     """Yield images ``start`` ... ``images - 1`` of a data set in order, as uint8 batches [B, 3, R, R]."""
     chosen = Subset(dataset, range(start, min(images, len(dataset))))
-    yield from DataLoader(chosen, batch_size=batch_size, num_workers=workers, collate_fn=_images_of)
+    pinned = torch.cuda.is_available()
+    yield from DataLoader(chosen, batch_size, num_workers=workers, collate_fn=_images_of, pin_memory=pinned)
 
 
 def _images_of(samples: list[Sample]) -> Tensor:

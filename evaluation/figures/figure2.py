@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from dcae.benchmark.record import Value
 from evaluation.figures.series import (
     FAMILY_COLOURS,
-    SPACE_TO_CHANNEL,
     axis_title,
     compression,
     family,
@@ -22,7 +21,6 @@ from evaluation.figures.series import (
     line_over,
     reconstructions,
     resolutions,
-    stem,
 )
 from evaluation.figures.style import (
     Line,
@@ -40,7 +38,7 @@ from evaluation.figures.style import (
 )
 from evaluation.published import Published, PublishedValue
 from evaluation.tables.comparability import Marks, marks_of_records
-from evaluation.tables.rows import Result
+from evaluation.tables.rows import SPACE_TO_CHANNEL, Result, stem
 
 LETTERS_ACROSS = 80  # of a title's size, over the width of a figure
 

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluation.figures.series import (
-    SPACE_TO_CHANNEL,
     axis_title,
     bases,
     compression,
@@ -40,7 +39,7 @@ from evaluation.figures.style import (
 )
 from evaluation.published import Published
 from evaluation.tables.comparability import Marks, marks_of_records
-from evaluation.tables.rows import Result
+from evaluation.tables.rows import SPACE_TO_CHANNEL, Result
 
 METRICS = {"rfid": "rFID ↓", "psnr": "PSNR (dB) ↑"}
 

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from evaluation.figures.style import COLOURS, Line
 from evaluation.published import Published
 from evaluation.tables.comparability import Marks
-from evaluation.tables.rows import Result
+from evaluation.tables.rows import SPACE_TO_CHANNEL, Result
 
-SPACE_TO_CHANNEL = "space-to-channel"
 FAMILY_COLOURS = {
     "DC-AE": COLOURS["blue"],
     "SD-VAE": COLOURS["vermillion"],
@@ -20,17 +18,9 @@ FAMILY_COLOURS = {
 OTHER_COLOURS = [COLOURS[name] for name in ("purple", "orange", "sky blue")]
 
 
-def stem(name: str) -> str:
-    """Return the family in an autoencoder's name: "SD-VAE" of "SD-VAE-f32c32" and of "sd-vae-f8-demo"."""
-    start = re.split(r"-f\d", name)[0]
-    return {known.lower(): known for known in FAMILY_COLOURS}.get(start.lower(), start)
-
-
 def family(result: Result) -> str:
     """Return the name of the series that an autoencoder belongs to."""
-    if result.cell.autoencoder_kind == SPACE_TO_CHANNEL:
-        return SPACE_TO_CHANNEL
-    return stem(result.cell.autoencoder_paper_name or result.cell.autoencoder)
+    return result.cell.family
 
 
 def family_colours(names: Iterable[str]) -> dict[str, str]:

@@ -120,7 +120,9 @@ def _large_leave_out(features_a: Tensor, features_b: Tensor | Moments, paired: b
 
 
 def mean_and_standard_error(values: Tensor | Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and its standard error, which is ``None`` for one sample or if a value is infinite.
+    """Return the mean of the finite values and its standard error, which is ``None`` for fewer than two of them.
+
+    PSNR is infinite for an image that came back unchanged. Without a finite value the mean is that infinity.
 
     Raises:
         ValueError: no values, or a value that is not a number.
@@ -128,6 +130,7 @@ def mean_and_standard_error(values: Tensor | Sequence[float]) -> tuple[float, fl
     values = torch.as_tensor(values, dtype=torch.float64).flatten()
     if values.numel() == 0 or values.isnan().any():
         raise ValueError(f"expected at least one number and no NaN, got {values.tolist()[:8]}")
+    values = values[values.isfinite()] if values.isfinite().any() else values
     if values.numel() == 1 or values.isinf().any():
         return float(values.mean()), None
     return float(values.mean()), float(values.std() / math.sqrt(values.numel()))

@@ -52,17 +52,20 @@ class Comparison:
 def compare_images(a: np.ndarray, b: np.ndarray, better: str) -> Comparison | None:
     """Subtract the mean of b from that of a, by the differences of each image; exact if these are normal.
 
+    Images with an infinite value, such as the PSNR of an unchanged image, are left out.
+
     Returns:
-        ``None`` for a single image, or if a value is infinite, such as the PSNR of an unchanged image.
+        ``None`` if fewer than two images are left.
 
     Raises:
         PairingError: the numbers of images differ.
     """
     if len(a) != len(b):
         raise PairingError(f"values of {len(a)} and of {len(b)} images cannot be compared image by image")
-    if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+    finite = np.isfinite(a) & np.isfinite(b)
+    if finite.sum() < 2:
         return None
-    differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    differences = np.asarray(a, np.float64)[finite] - np.asarray(b, np.float64)[finite]
     error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
     return Comparison.of(float(differences.mean()), error, len(differences) - 1, len(differences), better)
 

@@ -69,10 +69,16 @@ class ImageMetric(QualityMetric):
         load: returns the function that computes it, given the weights of its network (``None`` without a network) and
             the device.
         network: field of ``Protocol`` that names the weights of its network.
+        smallest: side of the smallest images that it is defined for, in pixels.
     """
 
     load: Callable[[NetworkWeights | None, torch.device], OfPairs]
     network: str | None = None
+    smallest: int = 1
+
+    def too_small(self, resolution: int) -> str | None:
+        """Return why it cannot be measured on images of this many pixels a side; ``None`` if it can."""
+        return None if resolution >= self.smallest else f"needs images of {self.smallest} px, these have {resolution}"
 
     def weights(self, protocol: Protocol) -> NetworkWeights | None:
         """The weights of its network by a protocol; ``None`` without a network."""
@@ -142,8 +148,8 @@ def _lpips(weights: NetworkWeights, device: torch.device) -> OfPairs:
 
 IMAGE_METRICS = (
     ImageMetric("psnr", "PSNR", "higher", 2, unit="dB", load=_psnr),
-    ImageMetric("ssim", "SSIM", "higher", 2, range=(-1.0, 1.0), load=_ssim),
-    ImageMetric("lpips", "LPIPS", "lower", 3, load=_lpips, network="lpips"),
+    ImageMetric("ssim", "SSIM", "higher", 2, range=(-1.0, 1.0), load=_ssim, smallest=6),
+    ImageMetric("lpips", "LPIPS", "lower", 3, load=_lpips, network="lpips", smallest=32),
 )
 
 
@@ -192,11 +198,18 @@ def _share(which: Literal[0, 1]) -> OfSets:
 
 
 def mean_value(rows: Tensor, unit: str = "", random_features: bool = False) -> Value:
-    """The mean over rows [N] and its standard error."""
+    """The mean over rows [N] and its standard error; infinite rows are counted, and left out of both."""
     from evaluation.metrics.jackknife import mean_and_standard_error
 
     mean, error = mean_and_standard_error(rows.double())
-    return Value(value=mean, n=len(rows), standard_error=error, unit=unit, random_features=random_features)
+    return Value(
+        value=mean,
+        n=len(rows),
+        standard_error=error,
+        unit=unit,
+        random_features=random_features,
+        unchanged=int(rows.isinf().sum()),
+    )
 
 
 FID = SetMetric("fid", "FID", "lower", 2, compute=_frechet, prefixed=True)

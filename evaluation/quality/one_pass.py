@@ -13,11 +13,12 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from dcae.autoencoders.contract import OutputError, checked
 from dcae.autoencoders.tiling import reconstruct
 from dcae.benchmark.entries import Protocol
 from dcae.data.dataset import ImageDataset
 from dcae.randomness import seeded
-from evaluation.features.extractor import Extractor, feature_sets
+from evaluation.features.extractor import Extractor, feature_sets, to_host
 from evaluation.features.fingerprints import weights_identity
 from evaluation.features.quantisation import to_network
 from evaluation.features.reference import batches
@@ -91,8 +92,8 @@ class OnePass:
         rows: Table = {}
         for quantisation, images, protocols, features in self.extractor.by_quantisation(outputs, self.protocols):
             rows |= features
-            for column in dict.fromkeys(_column(metric, each) for each in protocols for metric in self.metrics):
-                rows[f"{quantisation}/{column}"] = self.of_pairs[column](images, inputs).cpu()
+            wanted = dict.fromkeys(_column(metric, each) for each in protocols for metric in self.metrics)
+            rows |= to_host({f"{quantisation}/{column}": self.of_pairs[column](images, inputs) for column in wanted})
         return rows
 
 
@@ -101,13 +102,14 @@ def reconstruct_images(autoencoder: nn.Module, images: Tensor, padding: str | No
     """Reconstruct uint8 images [B, 3, H, W]; returns float in [-1, 1], not clamped.
 
     Raises:
-        ValueError: reconstructions of another shape, or with NaN or infinity.
+        OutputError: reconstructions of another shape or type, or with NaN or infinity.
     """
-    outputs = reconstruct(autoencoder, to_network(images), padding)
-    if outputs.shape != images.shape:
-        raise ValueError(f"images {tuple(images.shape)} were reconstructed as {tuple(outputs.shape)}")
+    try:
+        outputs = checked(reconstruct(autoencoder, to_network(images), padding), tuple(images.shape))
+    except OutputError as error:
+        raise OutputError(f"images were reconstructed as {error}") from error
     if not outputs.isfinite().all():
-        raise ValueError("reconstructions hold NaN or infinity: did the autoencoder's training diverge?")
+        raise OutputError("reconstructions hold NaN or infinity: did the autoencoder's training diverge?")
     return outputs
 
 
@@ -134,7 +136,7 @@ def measure(
     rows: list[Table] = []
     with random_numbers(seed, start):
         for inputs in batches(dataset, start + count, batch_size, workers, start):
-            inputs = inputs.to(one_pass.device)
+            inputs = inputs.to(one_pass.device, non_blocking=True)
             rows.append(one_pass.compare(reconstruct_images(autoencoder, inputs, padding), inputs))
     return joined(rows)
 

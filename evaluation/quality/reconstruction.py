@@ -25,6 +25,7 @@ from evaluation.features.quantisation import to_uint8
 from evaluation.features.reference import Detections, batches, read_detections, read_reference
 from evaluation.metrics.frechet import Reference
 from evaluation.metrics.registry import (
+    IMAGE_METRICS,
     METRICS,
     QualityMetric,
     image_metrics,
@@ -48,7 +49,8 @@ from evaluation.quality.one_pass import (
 # Raise it when results change, and say below what each raise changed.
 # 2: torch's global generator, of autoencoders that sample their latents, is seeded by dcae.randomness; the resize of
 #    protocol clean-fid is clean-fid's own function.
-RESULTS_VERSION = 2
+# 3: the mean PSNR is that of the images that did not come back unchanged.
+RESULTS_VERSION = 3
 
 SHARD_SIZE = 512
 
@@ -70,6 +72,15 @@ class Reconstruction:
     pairs: Tensor
     excluded: dict[str, str] = field(default_factory=dict)
     further: dict[str, Quality] = field(default_factory=dict)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return a line on each mean that leaves out images, since they came back unchanged."""
+        return [
+            f"{metric.title}: {value.unchanged} of {value.n} images came back unchanged; the mean is that of the others"
+            for metric in IMAGE_METRICS
+            if (value := self.values.get(metric.name)) and 0 < value.unchanged < value.n
+        ]
 
 
 def evaluate_reconstruction(
@@ -128,6 +139,10 @@ def evaluate_reconstruction(
     if processes > 1 and state is None:
         raise ValueError("several processes need a state folder to share")
     protocols = [protocol, *further]
+    too_small = {
+        metric.name: reason for metric in image_metrics(metrics) if (reason := metric.too_small(dataset.resolution))
+    }
+    metrics = [metric for metric in metrics if metric.name not in too_small]
     real = {each.name: read_reference(reference, dataset, count, each, metrics) for each in protocols}
     detections = {each.name: read_detections(reference, each) for each in protocols}
     one_pass = OnePass(protocols, device, metrics)
@@ -157,7 +172,7 @@ def evaluate_reconstruction(
     }
     main = qualities.pop(protocol.name)
     rows = _per_image(table, detections, protocols, metrics)
-    return Reconstruction(main.values, rows, pairs, main.excluded, qualities)
+    return Reconstruction(main.values, rows, pairs, main.excluded | too_small, qualities)
 
 
 def _whole_table(

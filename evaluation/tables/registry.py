@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evaluation.tables.paired import PerImageOfCells
 
 # Raise it when tables change, and say below what each raise changed.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2  # 2: claims; means over seeds
 
 FORMS = ("csv", "md", "html", "tex")
 WITHOUT_LATEX = ("csv", "md", "html")  # of long texts or many columns
@@ -36,6 +36,7 @@ class TableSpec:
 
 
 TABLES = {
+    "claims": TableSpec(WITHOUT_LATEX),
     "table1": TableSpec(),
     "table2": TableSpec(),
     "table3": TableSpec(),
@@ -73,16 +74,25 @@ def build_tables(
     Raises:
         ValueError: if two records were made of one cell.
     """
+    from evaluation.claims.claims_file import read_claims
+    from evaluation.claims.table import build_claims
+    from evaluation.claims.verdicts import judge_claims
+    from evaluation.published import read_published
     from evaluation.tables.ablations import build_ablations
     from evaluation.tables.choices import build_choices, choices_of
     from evaluation.tables.literature import build_published_elsewhere
     from evaluation.tables.paired import build_paired
     from evaluation.tables.paper import build_table
     from evaluation.tables.protocols import build_protocols, build_subsets
+    from evaluation.tables.seeds import cells_over_seeds, over_seeds
 
     title = benchmark.name
-    planned = [cell for _, cell in planned_cells(benchmark)]
+    planned = cells_over_seeds(cell for _, cell in planned_cells(benchmark))
+    results, per_image = over_seeds(results, per_image)
     others = {
+        "claims": lambda: build_claims(
+            judge_claims(read_claims(), results, read_published(), planned, per_image), title
+        ),
         "ablations": lambda: build_ablations(results, title, planned=planned),
         "paired": lambda: build_paired(results, per_image, title),
         "protocols": lambda: build_protocols(results, title),

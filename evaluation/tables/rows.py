@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,16 @@ ABLATIONS = "Ablations"
 NOT_RUN = "Not run"
 CONTROLS = "Controls: their scores are known"
 HEADINGS = (REPRODUCED, RE_EVALUATED, ABLATIONS, NOT_RUN, CONTROLS)
+
+
+SPACE_TO_CHANNEL = "space-to-channel"
+FAMILIES = ("DC-AE", "SD-VAE", SPACE_TO_CHANNEL)
+
+
+def stem(name: str) -> str:
+    """Return the family in an autoencoder's name: "SD-VAE" of "SD-VAE-f32c32" and of "sd-vae-f8-demo"."""
+    start = re.split(r"-f\d", name)[0]
+    return {known.lower(): known for known in FAMILIES}.get(start.lower(), start)
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,19 @@ class TableCell:
     high_resolution_phase: str | None = None  # what a phase at a higher resolution trains: middle, all, ... or none
     gan: str | None = None  # which parameters see a GAN loss: all, decoder-head or none
     built_on: str | None = None  # the autoencoder below a space-to-channel one
+    seeds: int = 1  # trainings whose mean the row is
 
     @property
     def identity(self) -> tuple:
         """The fields that identify a measurement: no names, no groups."""
         return self.dataset, self.resolution, self.autoencoder, self.diffusion, self.patch_size
+
+    @property
+    def family(self) -> str:
+        """SD-VAE, DC-AE, space-to-channel, or the beginning of another autoencoder's name."""
+        if self.autoencoder_kind == SPACE_TO_CHANNEL:
+            return SPACE_TO_CHANNEL
+        return stem(self.autoencoder_paper_name or self.autoencoder)
 
     @property
     def place(self) -> str:

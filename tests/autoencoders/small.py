@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dcae.autoencoders.dc_ae import DCAE
 from dcae.autoencoders.released import original_names, original_shapes
@@ -19,6 +20,18 @@ STAGES = {
     "decoder_blocks": ["ResBlock", "ResBlock", "EfficientViTBlock", "EfficientViTBlock"],
     "decoder_norms": ["BatchNorm", "BatchNorm", "RMSNorm", "RMSNorm"],
 }
+
+
+class Operators(TorchDispatchMode):
+    """Notes the operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.called = set()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.called.add(operator.overloadpacket)
+        return operator(*args, **(kwargs or {}))
 
 
 def dc_ae(stages: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:

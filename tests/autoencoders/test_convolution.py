@@ -17,6 +17,7 @@ from dcae.autoencoders.cpu_convolution import (
     minimal_gradient_of_weight,
 )
 from evaluation.efficiency.cost import bytes_kept_for_backward
+from tests.autoencoders.small import Operators
 
 TRANSFORMS = {"F(2, 3)": F23, "F(4, 3)": F43}
 
@@ -157,6 +158,18 @@ def test_a_frozen_layer_keeps_no_input(layer):
         bytes_kept_for_backward(lambda: theirs(x)) == x.numel() * 4
     )  # should torch stop to keep it, the layer has no purpose
     assert bytes_kept_for_backward(lambda: ours(x)) == 0
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_frozen_layer_keeps_the_layout_of_gradients(layer):
+    """``convolution_backward`` would take it from an input that is not kept."""
+    frozen = Conv2d(8, 8, **LAYERS[layer]).to(memory_format=torch.channels_last).requires_grad_(False)
+    x = torch.randn(2, 8, 12, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    out = frozen(x)
+    with Operators() as operators:
+        out.backward(torch.ones_like(out))
+    assert x.grad.is_contiguous(memory_format=torch.channels_last)
+    assert torch.ops.aten.convolution_backward not in operators.called
 
 
 def test_autocast_computes_in_its_type_and_gives_gradients_in_the_weights_type(everything_is_wide):

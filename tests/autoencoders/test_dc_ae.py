@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dcae.autoencoders.dc_ae_blocks import BLOCKS
 from dcae.autoencoders.loading import load, save
 from dcae.benchmark import ConfigError
-from tests.autoencoders.small import dc_ae
+from tests.autoencoders.small import Operators, dc_ae
 
 VARIANTS = {
     "in and mix": dc_ae(),
@@ -81,6 +81,22 @@ def test_training_step_equals_that_of_diffusers(ours, tmp_path):
     statistics = dict(theirs.named_buffers())
     for name, buffer in ours.named_buffers():
         torch.testing.assert_close(buffer, statistics[name], **CLOSE)
+
+
+def test_every_layer_keeps_channels_last(ours):
+    layouts = {}
+    for name, module in ours.named_modules():
+        module.register_forward_hook(
+            lambda _module, _inputs, out, name=name: layouts.update(
+                {name: out.dim() < 4 or out.is_contiguous(memory_format=torch.channels_last)}
+            )
+        )
+    images = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    with Operators() as operators, torch.no_grad():
+        ours.decode(ours.encode(images))
+    assert [name for name, kept in layouts.items() if not kept] == []
+    # On a CPU these keep the layout, on CUDA they do not.
+    assert not operators.called & {torch.ops.aten.pixel_shuffle, torch.ops.aten.pixel_unshuffle}
 
 
 @pytest.mark.parametrize(

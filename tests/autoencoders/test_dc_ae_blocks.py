@@ -11,10 +11,13 @@ from dcae.autoencoders.dc_ae_blocks import (
     LiteMLA,
     RMSNorm2d,
     average_channels,
+    channel_to_space,
     down_shortcut,
     duplicate_channels,
+    fused_rms_norm,
     make_block,
     relu_attention,
+    space_to_channel,
     up_shortcut,
     zero_init_residual,
 )
@@ -48,6 +51,22 @@ def test_shortcuts_of_equal_width_are_average_pooling_and_nearest_neighbour_in_t
     x = torch.randn(2, 8, 6, 6)
     torch.testing.assert_close(down_shortcut(x, 8, "released-code"), F.avg_pool2d(x, 2))
     torch.testing.assert_close(up_shortcut(x, 8, "released-code"), F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+def test_channels_and_pixels_change_places_as_in_torch():
+    x = torch.randn(2, 8, 6, 10)
+    assert torch.equal(space_to_channel(x), F.pixel_unshuffle(x, 2))
+    assert torch.equal(channel_to_space(x), F.pixel_shuffle(x, 2))
+
+
+@pytest.mark.parametrize("shortcut", PAIRS)
+def test_shortcuts_keep_channels_last(shortcut):
+    x = torch.randn(2, 16, 4, 4).contiguous(memory_format=torch.channels_last)
+    for moved in (
+        down_shortcut(x, 32, shortcut), up_shortcut(x, 8, shortcut),
+        average_channels(x, 4, shortcut), duplicate_channels(x, 32, shortcut),
+    ):  # fmt: skip
+        assert moved.is_contiguous(memory_format=torch.channels_last)
 
 
 def softmaxless_attention(q, k, v):
@@ -98,6 +117,24 @@ def test_rms_norm_is_that_of_torch_over_the_channels():
     expected = F.rms_norm(x.movedim(1, -1), (12,), norm.weight, norm.eps).movedim(-1, 1) + norm.bias[:, None, None]
     torch.testing.assert_close(norm(x), expected)
     assert norm.half()(x.half()).dtype == torch.float16
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_gradients_of_the_norm_are_those_of_its_definition(fused):
+    norm, x, factors = RMSNorm2d(12).double(), *torch.randn(2, 2, 12, 5, 5, dtype=torch.float64)
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    of_definition, of_layer = x.clone().requires_grad_(), x.clone().requires_grad_()
+    normed = of_definition * torch.rsqrt(of_definition.square().mean(1, keepdim=True) + norm.eps)
+    plain = normed * norm.weight[:, None, None] + norm.bias[:, None, None]
+    if fused:
+        found = fused_rms_norm(of_layer.movedim(1, -1), norm.weight, norm.bias, norm.eps).movedim(-1, 1)
+    else:
+        found = norm(of_layer)
+    torch.testing.assert_close(found, plain)
+    expected = torch.autograd.grad((plain * factors).sum(), [of_definition, *norm.parameters()])
+    gradients = torch.autograd.grad((found * factors).sum(), [of_layer, *norm.parameters()])
+    torch.testing.assert_close(gradients, expected)
 
 
 def test_head_dim_must_divide_the_width():

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import yaml
+from diffusers.models.autoencoders.vae import DecoderOutput
 from safetensors.torch import load_file, save_file
 
 from dcae.autoencoders.contract import Autoencoder, denormalise, middle_layers, normalise
@@ -227,6 +228,93 @@ def test_python_entry_is_built_saved_and_loaded(tmp_path):
 def test_python_entries_that_break_the_contract(change, message):
     with pytest.raises(ConfigError, match=message):
         load({**PYTHON, **change})
+
+
+def answering(what: str = "", where: str = "decode"):
+    """An autoencoder, one of whose methods returns or raises something else than it should."""
+    answers = {
+        "tuple": lambda found: (found,),
+        "list": lambda found: [found],
+        "nothing": lambda found: None,
+        "output": lambda found: DecoderOutput(sample=found),
+        "array": lambda found: found.detach().numpy(),
+        "uint8": lambda found: found.to(torch.uint8),
+        "bool": lambda found: found > 0,
+        "complex": lambda found: found.to(torch.complex64),
+        "sparse": lambda found: found.to_sparse(),
+        "0 to 255": lambda found: (found + 1) * 127.5,
+        "index": lambda found: found[7],
+        "item": lambda found: found * found.mean().item(),
+    }
+
+    class Answering(Halved):
+        pass
+
+    def answer(self, argument):
+        return answers[what](getattr(Halved, where)(self, argument))
+
+    setattr(Answering, where, answer)
+    return Answering()
+
+
+def no_module():
+    return Halved
+
+
+def leaves():
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"what": "tuple"}, r"decode returns an object of type tuple, expected a tensor \(1, 3, 64, 64\)"),
+        ({"what": "list", "where": "encode"}, "encode returns an object of type list"),
+        ({"what": "nothing"}, "decode returns an object of type NoneType"),
+        ({"what": "output"}, "decode returns an object of type DecoderOutput with sample, expected a tensor"),
+        ({"what": "array"}, "decode returns an object of type ndarray"),
+        ({"what": "uint8"}, "decode returns a tensor of torch.uint8, .* expected dense floating-point values"),
+        ({"what": "bool"}, "decode returns a tensor of torch.bool"),
+        ({"what": "complex"}, "decode returns a tensor of torch.complex64"),
+        ({"what": "sparse", "where": "encode"}, "encode returns a tensor of torch.float32, torch.sparse_coo"),
+        ({"what": "0 to 255"}, r"decode returns values of about 1.* for a grey image; expected images in \[-1, 1\]"),
+        ({"what": "index"}, r"decode raises IndexError: .* \(test_loading.py, line \d+\), given a tensor \(1, 12"),
+    ],
+)
+def test_answers_that_are_no_images_or_latents_are_named(arguments, message):
+    with pytest.raises(ConfigError, match=rf"^autoencoder unnamed: {message}"):
+        load({**PYTHON, "factory": f"{__name__}:answering", "arguments": arguments})
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (f"{__name__}:no_module", "returns type, expected a torch.nn.Module"),
+        (f"{__name__}:leaves", r"leaves\(.*\): SystemExit: 3"),
+        (f"{__name__}:dc_ae", "returns dict, expected a torch.nn.Module"),
+        ("not_python:f", r"importing not_python: SyntaxError"),
+    ],
+)
+def test_a_factory_that_fails_is_named(factory, message, monkeypatch, tmp_path):
+    (tmp_path / "not_python.py").write_text("def f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^autoencoder unnamed: .*{message}"):
+        load({**PYTHON, "factory": factory})
+
+
+def test_a_video_model_that_the_entry_does_not_tell_of_is_named():
+    config = {"block_out_channels": [32] * 4, "layers_per_block": 1, "norm_num_groups": 8}
+    entry = {"kind": "diffusers", "class": "AutoencoderKLCogVideoX", "spatial_compression": 8, "latent_channels": 16}
+    with pytest.raises(ConfigError, match=r"^autoencoder unnamed: encode raises .*`conventions: {video: true}`"):
+        load({**entry, "config": config}, device="meta")
+    load({**entry, "config": config, "conventions": {"video": True}}, device="meta")
+
+
+def test_code_that_reads_values_cannot_run_on_shapes_alone():
+    entry = {**PYTHON, "factory": f"{__name__}:answering", "arguments": {"what": "item"}}
+    with pytest.raises(ConfigError, match=r"^autoencoder unnamed: decode raises .*meta"):
+        load(entry, device="meta")
+    load(entry)
 
 
 def test_check_leaves_no_trace(monkeypatch):

@@ -318,6 +318,8 @@ def test_a_scale_of_another_model_is_an_error(released, tmp_path):
     for unset in (1.0, None):
         path.write_text(json.dumps({**stored, "scaling_factor": unset}))
         assert load(in_for_mix).latent_scale == 0.4552
+        with pytest.raises(ConfigError, match=rf"latent_scale is missing: .*config.json has {unset}, as where nobody"):
+            load(dc_ae(pretrained={"id": str(tmp_path / "diffusers")}))
 
 
 def test_config_of_another_architecture_is_refused(released, tmp_path):

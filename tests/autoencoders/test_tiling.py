@@ -88,6 +88,12 @@ def test_padding_is_cropped_again(padding, rows, columns):
     assert torch.equal(reconstruct(Identity(8, 192), images, padding), images)
 
 
+def test_a_side_of_one_pixel_is_repeated():
+    images = torch.rand(1, 3, 1, 30)
+    for padding in ("reflect", "replicate"):
+        assert torch.equal(reconstruct(Identity(8, 192), images, padding), images)
+
+
 @pytest.mark.parametrize("autoencoder", [dc_ae(), dc_ae(tiling={"tile": 16, "overlap": 8})])
 def test_sizes_that_f_does_not_divide_are_refused_without_padding(autoencoder):
     autoencoder = load(autoencoder)

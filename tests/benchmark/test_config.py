@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mistakes in YAML files become errors that name the file, the field and what is allowed."""
 
+import re
+import time
 from pathlib import Path
 
 import pytest
 
-from dcae.benchmark import Config, ConfigError, read_entry
+from dcae.benchmark import Benchmark, Config, ConfigError, read_entry
+from dcae.benchmark.config import REPOSITORY_CONFIG as CONFIG
+from dcae.benchmark.config import read_yaml
 
 AUTOENCODER = """
 kind: space-to-channel
@@ -91,3 +95,73 @@ def test_descriptions_do_not_decide_a_result(tmp_path):
     text = AUTOENCODER + "description: better words\nlicence: MIT\npaper_name: X\n"
     described = read_entry("autoencoders", write(tmp_path / "b", "autoencoders", "yours.yaml", text))
     assert plain.decisive() == described.decisive()
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("latent_scale: 0", "latent_scale"),
+        ("latent_scale: .nan", "latent_scale"),
+        ("latent_scale: .inf", "latent_scale"),
+        ("latent_scale: false", "latent_scale: true and false are no values"),
+        ("latent_scale: [1.0, true]", "latent_scale: true and false are no values"),
+        ("latent_scale: no", "no would be read as false"),
+        ("latent_shift: 1:30", "1:30 would be read as 90"),
+        ("resolutions: [0100]", "0100 would be read as 64"),
+    ],
+)
+def test_numbers_that_are_none_or_others_than_they_look_are_refused(tmp_path, field, said):
+    assert said in message_of(write(tmp_path, "autoencoders", "mine.yaml", f"{AUTOENCODER}{field}\n"))
+
+
+def test_an_infinite_learning_rate_is_refused(tmp_path):
+    text = (CONFIG / "recipes/dit.yaml").read_text(encoding="utf-8")
+    path = write(tmp_path, "recipes", "mine.yaml", re.sub(r"learning_rate: [^,}]*", "learning_rate: .inf", text))
+    assert "optimiser.learning_rate: Input should be a finite number" in message_of(path, "recipes")
+
+
+@pytest.mark.parametrize("name", ["mine (2)", "mine+1", "my ae", "-mine", "möbel", ".mine"])
+def test_a_name_that_no_path_or_shell_takes_as_it_is_is_refused(tmp_path, name):
+    path = write(tmp_path, "autoencoders", f"{name}.yaml", AUTOENCODER)
+    assert str(path) in message_of(path) and "rename the file" in message_of(path)
+    benchmark = tmp_path / f"{name}.yaml"
+    benchmark.write_bytes((CONFIG / "demo.yaml").read_bytes())
+    with pytest.raises(ConfigError, match="rename the file"):
+        Benchmark.load(benchmark)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_another_encoding_than_utf_8_is_named(tmp_path, encoding):
+    path = write(tmp_path, "autoencoders", "mine.yaml", "")
+    path.write_bytes((AUTOENCODER + "description: größer\n").encode(encoding))
+    assert f"{path}: not UTF-8" in message_of(path)
+    path.write_bytes((AUTOENCODER + "description: größer\n").encode("utf-8-sig"))
+    assert read_entry("autoencoders", path).description == "größer"
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / ("long" * 100)):
+        with pytest.raises(ConfigError, match=r"cannot be read: (Is a directory|File name too long)"):
+            read_yaml(path)
+
+
+ALIASES = "a0: &a0 [1, 2]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(ALIASES, "100,000 values"), ("a: &a [*a]", "100,000 values"), ("a: " + "[" * 200_000, "50 levels deep")],
+    ids=["nested aliases", "an alias within itself", "deep nesting"],
+)
+def test_yaml_that_unfolds_without_bound_is_refused_at_once(tmp_path, text, said):
+    path = tmp_path / "large.yaml"
+    path.write_text(text)
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=said):
+        read_yaml(path)
+    assert time.monotonic() - started < 10
+
+
+def test_a_home_that_is_not_there_is_named(tmp_path):
+    path = write(tmp_path, "datasets", "mine.yaml", "kind: folder\npath: ~nobody-of-this-name/images\n")
+    assert "path: Could not determine home directory" in message_of(path, "datasets")

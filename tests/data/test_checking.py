@@ -49,6 +49,7 @@ UNUSUAL = {
     "plain.jpg": replicas.encoded("plain", (50, 15)),
     "rotated.jpg": rotated(),
     "transparent.png": saved(Image.new("RGBA", (30, 30), (1, 2, 3, 4))),
+    "zeroed.jpg": replicas.encoded("zeroed", (40, 40))[:-100] + bytes(100),
 }  # fmt: skip
 
 
@@ -71,6 +72,7 @@ def test_everything_unusual_is_found(unusual):
         "with an alpha channel": ["alpha.png", "transparent.png"],
         "more than 8 bits": ["deep.png"],
         "animated": ["animated.webp"],
+        "JPEG without an end marker": ["zeroed.jpg"],
         "EXIF-rotated": ["rotated.jpg"],
     }
     assert train.smaller == {16: 3, 20: 4}, "of a file without a header no size is known"
@@ -84,6 +86,7 @@ def test_everything_unusual_is_found(unusual):
         ("empty.jpg", "cannot be read as an"),
         ("half.jpg", "cannot be read as an"),
         ("transparent.png", "has transparent pixe"),
+        ("zeroed.jpg", "is incomplete (a JPE"),
     ]
     assert report.in_both_splits.examples == ["copy.jpg"]
     assert not report.passed and report.splits["validation"].unusable.images == 0

@@ -92,6 +92,32 @@ def test_random_crop_is_a_part_of_the_image(width, height, seed):
     assert (windows == cropped).all(axis=(2, 3, 4)).any()
 
 
+@pytest.mark.parametrize("size", [(3, 290), (290, 3), (11, 500), (500, 11), (31, 999), (40, 990)])
+def test_a_long_image_is_cropped_as_if_the_whole_were_scaled(monkeypatch, size):
+    image = picture(*size)
+    crops = [to_pixels(adm_crop(image, 32)), to_pixels(random_crop(image, 32, np.random.default_rng(1)))]
+    monkeypatch.setattr("dcae.data.crop.LONG", 1000)
+    whole = [to_pixels(adm_crop(image, 32)), to_pixels(random_crop(image, 32, np.random.default_rng(1)))]
+    for found, expected in zip(crops, whole, strict=True):
+        difference = abs(found.astype(int) - expected)
+        assert difference.max() <= 8 and difference.mean() < 0.4, "rounded between rows and columns"
+
+
+@pytest.mark.parametrize("size", [(1, 8000), (8000, 1), (20, 2000)])
+def test_a_crop_makes_no_picture_much_larger_than_its_result(monkeypatch, size):
+    made = []
+    resize = Image.Image.resize
+
+    def recorded(image, size, *arguments, **options):
+        made.append(size[0] * size[1])
+        return resize(image, size, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", recorded)
+    adm_crop(Image.new("RGB", size), 256)
+    random_crop(Image.new("RGB", size), 256, np.random.default_rng(0))
+    assert max(made) <= 20 * 256**2
+
+
 def test_random_crops_reach_every_corner():
     image = Image.fromarray(np.arange(9, dtype=np.uint8).reshape(3, 3)).convert("RGB")
     seen = {random_crop(image, 2, np.random.default_rng(seed)).getpixel((0, 0))[0] for seed in range(60)}

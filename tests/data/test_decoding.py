@@ -2,7 +2,9 @@
 """Files that are no plain RGB images: each kind follows its rule or is refused, and none passes in silence."""
 
 import io
+import resource
 import struct
+import time
 import warnings
 import zlib
 
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dcae.data.decoding import decode, read_header
+from dcae.data.decoding import decode, lacks_end, read_header
 from dcae.data.storage.files import DatasetError
 
 GRADIENT = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
@@ -219,3 +221,122 @@ def test_a_gif_is_read_and_an_animated_one_refused():
     assert read_header(animated, "file").animated
     with pytest.raises(DatasetError, match="is an animation"):
         decode(animated, "file")
+
+
+# --- what users' folders hold ---
+
+
+def with_exif(payload: bytes, pixels: np.ndarray = GRADIENT) -> bytes:
+    """A JPEG with this as its EXIF segment."""
+    data = saved(Image.fromarray(pixels), "JPEG", dpi=(72, 72))
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + data[2:]
+
+
+@pytest.mark.parametrize(
+    "payload", [bytes(16), b"\0\x08\0\x02\x01\x12\0\x03", b"II*\0", b"", b"Exif\0\0II*\0\x08\0\0\0\0\0"],
+    ids=["zeros", "shifted", "cut", "empty", "twice"],
+)  # fmt: skip
+def test_damaged_exif_data_counts_as_none(payload):
+    data = with_exif(b"Exif\0\0" + payload)
+    assert read_header(data, "file").orientation == 1
+    assert decode(data, "file").size == (32, 32)
+
+
+def test_a_jpeg_whose_tail_was_overwritten_follows_the_rule():
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    noise = Image.fromarray(pixels)
+    preview = saved(noise.resize((16, 16)), "JPEG")  # with an end marker of its own
+    previewed = with_exif(b"Exif\0\0II*\0" + preview, pixels)
+    for whole in (saved(noise, "JPEG"), saved(noise, "JPEG", progressive=True), previewed):
+        half = whole[: len(whole) - len(whole) // 8] + bytes(len(whole) // 8)
+        assert not lacks_end(whole) and not lacks_end(whole + b"appended") and lacks_end(half)
+        with pytest.raises(DatasetError, match=r"^file: is incomplete .*`incomplete: keep`"):
+            decode(half, "file")
+    assert decode(half, "file", incomplete="keep").mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a.jpg: is HEIC, a format that is not read; convert it"),
+        ("a.avif", b"\0\0\0\x18ftypavif\0\0\0\0", "a.avif: is AVIF"),
+        ("a.svg", b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg width="1"/>', "a.svg: is SVG"),
+        ("a.tga", bytes(18), "a.tga: is .tga, a format that is not read"),
+        ("a.DNG", saved(Image.fromarray(GRADIENT), "TIFF"), "a.DNG: camera raw files are not read; convert it"),
+    ],
+)
+def test_other_formats_are_named(name, data, message):
+    with pytest.raises(DatasetError, match=f"^{message}"):
+        decode(data, name)
+
+
+def test_a_picture_that_is_too_large_or_too_long_says_so():
+    small = saved(Image.new("RGB", (8, 8)))
+    header = b"IHDR" + struct.pack(">II", 20_000, 10_000) + small[24:29]
+    large = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
+    with pytest.raises(DatasetError, match=r"^file: has too many pixels \(more than 178,956,970\); scale it down"):
+        decode(large, "file")
+    with pytest.raises(DatasetError, match=r"^file: is 1 x 8000 px, more than 100"):
+        decode(saved(Image.new("RGB", (1, 8000))), "file")
+
+
+def test_a_palette_with_transparency_gives_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decode(transparent_palette(), "file", "white")
+
+
+def many_kinds() -> dict[str, bytes]:
+    """One valid file of each kind; JPEG, PNG and WebP with every EXIF orientation."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    image, other = Image.fromarray(noise), Image.fromarray(noise[::-1])
+    files = {kind: saved(image, kind) for kind in ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")}
+    for kind in ("GIF", "MPO", "PNG", "TIFF", "WEBP"):
+        files[f"{kind} of two"] = saved(image.copy(), kind, save_all=True, append_images=[other.copy()])
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112], exif[0x010F] = orientation, "camera"
+        kind = ("JPEG", "PNG", "WEBP")[orientation % 3]
+        files[f"{kind} orientation {orientation}"] = saved(image, kind, exif=exif)
+    return files | {
+        "progressive": saved(image, "JPEG", progressive=True),
+        "palette": saved(image.quantize(8), transparency=3),
+        "CMYK": saved(image.convert("CMYK"), "JPEG"),
+        "compressed TIFF": saved(image, "TIFF", compression="tiff_lzw"),
+    }
+
+
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """Flip bytes, mostly near the beginning, cut the file, swap two parts, or fill one with zeros."""
+    found = bytearray(data)
+    end = len(data) if rng.random() < 0.4 else min(len(data), 200)
+    kind = rng.integers(5)
+    start, stop = sorted(rng.integers(0, end, 2).tolist())
+    if kind <= 1:
+        for place in rng.integers(0, end, rng.integers(1, 8)):
+            found[place] ^= rng.integers(1, 256)
+    elif kind == 2:
+        del found[stop:]
+    elif kind == 3:
+        found[start:stop] = found[stop:] + found[start:stop]
+    else:
+        found[start:stop] = bytes(stop - start)
+    return bytes(found)
+
+
+def test_two_thousand_damaged_files_are_decoded_or_refused_by_name_in_bounded_time_and_memory():
+    rng, files = np.random.default_rng(0), many_kinds()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused = 0
+    for number in range(2000):
+        data = damaged(files[sorted(files)[number % len(files)]], rng)
+        started = time.process_time()
+        for read in (decode, read_header):
+            try:
+                read(data, "file")
+            except DatasetError as error:
+                assert str(error).startswith("file: ")
+                refused += read is decode
+        assert time.process_time() - started < 20
+    assert 400 < refused < 1900, "some damage is harmless"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 3 * 2**20, "KiB"

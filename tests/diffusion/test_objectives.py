@@ -14,6 +14,7 @@ from dcae.benchmark.entries import DiffusionRecipe, NoiseSchedule
 from dcae.diffusion.objectives import (
     add_noise,
     alphas_cumprod,
+    coefficients,
     diffusion_losses,
     draw_training_inputs,
     variational_bound,
@@ -21,6 +22,7 @@ from dcae.diffusion.objectives import (
 
 DIT, UVIT, USIT = (Config().entry("recipes", name) for name in ("dit", "uvit", "usit"))
 LINEAR, SCALED_LINEAR = DIT.noise_schedule, UVIT.noise_schedule
+TABLE = coefficients(LINEAR, torch.device("cpu"))
 
 
 def diffusion_loss(*inputs) -> torch.Tensor:
@@ -55,7 +57,7 @@ def test_noise_schedules_are_the_published_ones(schedule, last):
 def test_noisy_latents_keep_unit_variance():
     torch.manual_seed(0)
     latents, noise = torch.randn(4, 8, 16, 16), torch.randn(4, 8, 16, 16)
-    noisy = add_noise(latents, noise, torch.tensor([0, 300, 600, 999]), LINEAR)
+    noisy = add_noise(latents, noise, torch.tensor([0, 300, 600, 999]), TABLE)
     # 2,048 values: their standard deviation errs by 1 / sqrt(2 * 2048) = 1.6 %, so 8 % is five of those.
     assert torch.allclose(noisy.flatten(1).std(dim=1), torch.ones(4), atol=0.08)
     assert torch.allclose(noisy[0], latents[0], atol=0.06)
@@ -96,9 +98,9 @@ def test_variational_bound_is_that_of_the_papers(timestep):
     epsilon = noise + 0.3 * torch.randn_like(noise)
     position = torch.empty_like(noise).uniform_(-1.2, 1.2)
     timesteps = torch.tensor([timestep])
-    noisy = add_noise(latents.float(), noise.float(), timesteps, LINEAR)
+    noisy = add_noise(latents.float(), noise.float(), timesteps, TABLE)
     bound = variational_bound(
-        latents.float(), noisy, timesteps, noise.float(), epsilon.float(), position.float(), LINEAR
+        latents.float(), noisy, timesteps, noise.float(), epsilon.float(), position.float(), TABLE
     )
     expected = bound_in_float64(latents, noise, timestep, epsilon, position, LINEAR)
     # float32 against float64; at timestep 0 a bin's probability is a difference of close numbers.
@@ -108,8 +110,8 @@ def test_variational_bound_is_that_of_the_papers(timestep):
 def test_the_bound_is_zero_for_the_true_posterior():
     latents, noise = torch.randn(2, 3, 4, 5, 5)
     timesteps = torch.tensor([1, 400, 999])
-    noisy = add_noise(latents, noise, timesteps, LINEAR)
-    bound = variational_bound(latents, noisy, timesteps, noise, noise, torch.full_like(noise, -1), LINEAR)
+    noisy = add_noise(latents, noise, timesteps, TABLE)
+    bound = variational_bound(latents, noisy, timesteps, noise, noise, torch.full_like(noise, -1), TABLE)
     assert torch.allclose(bound, torch.zeros(3), atol=1e-6)
 
 

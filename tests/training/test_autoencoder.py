@@ -15,7 +15,7 @@ from torch._dynamo.utils import counters
 
 from dcae.autoencoders.contract import decoder_head, middle_layers
 from dcae.autoencoders.loading import load
-from dcae.benchmark import ConfigError
+from dcae.benchmark import Config, ConfigError
 from dcae.data.loading import open_dataset
 from dcae.data.mixture import Mixture
 from dcae.training import autoencoder as autoencoder_module
@@ -203,7 +203,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(tiny):
 def test_the_adaptive_weight_balances_gradients_at_the_layer_that_makes_the_image(tiny):
     gan = {**tiny.GAN, "weight": 0.5, "adaptive_weight": True}
     training = phase_training(tiny, tiny.dc_ae(), losses={"gan": gan})
-    images = training._images(next(training.batches(0)).content)
+    images = training._images(next(training.batches(0)).content[0])
     reconstructions, _ = training.reconstruct(images)
     loss, _ = training._reconstruction_loss(images, reconstructions, None)
     weighted, _ = training.adversary.generator_loss(reconstructions, loss, 0)
@@ -278,7 +278,7 @@ def fresh_accelerator():
 
 def test_bf16_computes_coarsely_and_keeps_exact_weights(tiny, fresh_accelerator):
     exact = phase_training(tiny, tiny.dc_ae())
-    images = exact._images(next(exact.batches(0)).content)
+    images = exact._images(next(exact.batches(0)).content[0])
     expected, _ = exact.reconstruct(images)
     AcceleratorState._reset_state(reset_partial_state=True)
     coarse = phase_training(tiny, tiny.dc_ae(), accelerator=Accelerator(cpu=True, mixed_precision="bf16"))
@@ -305,9 +305,25 @@ def test_validation_changes_nothing(tiny):
 )
 def test_the_layout_is_that_of_the_recipe_or_else_the_autoencoders_own(tiny, kind, asked, layer_is_channels_last):
     training = phase_training(tiny, getattr(tiny, kind)(), channels_last=asked)
-    images = training._images(next(training.batches(0)).content)
+    images = training._images(next(training.batches(0)).content[0])
     assert images.is_contiguous(memory_format=torch.channels_last) == asked
     assert last_layer(training.autoencoder).is_contiguous(memory_format=torch.channels_last) == layer_is_channels_last
+
+
+def test_the_networks_of_the_losses_are_channels_last_and_so_are_the_trainings_of_sd_vae(tiny):
+    training = phase_training(tiny, tiny.dc_ae(), losses={"perceptual": tiny.LPIPS})
+    weights = [layer.weight for layer in training.perceptual.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    for name in ("sd-vae-single-phase", "sd-vae-single-phase-mixture"):
+        assert all(phase.channels_last for phase in Config().entry("recipes", name).phases)
+
+
+def test_posterior_noise_is_read_with_the_images_and_depends_on_the_sample_alone(tiny):
+    training = phase_training(tiny, tiny.sd_vae(), losses={"kl": 0.5})
+    (_, both), (_, second) = training.read(range(2)), training.read(range(1, 2))
+    assert torch.equal(both[1:], second)
+    assert both.shape == (2, 2, 8, 8)
+    assert len(phase_training(tiny, tiny.sd_vae()).read(range(2))) == 1
 
 
 def test_images_reach_the_network_in_its_range(tiny):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from dcae.autoencoders.loading import load
-from dcae.benchmark.config import Config
+from dcae.benchmark.config import Config, ConfigError
 from dcae.benchmark.entries import ADAPTERS, FolderEntry
 from dcae.data.loading import open_dataset
 from dcae.data.mixture import epoch_index
@@ -122,6 +122,35 @@ def training(latents: Path, kind: str = "u-vit", **fields) -> DenoiserTraining:
     torch.manual_seed(0)
     denoiser = build_denoiser(ENTRIES[kind], 4, 4, 1, data.classes)
     return DenoiserTraining(denoiser, recipe(kind, **fields), data, 0, Accelerator(cpu=True))
+
+
+def training_of(latents, kind: str, **fields) -> DenoiserTraining:
+    data = LatentDataset(latents)
+    denoiser = build_denoiser(ENTRIES[kind], *data.shape[:2], 1, data.classes)
+    return DenoiserTraining(denoiser, recipe(kind, **fields), data, 0, Accelerator(cpu=True))
+
+
+@pytest.mark.parametrize("kind", ["dit", "u-vit"])
+def test_a_step_looks_no_noise_schedule_up(latents, monkeypatch, kind):
+    """Compiled, it would compute the table on the CPU in each step."""
+    training = training_of(latents, kind)
+    monkeypatch.delattr("dcae.diffusion.objectives.coefficients")
+    assert training.step(0, next(training.batches(0)))["loss"].isfinite()
+    assert set(training.losses.state_dict()) == {f"denoiser.{name}" for name in training.denoiser.state_dict()}
+
+
+def test_tokens_take_the_precision_of_the_training_where_the_recipe_says_so(latents):
+    found = {}
+    for token_precision in (None, "autocast"):
+        denoiser = training_of(latents, "u-vit", token_precision=token_precision).denoiser
+        kept = []
+        denoiser.mid_block.register_forward_pre_hook(lambda _block, tokens, kept=kept: kept.append(tokens[0].dtype))
+        with torch.autocast("cpu", torch.bfloat16):
+            denoiser(torch.randn(2, 4, 4, 4), torch.tensor([1, 500]), torch.tensor([0, 1]))
+        found[token_precision] = kept
+    assert found == {None: [torch.float32], "autocast": [torch.bfloat16]}
+    with pytest.raises(ConfigError, match="token_precision is autocast in tiny, which only U-ViT has"):
+        training_of(latents, "dit", token_precision="autocast")
 
 
 def test_what_is_saved_is_the_average(latents, tmp_path):

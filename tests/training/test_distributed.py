@@ -97,6 +97,7 @@ def test_no_address_at_all_is_an_error(environment, monkeypatch):
         ({"LOCAL_WORLD_SIZE": "4"}, 3),
         ({"LOCAL_WORLD_SIZE": "16"}, 1),
         ({"SLURM_CPUS_PER_TASK": "6", "LOCAL_WORLD_SIZE": "4"}, 6),  # by srun: of each task
+        ({"SLURM_CPUS_PER_TASK": "64"}, 12),  # a node that claims more than it has
         ({"SLURM_CPUS_PER_TASK": "8", "LOCAL_WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "x"}, 2),  # by torchrun: shared
     ],
 )

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dcae.benchmark import Config
+from dcae.training.engine import accelerator_for
 from dcae.training.state import TrainingState, newest_checkpoint, read_checkpoint
 from dcae.training.stopping import NoProgress, TrainingDiverged, Unfinished
 
@@ -118,6 +120,14 @@ def test_attempts_that_fail_at_one_step_are_refused_after_two_and_progress_reset
         with pytest.raises(Stop):
             toy.train(tmp_path, stop_at(step))
     assert_equal(toy.train(tmp_path), reference)
+
+
+def test_processes_share_gradients_without_copies_of_them():
+    denoiser, autoencoder = (Config().entry("recipes", name) for name in ("dit", "dc-ae-three-phase"))
+    for settings, static in ((denoiser, True), (autoencoder.phases[2], False)):
+        handler = accelerator_for(settings.model_copy(update={"precision": "fp32"})).ddp_handler
+        assert (handler.gradient_as_bucket_view, handler.broadcast_buffers) == (True, False)
+        assert handler.static_graph == static
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_good_checkpoint(toy, tmp_path):

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dcae.benchmark.entries import EMA, AdamW
 from dcae.training.optimisers import MovingAverage, Updater, parameter_groups
@@ -84,6 +85,23 @@ def test_the_average_follows_its_definition():
         expected = float(step) if expected is None else decay * expected + (1 - decay) * step
         assert average.module.weight.item() == pytest.approx(expected, rel=1e-6)
     assert MovingAverage(module, EMA(decay=0.9)).decay(0) == 0.9
+
+
+def test_the_average_is_that_of_torch_whose_checkpoints_it_reads(network):
+    average = MovingAverage(network, EMA(decay=0.9))
+    by_torch = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    for step in range(3):
+        network[:2](torch.randn(2, 3, 4, 4))
+        for parameter in network.parameters():
+            parameter.data.add_(torch.randn_like(parameter))
+        average.update(network, step)
+        by_torch.update_parameters(network)
+    expected = by_torch.module.state_dict()
+    torch.testing.assert_close(average.module.state_dict(), expected)
+    again = MovingAverage(network, EMA(decay=0.9))
+    again.load_state_dict(by_torch.state_dict())
+    torch.testing.assert_close(again.module.state_dict(), expected, rtol=0, atol=0)
+    again.load_state_dict(average.state_dict())
 
 
 def test_the_average_takes_the_statistics_of_batchnorm_as_they_are():

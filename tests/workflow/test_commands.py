@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from dcae.benchmark import ConfigError
 from dcae.training.stopping import EXIT_UNFINISHED, Unfinished
 from workflow import cli
 from workflow.startup import release_locks_of_dead_runs
@@ -121,24 +122,37 @@ def test_a_file_system_without_shared_locks_is_told_and_ends_no_run(tmp_path, mo
             raise OSError(errno.EBADF, "Bad file descriptor")  # what NFS says of a file that cannot be read
 
     monkeypatch.setattr("workflow.startup.fcntl.flock", flock)
-    release_locks_of_dead_runs(tmp_path).close()
+    release_locks_of_dead_runs(tmp_path, "tiny").close()
     assert "this file system has no locks" in capsys.readouterr().err
 
 
 def test_the_lock_can_be_read_as_shared_locks_of_nfs_need_it(tmp_path):
-    with release_locks_of_dead_runs(tmp_path) as lock:
+    with release_locks_of_dead_runs(tmp_path, "tiny") as lock:
         assert lock.readable() and lock.writable()
 
 
 def test_locks_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
-    locks = tmp_path / "locks"
-    locks.mkdir()
-    (locks / "0.input.lock").touch()
-    first = release_locks_of_dead_runs(tmp_path)
-    assert not locks.exists(), "nobody was alive"
-    locks.mkdir()
-    (locks / "0.input.lock").touch()
-    second = release_locks_of_dead_runs(tmp_path)
-    assert any(locks.iterdir()), "the first run is alive"
+    (tmp_path / "locks").mkdir()
+    dead, other = (tmp_path / "locks" / f"{number}.output.lock" for number in (0, 1))
+
+    def leave_locks() -> None:
+        dead.write_text("results/tiny/tables/table1.csv\n")
+        other.write_text("results/tiny2/tables/table1.csv\n")
+
+    leave_locks()
+    first = release_locks_of_dead_runs(tmp_path, "tiny")
+    assert not dead.exists(), "no run of this benchmark was alive"
+    assert other.exists(), "that of another benchmark may be"
+    leave_locks()
+    second = release_locks_of_dead_runs(tmp_path, "tiny")
+    assert dead.exists(), "the first run is alive"
+    release_locks_of_dead_runs(tmp_path, "tiny2").close()
+    assert not other.exists(), "a run of one benchmark does not keep another's locks"
     first.close()
     second.close()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / ".snakemake").touch()
+    with pytest.raises(ConfigError, match=r"live-runs/tiny.lock: Not a directory; runs need a current folder"):
+        release_locks_of_dead_runs(tmp_path / ".snakemake", "tiny")

@@ -50,14 +50,14 @@ class Run:
 
 
 def run_on_slurm(clone: Clone, *arguments: str) -> Run:
-    """Run Snakemake with the Slurm profile, for ten minutes at most."""
+    """Run Snakemake with the Slurm profile, for twenty minutes at most: CI's machine may be busy."""
     command = ["snakemake", "--cores", "all", "--profile", "slurm", *FAST, *arguments]
     known = {job["JobId"] for job in jobs()}
     done = subprocess.run(
         command,
         cwd=clone.folder,
         env=clone.environment,
-        timeout=600,
+        timeout=1200,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

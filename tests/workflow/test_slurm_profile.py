@@ -96,8 +96,12 @@ def test_every_rule_that_computes_is_in_the_table_above(resources):
     assert {rule for rule, asked in resources.items() if asked.get("gpu")} == listed
 
 
-def test_partition_and_account_come_from_the_environment(fresh_clone, resources):
+@pytest.mark.parametrize(("partition", "account"), [("fast", "physics"), ("max", "2023-12"), ("all", "0123")])
+def test_partition_and_account_come_from_the_environment_as_they_are_written(
+    fresh_clone, resources, partition, account
+):
+    """Snakemake evaluates strings: 2023-12 is 2011 to it, and max a function."""
     assert not {"slurm_partition", "slurm_account"} & set(resources["train_autoencoder"])
-    variables = {"DCAE_SLURM_PARTITION": "fast", "DCAE_SLURM_ACCOUNT": "physics"}
-    given = resources_of_rules(fresh_clone, **variables)["train_autoencoder"]
-    assert (given.slurm_partition, given.slurm_account) == ("fast", "physics")
+    variables = {"DCAE_SLURM_PARTITION": partition, "DCAE_SLURM_ACCOUNT": account}
+    done = fresh_clone.snakemake("--dry-run", "--profile", "slurm", **variables).stdout
+    assert f"slurm_partition={partition}," in done and f"slurm_account={account}," in done

@@ -173,3 +173,12 @@ def test_wrong_key_stops_before_any_job(clone):
     text = result.stdout + result.stderr
     assert "dc-ae-tiny.yaml" in text and "head_dims" in text and "allowed fields" in text
     assert not (clone.folder / "results").exists()
+
+
+def test_folders_may_have_any_name_and_benchmarks_a_dot(clone):
+    folder = clone.folder / "Kopie (2) für mich"
+    folder.mkdir()
+    (clone.folder / TINY).rename(folder / "tiny.v2.yaml")
+    reference = "results/tiny.v2/reference/reconstruction/scenes-tiny-64.safetensors"
+    clone.snakemake(reference, file=f"{folder.name}/tiny.v2.yaml")
+    assert (clone.folder / reference).is_file()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +18,9 @@ EXIT_INCOMPLETE = 1
 
 
 def compare(
-    images: Annotated[Path, typer.Option(help="folder of pictures; sub-folders are looked into")],
+    images: Annotated[str, typer.Option(help="folder of pictures, or zip file; sub-folders are looked into")],
     autoencoders: Annotated[str, typer.Option(help="entries or YAML files, A,B,C; A=FOLDER for weights trained here")],
-    resolution: Annotated[int, typer.Option(help="pixels per side of the centre crop")] = 512,
+    resolution: Annotated[int, typer.Option(min=1, help="pixels per side of the centre crop")] = 512,
     output: Annotated[Path, typer.Option(help="folder to write")] = Path("comparison"),
     protocol: Annotated[str, typer.Option(help="entry in config/protocols")] = "dc-ae",
     worst: Annotated[int, typer.Option(min=0, help="worst images to show of each autoencoder")] = 3,
@@ -29,6 +30,7 @@ def compare(
 
     Values that cannot be measured are left out and named. The exit status is 1 if an autoencoder was left out.
     """
+    folder = _pictures(images)
     config = Config()
     contenders = _contenders(autoencoders, config)
     chosen = config.entry("protocols", protocol)
@@ -39,14 +41,39 @@ def compare(
     from workflow.provenance import device_description
 
     device = options.device()
-    found = run(images, contenders, chosen, resolution, config, device, batch_size, worst)
+    _make(output)
+    found = run(folder, contenders, chosen, resolution, config, device, batch_size, worst)
     footer = {"dcae": dcae.__version__, "device": str(device_description(device)["name"])}
     footer["command"] = " ".join(["dcae", *sys.argv[1:]])
     page, *files = write_comparison(found, output, footer)
-    print(next(file for file in files if file.name == "reconstruction.md").read_text())
+    print(next(file for file in files if file.name == "reconstruction.md").read_text(encoding="utf-8"))
     print(f"{page}: open it in a browser; {len(files)} more files in {output}")
     if found.left_out:
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _pictures(text: str) -> Path:
+    """Return the folder or zip file of ``--images``."""
+    from dcae.data.storage.archives import is_there
+
+    path = Path(text.strip())
+    if not text.strip():
+        raise ConfigError("--images: is empty; name a folder of pictures (. is the current one)")
+    if path.is_file() and path.suffix.lower() != ".zip":
+        raise ConfigError(f"--images: {path} is a file; name the folder that it is in, or a zip file")
+    if not is_there(path):
+        raise ConfigError(f"--images: {path}: no such folder or zip file")
+    return path
+
+
+def _make(output: Path) -> None:
+    """Make the folder to write before anything is measured."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if not os.access(output, os.W_OK):
+            raise PermissionError("no permission to write there")
+    except OSError as error:
+        raise ConfigError(f"--output: {output} cannot be written as a folder ({error}); name another") from error
 
 
 def _contenders(text: str, config: Config):

@@ -44,7 +44,7 @@ def _about_autoencoder(entry: Entry, resolution: int) -> dict[str, object]:
     except WeightsError as error:
         side = resolution // entry.spatial_compression
         shape = [entry.latent_channels, side, side]
-        found = {"latent_shape": shape, "parameters": "unknown without config.json", "why": str(error)}
+        found = {"latent_shape": shape, "parameters": "unknown", "why": str(error)}
     return found | {name: value for name, value in restrictions.items() if value}
 
 

@@ -37,6 +37,7 @@ def evaluate(
     srun started, or commands that differ in --shard alone, on one machine or many. The last one writes the record.
     """
     started = time.monotonic()
+    from dcae.autoencoders.contract import OutputError
     from dcae.autoencoders.loading import load
     from dcae.autoencoders.tiling import images_at_once
     from dcae.data.loading import open_dataset
@@ -55,26 +56,29 @@ def evaluate(
     validation = open_dataset(cell.dataset, "validation", resolution)
     # Before the work: a file that cannot be read ends the job here, not at its end.
     remarks = validation.remarks(protocol.reconstruction_images)
-    result = evaluate_reconstruction(
-        model,
-        validation,
-        protocol,
-        reference,
-        batch_size=images_at_once(resolution, 16),
-        workers=options.readers(device),
-        device=device,
-        seed=cell.seed,
-        padding=entry.padding,
-        further=further,
-        state=state,
-        identity={
-            "autoencoder": digests.autoencoder(cell.autoencoder),
-            "weights": sorted(input_hashes(weights, released).values()),
-            "results_version": EVALUATE.version,
-        },
-        process=process,
-        processes=processes,
-    )
+    try:
+        result = evaluate_reconstruction(
+            model,
+            validation,
+            protocol,
+            reference,
+            batch_size=images_at_once(resolution, 16),
+            workers=options.readers(device),
+            device=device,
+            seed=cell.seed,
+            padding=entry.padding,
+            further=further,
+            state=state,
+            identity={
+                "autoencoder": digests.autoencoder(cell.autoencoder),
+                "weights": sorted(input_hashes(weights, released).values()),
+                "results_version": EVALUATE.version,
+            },
+            process=process,
+            processes=processes,
+        )
+    except OutputError as error:
+        raise OutputError(f"autoencoder {autoencoder}: {error}") from error
     if result is None:
         print(f"process {process + 1} of {processes} is done; the last one writes {record}")
         return
@@ -98,7 +102,7 @@ def evaluate(
             seed=cell.seed,
             started=started,
         ),
-        remarks=remarks,
+        remarks=[*remarks, *(f"{autoencoder}: {each}" for each in result.remarks)],
     ).write(record)
 
 

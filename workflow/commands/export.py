@@ -117,7 +117,7 @@ def _identity(folder: Path, state: Path) -> dict[str, str] | None:
         return None
     digest = sha256(folder / WEIGHTS)
     for path in sorted(state.glob("*/completed.json")):
-        completed = json.loads(path.read_text())
+        completed = json.loads(path.read_text(encoding="utf-8"))
         if completed["files"].get(WEIGHTS) == digest:
             return completed["identity"]
     return None

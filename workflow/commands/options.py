@@ -14,7 +14,17 @@ from dcae.training.distributed import join_slurm_step, keep_freed_memory, own_co
 
 MOST_READERS = 8
 
-BenchmarkFile = Annotated[Path, typer.Argument(metavar="BENCHMARK", help="for example config/demo.yaml")]
+
+def _benchmark_file(given: str) -> Path:
+    """Return the file of a benchmark given by its path, or by its name in config/."""
+    named = Path("config", f"{given}.yaml")
+    return named if not Path(given).exists() and named.is_file() else Path(given)
+
+
+BenchmarkFile = Annotated[
+    Path,
+    typer.Argument(metavar="BENCHMARK", help="config/demo.yaml, or demo for short", parser=_benchmark_file),
+]
 AutoencoderName = Annotated[str, typer.Option("--autoencoder", help="entry in config/autoencoders")]
 DiffusionName = Annotated[str, typer.Option("--diffusion", help="entry in config/diffusion")]
 DatasetName = Annotated[str, typer.Option("--dataset", help="entry in config/datasets")]

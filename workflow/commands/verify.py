@@ -166,7 +166,7 @@ def _verify(name: str, check: GoldenCheck, config: Config, folder: Path) -> bool
     dataset = check_dataset(check, config)
     code = sources_digest()  # results of other code would verify nothing
     reference, made_by = folder / "reference.safetensors", folder / "code"
-    if not (reference.is_file() and made_by.is_file() and made_by.read_text() == code):
+    if not (reference.is_file() and made_by.is_file() and made_by.read_text(encoding="utf-8") == code):
         write_reference(dataset, check.images, protocol, reference, workers=options.readers(device), device=device)
         write_atomically(made_by, code)
     released, weights = released_file(autoencoder), weights_sha256(autoencoder) or "none"

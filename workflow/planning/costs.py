@@ -145,5 +145,5 @@ class Costs:
 def _read(file: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         return {}
-    with file.open(newline="") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         return {row["key"]: row for row in csv.DictReader(lines)}

@@ -31,7 +31,7 @@ rule train_autoencoder:
     message:
         "training {wildcards.autoencoder}, phase {wildcards.phase}"
     shell:
-        "{params.launch} train autoencoder {params.file} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
+        "{params.launch} train autoencoder {params.file:q} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
         " {params.start} --output {params.folder} --state {params.state} --configuration {params.configuration}"
         " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
 
@@ -56,7 +56,7 @@ rule reference_features:
     message:
         "reference features of {wildcards.dataset} at {wildcards.resolution} px for {wildcards.purpose}"
     shell:
-        "dcae reference {params.file} --purpose {wildcards.purpose} --dataset {wildcards.dataset}"
+        "dcae reference {params.file:q} --purpose {wildcards.purpose} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} --output {output} --configuration {params.configuration}"
         " 2>&1 | tee -i {log}"
 
@@ -89,7 +89,7 @@ rule evaluate_reconstruction:
     message:
         "reconstruction of {wildcards.dataset} at {wildcards.resolution} px by {wildcards.autoencoder}"
     shell:
-        "{params.launch} evaluate {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
+        "{params.launch} evaluate {params.file:q} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --reference {input.reference}"
         " --record {output.record} --images {output.images} --rows {output.rows} --state {params.state}"
         " --configuration {params.configuration} 2>&1 | tee -i {log}"

@@ -27,7 +27,7 @@ rule encode_latents:
     message:
         "latents of {wildcards.dataset} at {wildcards.resolution} px by {wildcards.autoencoder}"
     shell:
-        "{params.launch} encode {params.file} --autoencoder {wildcards.autoencoder} {params.weights}"
+        "{params.launch} encode {params.file:q} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --output {params.folder}"
         " --configuration {params.configuration} 2>&1 | tee -i {log}"
 
@@ -54,7 +54,7 @@ rule encode_captions:
     message:
         "captions of {wildcards.dataset}, {wildcards.split}, by the text encoder of {wildcards.diffusion}"
     shell:
-        "{params.launch} captions {params.file} --diffusion {wildcards.diffusion} --dataset {wildcards.dataset}"
+        "{params.launch} captions {params.file:q} --diffusion {wildcards.diffusion} --dataset {wildcards.dataset}"
         " --split {wildcards.split} --output {params.folder} --configuration {params.configuration}"
         " 2>&1 | tee -i {log}"
 
@@ -91,7 +91,7 @@ rule train_denoiser:
     message:
         "training {wildcards.diffusion}, patch size {wildcards.patch_size}, on latents of {wildcards.autoencoder}"
     shell:
-        "{params.launch} train denoiser {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
+        "{params.launch} train denoiser {params.file:q} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} {params.latents} {params.captions} {params.accumulation} --output {params.folder}"
         " --state {params.state} --configuration {params.configuration}"
@@ -129,7 +129,7 @@ rule evaluate_generation:
     message:
         "samples of {wildcards.diffusion}, patch size {wildcards.patch_size}, decoded by {wildcards.autoencoder}"
     shell:
-        "{params.launch} generate {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
+        "{params.launch} generate {params.file:q} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} {params.denoiser} {params.captions} --reference {input.reference}"
         " --features {params.features} --record {output.record} --images {output.images}"
@@ -158,6 +158,6 @@ rule profile_efficiency:
     message:
         "speed and memory of {wildcards.diffusion}, patch size {wildcards.patch_size}, at the latents of {wildcards.autoencoder}"
     shell:
-        "dcae profile {params.file} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
+        "dcae profile {params.file:q} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} --dataset {wildcards.dataset} --resolution {wildcards.resolution}"
         " --record {output} --configuration {params.configuration} 2>&1 | tee -i {log}"

@@ -18,7 +18,7 @@ rule build_tables:
     message:
         "tables"
     shell:
-        "dcae tables {params.file} 2>&1 | tee -i {log}"
+        "dcae tables {params.file:q} 2>&1 | tee -i {log}"
 
 
 rule draw_figures:
@@ -38,7 +38,7 @@ rule draw_figures:
     message:
         "figures"
     shell:
-        "dcae figures {params.file} 2>&1 | tee -i {log}"
+        "dcae figures {params.file:q} 2>&1 | tee -i {log}"
 
 
 # The same tables from whatever records there are; schedules nothing else.
@@ -51,4 +51,4 @@ rule tables:
     message:
         "tables from the records that are there"
     shell:
-        "dcae tables {params.file} 2>&1 | tee -i {log}"
+        "dcae tables {params.file:q} 2>&1 | tee -i {log}"

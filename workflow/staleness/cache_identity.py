@@ -33,7 +33,7 @@ def latents_identity(
         released: sha256 of the file of released weights; default: the one that the entry pins.
     """
     entry, base, pretrained = cell.autoencoder.entry, cell.autoencoder.base, cell.autoencoder.pretrained
-    stored = json.loads((weights / layout.CONFIG).read_text()) if weights else {}
+    stored = json.loads((weights / layout.CONFIG).read_text(encoding="utf-8")) if weights else {}
     pinned = pretrained.sha256 if pretrained else "none"
     return {
         "autoencoder": entry.name,

@@ -210,10 +210,11 @@ def efficiency(cell: ResolvedGeneration) -> str:
 
 
 def presentation(benchmark: Benchmark) -> str:
-    """Digest of the contents of tables and figures besides the records: headings, names, choices, published numbers."""
-    published = sorted((REPOSITORY_CONFIG / "published").glob("*.csv"))
+    """Digest of what tables and figures show besides records: headings, names, choices, published numbers, claims."""
+    files = [*sorted((REPOSITORY_CONFIG / "published").glob("*.csv")), REPOSITORY_CONFIG / "claims.yaml"]
+    published = [path.read_text(encoding="utf-8") for path in files]
     used = [
         [kind, entry.name, *(getattr(entry, name, None) for name in ABOUT_THE_PAPER), entry.chosen()]
         for kind, entry in benchmark.entries_used()
     ]
-    return digest(benchmark.content.model_dump(mode="json"), used, [path.read_text() for path in published])
+    return digest(benchmark.content.model_dump(mode="json"), used, published)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dcae.benchmark.entries.base import Entry, Settings
 
@@ -44,7 +44,7 @@ class AutoencoderFields(Entry):
     )
     spatial_compression: PositiveInt
     latent_channels: PositiveInt
-    latent_scale: float | list[float] | None = None
+    latent_scale: PositiveFloat | list[PositiveFloat] | None = None
     latent_shift: float | list[float] | None = None
     resolutions: list[PositiveInt] | None = Field(
         None, description="supported image sizes in pixels; default: every multiple of f"

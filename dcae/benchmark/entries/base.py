@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
@@ -35,10 +35,31 @@ DESCRIPTIVE = frozenset(
 )
 
 
-class WithChoices(BaseModel):
-    """Fields of a file, and ``choices`` among them. Unknown keys are errors; nothing changes once read."""
+class Settings(BaseModel):
+    """A group of fields. Unknown keys are errors; numbers are finite; nothing changes once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_values_are_no_numbers(cls, content: Any) -> Any:
+        """Refuse what pydantic converts: true to 1, false to 0."""
+        for name, field in cls.model_fields.items():
+            value = content.get(field.alias or name) if isinstance(content, dict) else None
+            given = value if isinstance(value, list) else [value]
+            if any(isinstance(each, bool) for each in given) and not _takes_bool(field.annotation):
+                raise ValueError(f"{name}: true and false are no values of this field")
+        return content
+
+
+def _takes_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_takes_bool, get_args(annotation)))
+
+
+class WithChoices(Settings):
+    """Fields of a file, and ``choices`` among them."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     choices: dict[str, str] = Field(
         {}, description="paths of fields that the paper leaves open, with the reason for the value"
@@ -107,9 +128,3 @@ def digest(*entries: Entry | dict[str, Any] | str | int) -> str:
     """Return the sha256 (first 16 hex digits) of the decisive fields of entries, and of other values."""
     parts = [entry.decisive() if isinstance(entry, Entry) else entry for entry in entries]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-class Settings(BaseModel):
-    """A group of fields within an entry."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator
@@ -64,7 +65,19 @@ class ImageFilesEntry(Entry):
         "refuse",
         description="transparent pixels: an error, drop the alpha channel, or compose over white or black",
     )
+    incomplete: Literal["refuse", "keep"] = Field(
+        "refuse", description="JPEG files without an end marker: an error, or keep what can be read of them"
+    )
     expected_images: ExpectedImages | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _home_is_known(cls, path: str) -> str:
+        try:
+            Path(path).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{error} Write the path out") from None
+        return path
 
 
 class FolderEntry(ImageFilesEntry):

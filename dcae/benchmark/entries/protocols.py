@@ -90,6 +90,9 @@ class EfficiencyProtocol(Entry):
     latency_batch_size: PositiveInt = 2
     memory_batch_size: PositiveInt | None = None
     activation_checkpointing: bool = False
+    token_precision: Literal["autocast"] | None = Field(
+        None, description="U-ViT: keep tokens in the precision of the training, too; default: in fp32"
+    )
     autoencoder_pixels: PositiveInt = Field(2**22, description="pixels per batch of an autoencoder; at least one image")
     tiling: Tiling | None = Field(None, description="tiling of autoencoders at resolutions that do not fit otherwise")
     phase_batch_size: PositiveInt = Field(1, description="batch size for comparing the memory of training phases")

@@ -145,6 +145,9 @@ class DiffusionRecipe(Entry, TrainingFields):
     )
     crop: Literal["centre", "random"] = Field("centre", description="crop of images that are encoded on the fly")
     gradient_checkpointing: bool = Field(False, description="recompute the blocks' activations in the backward pass")
+    token_precision: Literal["autocast"] | None = Field(
+        None, description="U-ViT: keep tokens in the precision of the training, too; default: in fp32"
+    )
 
     @model_validator(mode="after")
     def _noise_has_a_schedule(self):

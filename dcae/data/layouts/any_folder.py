@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from dcae.benchmark.entries import MapillaryVistasEntry
 from dcae.data.split_index import NONE, Split, SplitIndex
 from dcae.data.storage.archives import open_files
-from dcae.data.storage.files import IMAGE_ENDINGS, DatasetError, Files, are_images
+from dcae.data.storage.files import IMAGE_ENDINGS, DatasetError, Files, are_images, expanded
 
 MAPILLARY_FOLDERS = {"train": "training", "validation": "validation"}
 
@@ -66,14 +67,18 @@ def index_mapillary_vistas(entry: MapillaryVistasEntry, split: Split, refresh: b
     Raises:
         DatasetError: images are missing.
     """
-    return index_folder(Path(entry.path).expanduser() / MAPILLARY_FOLDERS[split] / "images", refresh)
+    return index_folder(expanded(entry.path) / MAPILLARY_FOLDERS[split] / "images", refresh)
 
 
 def caption_members(files: Files, members: np.ndarray) -> np.ndarray | None:
     """Return the number of each image's caption file or ``NONE``, int64 [N]; ``None`` if no image has a caption."""
-    texts = np.flatnonzero(pc.ends_with(files.names, ".txt"))
+    texts = np.flatnonzero(pc.match_substring_regex(files.names, r"\.txt$", ignore_case=True))
     if not len(texts):
         return None
-    numbers = {files.name(number).removesuffix(".txt"): number for number in texts.tolist()}
-    stems = (files.name(number).rpartition(".")[0] for number in members.tolist())
-    return np.array([numbers.get(stem, NONE) for stem in stems], np.int64)
+    numbers = {_stem(files.name(number)): number for number in texts.tolist()}
+    return np.array([numbers.get(_stem(files.name(number)), NONE) for number in members.tolist()], np.int64)
+
+
+def _stem(name: str) -> str:
+    """Return a name without its ending; letters with accents count as one, as not all systems store them."""
+    return unicodedata.normalize("NFC", name.rpartition(".")[0])

@@ -18,7 +18,7 @@ from dcae.benchmark.entries import FFHQEntry
 from dcae.data.split_index import Split, SplitIndex, check_unique
 from dcae.data.storage import cache
 from dcae.data.storage.archives import open_files
-from dcae.data.storage.files import DatasetError
+from dcae.data.storage.files import DatasetError, expanded
 
 IMAGES, METADATA = "images1024x1024", "ffhq-dataset-v2.json"
 TRAINING_IMAGES = 60_000
@@ -31,7 +31,7 @@ def index_ffhq(entry: FFHQEntry, split: Split, refresh: bool = False) -> SplitIn
     Raises:
         DatasetError: images are missing, duplicated, or not in the metadata.
     """
-    path = Path(entry.path).expanduser()
+    path = expanded(entry.path)
     zipped = path / f"{IMAGES}.zip"
     files = open_files(zipped if zipped.is_file() else path / IMAGES, refresh)
     numbers = pc.struct_field(pc.extract_regex(files.names, r"(?:^|/)(?P<number>\d{5})\.png$"), "number")

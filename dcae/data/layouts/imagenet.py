@@ -26,7 +26,7 @@ from dcae.benchmark.entries import ImageNetEntry
 from dcae.data.layouts.any_folder import index_folder
 from dcae.data.split_index import Split, SplitIndex
 from dcae.data.storage.archives import ArchiveFiles, open_files, read_side_file
-from dcae.data.storage.files import DatasetError, Files
+from dcae.data.storage.files import DatasetError, Files, expanded
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -45,7 +45,7 @@ def index_imagenet(entry: ImageNetEntry, split: Split, refresh: bool = False) ->
     Raises:
         DatasetError: no layout is found, a file is missing, or a validation image has no class.
     """
-    path = Path(entry.path).expanduser()
+    path = expanded(entry.path)
     layout = entry.layout or _found_layout(path)
     if layout == "folders":
         return index_folder(path / ("train" if split == "train" else "val"), refresh)

@@ -22,7 +22,7 @@ from dcae.data.layouts.mjhq import index_mjhq
 from dcae.data.layouts.sa_1b import index_sa_1b
 from dcae.data.layouts.webdataset import index_webdataset
 from dcae.data.split_index import Split, SplitIndex
-from dcae.data.storage.files import DatasetError
+from dcae.data.storage.files import DatasetError, expanded
 
 
 def index_split(entry: DatasetEntry, split: Split, refresh: bool = False) -> SplitIndex:
@@ -39,7 +39,7 @@ def index_split(entry: DatasetEntry, split: Split, refresh: bool = False) -> Spl
     match entry:
         case FolderEntry():
             folder = Path(entry.path) / (entry.train if split == "train" else entry.validation)
-            samples = index_folder(folder.expanduser(), refresh)
+            samples = index_folder(expanded(folder), refresh)
         case ImageNetEntry():
             samples = index_imagenet(entry, split, refresh)
         case FFHQEntry():

@@ -19,7 +19,7 @@ from dcae.benchmark.entries import MJHQEntry
 from dcae.data.layouts.any_folder import index_folder
 from dcae.data.split_index import Split, SplitIndex
 from dcae.data.storage.archives import read_side_file
-from dcae.data.storage.files import DatasetError
+from dcae.data.storage.files import DatasetError, expanded
 
 PLACES = ("mjhq30k_imgs.zip", "mjhq30k_imgs", "imgs")
 METADATA = "meta_data.json"
@@ -31,7 +31,7 @@ def index_mjhq(entry: MJHQEntry, split: Split, refresh: bool = False) -> SplitIn
     Raises:
         DatasetError: images or metadata are missing, or do not belong together.
     """
-    path = Path(entry.path).expanduser()
+    path = expanded(entry.path)
     places = [path / name for name in PLACES if (path / name).exists()]
     if not places:
         raise DatasetError(

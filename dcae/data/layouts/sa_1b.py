@@ -7,8 +7,6 @@ subset of the archives.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +14,7 @@ import pyarrow.compute as pc
 from dcae.benchmark.entries import SA1BEntry
 from dcae.data.split_index import Split, SplitIndex
 from dcae.data.storage.archives import ArchiveFiles
-from dcae.data.storage.files import DatasetError
+from dcae.data.storage.files import DatasetError, expanded
 
 
 def index_sa_1b(entry: SA1BEntry, split: Split, refresh: bool = False) -> SplitIndex:
@@ -25,7 +23,7 @@ def index_sa_1b(entry: SA1BEntry, split: Split, refresh: bool = False) -> SplitI
     Raises:
         DatasetError: there are no archives or no images, or an image is in two archives.
     """
-    path = Path(entry.path).expanduser()
+    path = expanded(entry.path)
     archives = sorted(path.glob("sa_*.tar"))
     if not archives:
         raise DatasetError(

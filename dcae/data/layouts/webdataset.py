@@ -7,7 +7,7 @@ are ignored. Shards are sorted by name, samples by key.
 
 from __future__ import annotations
 
-from pathlib import Path
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from dcae.benchmark.entries import WebDatasetEntry
 from dcae.data.split_index import NONE, Split, SplitIndex
 from dcae.data.storage import cache
 from dcae.data.storage.archives import ArchiveFiles
-from dcae.data.storage.files import DatasetError, are_images
+from dcae.data.storage.files import DatasetError, are_images, expanded
 
 
 def index_webdataset(entry: WebDatasetEntry, split: Split, refresh: bool = False) -> SplitIndex:
@@ -26,7 +26,7 @@ def index_webdataset(entry: WebDatasetEntry, split: Split, refresh: bool = False
     Raises:
         DatasetError: there are no shards, two images have the same key, or a sample lacks its label.
     """
-    path = Path(entry.path).expanduser()
+    path = expanded(entry.path)
     pattern = entry.train if split == "train" else entry.validation
     shards = sorted(path.glob(pattern))
     if not shards:
@@ -54,12 +54,14 @@ def _keys(files: ArchiveFiles) -> list[str]:
     keys = []
     for name, shard in zip(files.names.to_pylist(), files.archive.tolist(), strict=True):
         folder, slash, file = name.rpartition("/")
-        keys.append(f"{files.archives[shard].name}/{folder}{slash}{file.partition('.')[0]}")
+        key = unicodedata.normalize("NFC", f"{folder}{slash}{file.partition('.')[0]}")
+        keys.append(f"{files.archives[shard].name}/{key}")
     return keys
 
 
 def _of_ending(files: ArchiveFiles, keys: list[str], ending: str) -> dict[str, int]:
-    return {keys[number]: number for number in np.flatnonzero(pc.ends_with(files.names, ending)).tolist()}
+    found = np.flatnonzero(pc.match_substring_regex(files.names, rf"\{ending}$", ignore_case=True))
+    return {keys[number]: number for number in found.tolist()}
 
 
 def _members_of(names: dict[str, int], found: dict[str, int]) -> np.ndarray | None:

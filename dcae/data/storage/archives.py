@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcae.data.storage import cache
-from dcae.data.storage.files import DatasetError, Files, check_utf8, order, state_of
+from dcae.data.storage.files import DatasetError, Files, check_utf8, expanded, is_data, order, state_of
 from dcae.data.storage.folders import FolderFiles
 
 THREADS = 16  # indexing waits for the file system, not for the processor
@@ -144,7 +144,7 @@ def _index(archive: Path, state: list[int], nested: bool, refresh: bool) -> pa.T
 
 
 def _checked(archive: Path, members: Iterable[Member]) -> list[Member]:
-    """Return the members except hidden ones, with normalised names.
+    """Return the members that are data, with normalised names.
 
     Raises:
         DatasetError: a name leads out of the archive or is not unique.
@@ -157,7 +157,7 @@ def _checked(archive: Path, members: Iterable[Member]) -> list[Member]:
             raise DatasetError(
                 f"{archive}: member {member.name!r} has a name that leads out of the archive; do not trust this file"
             )
-        if any(part.startswith(".") or part == "__MACOSX" for part in parts):  # macOS adds the latter to its zip files
+        if not all(map(is_data, parts)):
             continue
         name = "/".join(parts)
         check_utf8(name, str(archive))
@@ -252,7 +252,7 @@ def _within_zip(path: Path) -> tuple[Path, str] | None:
 
 def is_there(path: Path | str) -> bool:
     """Return whether a path, possibly into a zip file, exists."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     return path.exists() or _within_zip(path) is not None
 
 
@@ -266,7 +266,7 @@ def open_files(path: Path | str, refresh: bool = False) -> Files:
     Raises:
         DatasetError: there is no such folder, or it cannot be listed safely.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if zipped := _within_zip(path):
         archive, prefix = zipped
         return ArchiveFiles([archive], prefix, refresh=refresh)
@@ -283,7 +283,7 @@ def read_side_file(path: Path | str, purpose: str) -> bytes:
     Raises:
         DatasetError: it is missing.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if zipped := _within_zip(path.parent):
         files = ArchiveFiles([zipped[0]], zipped[1])
         numbers = [number for number, name in enumerate(files.names.to_pylist()) if name == path.name]

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dcae.files import replacing
 
-VERSION = 2
+VERSION = 3
 """Raise it whenever a table of the same key and state would have other content."""
 
 

@@ -6,14 +6,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-IMAGE_ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_ENDINGS = (
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")
 # Unsupported formats (``dcae.data.decoding``); such files raise an error instead of being skipped silently.
-OTHER_IMAGE_ENDINGS = (".avif", ".heic", ".heif", ".jp2", ".jxl")
+OTHER_IMAGE_ENDINGS = (
+    ".avif", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".psd", ".svg", ".tga", *RAW_ENDINGS,
+)  # fmt: skip
+
+
+# Files and folders that systems, file managers and network storage leave behind, in folders and in archives.
+NEVER_DATA = re.compile(
+    r"\..*|@eaDir|__MACOSX|#recycle|#snapshot|lost\+found|\$RECYCLE\.BIN|System Volume Information|Thumbs\.db|"
+    r"desktop\.ini",
+    re.IGNORECASE,
+)
 
 
 class DatasetError(ValueError):
@@ -67,6 +82,21 @@ class Files:
         raise NotImplementedError
 
 
+def expanded(path: Path | str) -> Path:
+    """Return a path with ``~`` expanded.
+
+    Raises:
+        DatasetError: it cannot be a path: no such user, or a name that is too long.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        name = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}…"
+        raise DatasetError(f"{name}: cannot be used ({error}); correct `path` in the entry") from error
+    return found
+
+
 def order(name: str) -> tuple[str, str, str]:
     """Return the sort key of a file: class (first folder), then folder, then name, as torchvision sorts."""
     first, separator, _ = name.partition("/")
@@ -78,6 +108,11 @@ def are_images(names: pa.StringArray) -> pa.BooleanArray:
     """Return which names have an image ending, of supported formats or not."""
     endings = "|".join(ending[1:] for ending in (*IMAGE_ENDINGS, *OTHER_IMAGE_ENDINGS))
     return pc.match_substring_regex(names, rf"\.({endings})$", ignore_case=True)
+
+
+def is_data(name: str) -> bool:
+    """Return whether a file or folder of this name, without its path, may belong to a data set."""
+    return not NEVER_DATA.fullmatch(name)
 
 
 def check_utf8(name: str, root: str) -> None:

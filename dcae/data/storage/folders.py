@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dcae.data.storage import cache
-from dcae.data.storage.files import DatasetError, Files, check_utf8, order, state_of
+from dcae.data.storage.files import DatasetError, Files, check_utf8, is_data, order, state_of
 
 THREADS = 16  # listing waits for the file system, not for the processor
 SPOT_CHECKS = 1024  # files of a cached listing whose size is checked; 0.1 s on a network file system
@@ -32,7 +32,7 @@ class _Folder(NamedTuple):
 
 
 class FolderFiles(Files):
-    """Every file below a folder, without those in hidden folders or with a name that begins with a dot.
+    """Every file below a folder, without hidden ones and what systems leave behind (``is_data``).
 
     A listing is cached (module ``cache``) while no folder has changed, that is, no file was added, removed or renamed,
     and evenly spaced files keep their sizes, so that rewriting all or many images in place is noticed. Rewriting a
@@ -126,7 +126,7 @@ def _scan(root: Path, real: Path, path: str) -> _Folder:
     try:
         changed = os.stat(root / path).st_mtime_ns  # read before listing, so that a later change is noticed
         with os.scandir(root / path) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            visible = [entry for entry in entries if is_data(entry.name)]
         folder = _Folder(path, changed, [], [], [])
         for entry in visible:
             name = f"{path}/{entry.name}".lstrip("/")

@@ -46,6 +46,7 @@ class EncodedOnTheFly:
         self.posterior = posterior_of(autoencoder)
         self.latent_scale, self.latent_shift = autoencoder.latent_scale, autoencoder.latent_shift
 
+        self._checked = False
         self.captions = captions
         if captions is not None:
             captions.check_number(len(images), "the data set has images")
@@ -72,5 +73,11 @@ class EncodedOnTheFly:
 
     @torch.no_grad()
     def latents(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return normalised latents [B, c, h, w] of the result of ``read``, on the autoencoder's device."""
-        return normalised(self, *encode_pixels(self.autoencoder, pixels), noise)
+        """Return normalised latents [B, c, h, w] of the result of ``read``, on the autoencoder's device.
+
+        Raises:
+            ValueError: those of the first batch are not finite; later ones show in the loss.
+        """
+        encoded = encode_pixels(self.autoencoder, pixels, check=not self._checked)
+        self._checked = True
+        return normalised(self, *encoded, noise)

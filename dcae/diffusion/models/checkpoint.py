@@ -45,7 +45,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise WeightsError(f"{folder / name}: no such file; the denoiser was not saved, or not completely")
-    text = (folder / CONFIG).read_text()
+    text = (folder / CONFIG).read_text(encoding="utf-8")
     try:
         with safe_open(folder / WEIGHTS, "pt") as weights:
             inside = (weights.metadata() or {}).get("config")

@@ -144,7 +144,7 @@ def _check_config(path: Path, denoiser: nn.Module) -> None:
     """Check the fields of diffusers' ``config.json`` that shapes of weights do not determine."""
     if not path.is_file():
         return
-    content, config = json.loads(path.read_text()), denoiser.config
+    content, config = json.loads(path.read_text(encoding="utf-8")), denoiser.config
     expected = {
         "num_attention_heads": config.heads,
         "sample_size": config.latent_size,

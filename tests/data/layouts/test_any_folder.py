@@ -41,6 +41,33 @@ def test_a_zip_file_without_the_folder_asked_for(tmp_path):
         index_split(FolderEntry(kind="folder", name="mine", path=str(path)), "validation")
 
 
+LEFT_BEHIND = ("@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "cat/@eaDir/a.png", "__MACOSX/cat/._a.png", "cat/Thumbs.db",
+               "cat/.ipynb_checkpoints/a.png", "#recycle/a.png", "cat/._a.png", "cat/.DS_Store")  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_what_systems_leave_behind_is_no_class_and_no_image(tmp_path, form):
+    members = {f"train/{k}/a.png": replicas.encoded(k, kind="PNG") for k in ("cat", "dog")}
+    members |= {f"train/{name}": replicas.encoded("left", kind="PNG") for name in LEFT_BEHIND}
+    path = replicas.zipped(tmp_path / "mine.zip", members)
+    if form == "folder":
+        path = tmp_path / "mine"
+        for name, data in members.items():
+            replicas.write(path / name, data)
+    found = index_split(FolderEntry(kind="folder", name="mine", path=str(path)), "train")
+    assert (found.classes, found.names.to_pylist()) == (["cat", "dog"], ["cat/a.png", "dog/a.png"])
+
+
+def test_captions_as_other_systems_write_them(tmp_path):
+    texts = {"a.txt": "\ufeffa red car\r\n", "b.TXT": "a blue car", "caf\u00e9.txt": "a cup"}
+    for name, text in texts.items():
+        replicas.write(tmp_path / "train" / name, text.encode())
+    for name in ("a", "b", "cafe\u0301"):
+        replicas.write(tmp_path / "train" / f"{name}.png", replicas.encoded("a", kind="PNG"))
+    found = index_split(FolderEntry(kind="folder", name="mine", path=str(tmp_path)), "train")
+    assert [found.caption(index) for index in range(3)] == ["a red car", "a blue car", "a cup"]
+
+
 def test_a_caption_that_is_no_text_is_named(tmp_path):
     replicas.write(tmp_path / "train" / "a.png", replicas.encoded("a", kind="PNG"))
     replicas.write(tmp_path / "train" / "a.txt", b"\xff\xfe")

@@ -33,6 +33,14 @@ def test_samples_of_shards_have_labels_and_captions(tmp_path):
     assert set(index_split(webdataset(tmp_path, classes=1), "train").labels.tolist()) == {0}
 
 
+def test_captions_of_shards_as_other_systems_write_them(tmp_path):
+    image = replicas.encoded("a")
+    members = {"a.jpg": image, "a.TXT": "\ufeffa red car".encode(), "cafe\u0301.jpg": image, "caf\u00e9.txt": b"a cup"}
+    replicas.write(tmp_path / "train-0.tar", replicas.tar(members))
+    found = index_split(webdataset(tmp_path, classes=1), "train")
+    assert [found.caption(index) for index in range(2)] == ["a red car", "a cup"]
+
+
 def test_labels_of_shards_out_of_range_or_missing_are_refused(tmp_path):
     replicas.write(tmp_path / "train-0.tar", replicas.shard(range(4), classes=4))
     with pytest.raises(DatasetError, match=r"member 000003\.jpg: label 3 is out of range, 3 classes go from 0 to 2"):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -20,7 +21,7 @@ from dcae.autoencoders.loading import load
 from dcae.benchmark import Config
 from dcae.data.photographs import folder as photographs
 from dcae.data.storage.files import DatasetError
-from dcae.weights.catalogue import CATALOGUE
+from dcae.weights.catalogue import CATALOGUE, WeightsError
 from evaluation.comparison import compare as comparing
 from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison
 from evaluation.comparison.pictures import find_pictures
@@ -74,6 +75,16 @@ def test_every_picture_is_measured_and_the_others_are_named(comparison):
     assert said[: len(found.warnings)] == found.warnings
     kinds = [re.match(r"[\w ]+: (metric \w+|picture [\w.]+|1 of 5)", line)[1] for line in found.warnings]
     assert kinds == ["picture broken.jpg", "1 of 5", "metric rFID"]
+
+
+def test_statistics_of_latents_are_not_needed_to_reconstruct(tmp_path):
+    _, entry = saved("taesd", tmp_path)
+    config = next(tmp_path.rglob("config.json"))
+    config.write_text(json.dumps({**json.loads(config.read_text()), "latents_mean": [0.0] * 4}))
+    entry = entry.model_copy(update={"latent_scale": None, "latent_shift": None})
+    with pytest.raises(WeightsError, match="latents_mean and latents_std have different meanings"):
+        load(entry)
+    assert comparing._load(Contender(entry), SIDE, Config(), "cpu").latent_scale is None
 
 
 def test_values_are_those_of_the_pictures(comparison, pictures):

@@ -19,6 +19,7 @@ UNITS = {
     "inference_images_per_second": "images/s",
     "latency_ms": "ms",
     "training_utilisation": "",
+    "training_mfu": "",
     "inference_utilisation": "",
 }
 
@@ -46,11 +47,12 @@ def test_a_profile_has_every_value_with_its_unit(kind):
     assert "load" in profile.conditions["before"]
 
 
-def test_utilisation_counts_a_checkpointed_training_as_four_passes():
+def test_hfu_counts_a_checkpointed_training_as_four_passes_and_mfu_as_three():
     for on, passes in ((False, 3), (True, 4)):
         values = profile_denoiser(shape("dit"), changed(activation_checkpointing=on)).values
         expected = values["training_images_per_second"].value * passes * values["gmacs"].value / 1e6
         assert values["training_utilisation"].value == pytest.approx(expected)
+        assert values["training_mfu"].value == pytest.approx(expected * 3 / passes)
 
 
 def test_parameters_are_those_of_the_model_with_its_classes():

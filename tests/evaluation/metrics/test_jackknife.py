@@ -72,7 +72,9 @@ def test_mean_and_standard_error():
     assert mean == 2.5
     assert error == pytest.approx(np.std([1, 2, 3, 4], ddof=1) / 2)
     assert mean_and_standard_error([3.0]) == (3.0, None)
-    assert mean_and_standard_error([3.0, math.inf]) == (math.inf, None)
+    assert mean_and_standard_error([3.0, math.inf]) == (3.0, None)
+    assert mean_and_standard_error([1.0, math.inf, 2.0]) == mean_and_standard_error([1.0, 2.0])
+    assert mean_and_standard_error([math.inf, math.inf]) == (math.inf, None)
     with pytest.raises(ValueError, match="at least one"):
         mean_and_standard_error([])
     with pytest.raises(ValueError, match="NaN"):

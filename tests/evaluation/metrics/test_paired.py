@@ -69,6 +69,8 @@ def test_swapping_the_two_swaps_sign_and_verdict(pairs):
 
 
 def test_infinite_values_and_single_images_are_not_compared():
+    found = compare_images(np.array([1.0, math.inf, 3.0, 5.0]), np.array([1.0, math.inf, 2.0, 3.0]), "higher")
+    assert (found.n, found.difference) == (3, 1.0)
     assert compare_images(np.array([1.0, math.inf]), np.array([1.0, 2.0]), "higher") is None
     assert compare_images(np.array([1.0]), np.array([2.0]), "higher") is None
     with pytest.raises(PairingError, match="2 and of 3 images"):

@@ -2,6 +2,7 @@
 """Reconstruction metrics: the controls land where they belong, and each number is the libraries' own."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas
@@ -17,6 +18,7 @@ from dcae.data.loading import open_dataset
 from dcae.training.perceptual import perceptual_network
 from evaluation.features.reference import batches, write_reference
 from evaluation.metrics.frechet import frechet_distance_of_features
+from evaluation.metrics.registry import mean_value
 from evaluation.quality.reconstruction import Reconstruction, evaluate_reconstruction, reconstruct_pixels, write_rows
 
 IMAGES = 6
@@ -148,7 +150,12 @@ class Broken(torch.nn.Module):
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [(torch.full((1, 3, 8, 8), math.nan), "NaN"), (torch.zeros(1, 3, 4, 4), "reconstructed as")],
+    [
+        (torch.full((1, 3, 8, 8), math.nan), "NaN"),
+        (torch.zeros(1, 3, 4, 4), r"reconstructed as \(1, 3, 4, 4\)"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"reconstructed as a tensor of torch.uint8"),
+        ((torch.zeros(1, 3, 8, 8),), "reconstructed as an object of type tuple"),
+    ],
 )
 def test_broken_reconstructions_are_errors(output, message):
     with pytest.raises(ValueError, match=message):
@@ -173,3 +180,12 @@ def test_sides_that_f_does_not_divide_are_padded_if_asked_for_and_refused_otherw
     assert torch.equal(reconstruct_pixels(Enlarging(), images, padding="reflect"), images)
     with pytest.raises(ValueError, match="multiple"):
         reconstruct_pixels(Enlarging(), images)
+
+
+def test_a_blank_picture_leaves_the_others_their_psnr(results):
+    """It comes back unchanged from every control, with an infinite PSNR."""
+    value = mean_value(torch.tensor([20.0, math.inf, 24.0]), "dB")
+    assert (value.value, value.standard_error, value.n, value.unchanged) == (22.0, pytest.approx(2.0), 3, 1)
+    found = replace(results["blur"], values={**results["blur"].values, "psnr": value})
+    assert found.remarks == ["PSNR: 1 of 3 images came back unchanged; the mean is that of the others"]
+    assert results["identity"].remarks == [] and math.isinf(results["identity"].values["psnr"].value)

@@ -50,7 +50,21 @@ def test_rounding_of_the_frechet_distance_is_forgiven(records, value):
 
 
 def test_a_blur_better_than_the_identity_is_found(records):
-    assert ("blur", "psnr") in broken(with_value(records, "blur", "psnr", math.inf))
+    assert ("blur", "ssim") in broken(with_value(records, "blur", "ssim", 1.5))
+
+
+def test_pictures_that_come_back_unchanged_break_nothing(records):
+    """A blank page comes back unchanged from the blur, and from the mean colour."""
+    blank = with_value(with_value(records, "blur", "psnr", math.inf), "mean-colour", "psnr", math.inf)
+    assert broken(blank) == [], "every picture is blank"
+    fewer = [
+        record.model_copy(update={"values": {**record.values, "psnr": record.values["psnr"].model_copy(
+            update={"unchanged": unchanged, "value": value})}})
+        for record in records
+        for unchanged, value in [{"identity": (9, math.inf), "blur": (2, 20.0), "mean-colour": (1, 20.5)}[
+            record.cell["autoencoder"]]]
+    ]  # fmt: skip
+    assert broken(fewer) == [], "the means are over other pictures"
 
 
 @pytest.mark.parametrize(("metric", "value"), [("psnr", 30.0), ("ssim", 0.9), ("lpips", 0.01), ("rfid", 0.01)])
