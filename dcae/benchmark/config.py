@@ -271,8 +271,8 @@ def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Co
 def read_benchmark(path: Path) -> dict[str, Any]:
     """Return the fields of a benchmark's file, those of the file that it extends included.
 
-    That file is beside it or in the repository. As with entries, mappings are merged, lists are replaced, and ``null`` removes a field; descriptions and choices are
-    not inherited.
+    That file is beside it or in the repository. As with entries, mappings are merged, lists are replaced, and ``null``
+    removes a field; descriptions and choices are not inherited.
 
     Raises:
         ConfigError: no such file, or files that extend each other in a circle.
