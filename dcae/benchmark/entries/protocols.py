@@ -49,6 +49,11 @@ class Protocol(Entry):
     generation_images: PositiveInt
     generation_reference: Literal["train", "validation"] = "train"
     generation_reference_images: PositiveInt
+    generation_controls: Literal["train", "validation"] | None = Field(
+        None,
+        description="split whose real images are compared with the reference as samples are, as they are and "
+        "autoencoded: the least distances that samples can have; default: none",
+    )
 
     @property
     def networks(self) -> list[NetworkWeights]:

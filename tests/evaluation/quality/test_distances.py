@@ -132,7 +132,7 @@ def test_a_protocol_without_subsets_loads_no_detector_and_keeps_nothing(tmp_path
     path = tmp_path / "reference.safetensors"
     write_reference(Squares(), 3, protocol(), path)
     with safe_open(path, "pt") as file:
-        assert not [name for name in (*file.keys(), *file.metadata()) if "detections" in name]
+        assert not [name for name in (*file.keys(), *file.metadata().values()) if "detections" in name]
     with pytest.raises(ReferenceError, match=r"reference\.safetensors: face was not looked for; write it again"):
         read_detections(path, protocol(face=FACE))
 
