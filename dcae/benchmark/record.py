@@ -144,7 +144,7 @@ class Record(BaseModel):
             RecordError: the file is missing or damaged, of another version, or holds impossible values.
         """
         try:
-            content = json.loads(Path(path).read_text("utf-8"), object_pairs_hook=_each_once)
+            content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_once)
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
