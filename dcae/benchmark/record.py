@@ -138,10 +138,10 @@ class Record(BaseModel):
 def write_atomically(path: Path, text: str) -> None:
     """Write text by a temporary file and a rename; a file that holds this text already is left alone."""
     path = Path(path)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if path.is_file() and path.read_bytes() == text.encode():
         return
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode())
 
 
 def schema() -> str:

@@ -5,6 +5,9 @@ Sample i belongs to group i mod G. The distance is computed again without each g
 the standard error, and the spread of their differences between two models over the same images that of the difference.
 The bootstrap is no substitute: copies of a sample bias a Fréchet distance upward by far more than its error (5,000
 paired samples: 0.302 became 0.371 ± 0.002).
+
+Against the spread of 150 repeated samples the errors are right to 12 % where two sets differ; of two sets of one
+distribution, where the distance is flat, they are too large: by 30 % for FID, and by 22 to 35 % for KID.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from workflow.commands import options
 from workflow.provenance import additional_measured, described, device_description, input_hashes, provenance
 from workflow.staleness import configuration as digests
 from workflow.staleness.steps import EVALUATE
+from workflow.trained import check_trained
 
 ENCODER = ("encoder.", "quant_conv.")  # beginnings of the names of its tensors
 
@@ -54,10 +55,12 @@ def evaluate(
     protocol, *further = cell.protocols
     process, processes, device = options.share_of_work(shard)
     entry = cell.autoencoder.entry
+    check_trained(weights)
     model = load(entry, weights=weights, config=benchmark.config, device=device)
     released = released_file(model)
     validation = open_dataset(cell.dataset, "validation", resolution)
-    # Before the work: a file that cannot be read ends the job here, not at its end.
+    # Before the work: a file that cannot be read or is missing ends the job here, not at its end.
+    protocol_fingerprint, *_ = map(fingerprint, cell.protocols)
     remarks = validation.remarks(protocol.reconstruction_images)
     try:
         result = evaluate_reconstruction(
@@ -97,7 +100,7 @@ def evaluate(
             **encoder_change(cell.autoencoder, weights),
         },
         protocol=described(protocol),
-        protocol_fingerprint=fingerprint(protocol),
+        protocol_fingerprint=protocol_fingerprint,
         dataset_fingerprint=validation.fingerprint,
         excluded=result.excluded,
         further=additional_measured(further, result.further),

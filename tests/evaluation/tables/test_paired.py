@@ -154,7 +154,7 @@ def test_protocols_of_one_pass_stand_side_by_side_under_their_names():
         protocol={"name": "ldm"},
         protocol_fingerprint="of-ldm",
         values={"rfid": Value(value=0.9, n=64), "lpips": Value(value=0.4, n=64)},
-        excluded={"rfid_infinity": "needs at least 5000 images, there are 64"},
+        excluded={"rfid_infinity": "needs at least 25000 images, there are 64"},
     )
     records = [synthetic.changed(record, protocol=main, further={"ldm": ldm}) for record in records]
     table = build_protocols(records, "demo")
@@ -162,7 +162,7 @@ def test_protocols_of_one_pass_stand_side_by_side_under_their_names():
     assert list(frame["rFID, ldm"]) == [0.9, 0.9]
     assert list(frame["rFID, dc-ae [random features]"]) == [record.values["rfid"].value for record in records]
     assert "PSNR (dB), ldm" not in frame
-    assert any("Left out in 2 cells: rfid_infinity of ldm: needs at least 5000 images" in note for note in table.notes)
+    assert any("Left out in 2 cells: rfid_infinity of ldm: needs at least 25000 images" in note for note in table.notes)
     other = ldm.model_copy(update={"protocol_fingerprint": "another"})
     mixed = build_protocols([records[0], synthetic.changed(records[1], further={"ldm": other})])
     assert any("DIFFERENT PROTOCOLS" in note and note.startswith("ldm") for note in mixed.notes)
