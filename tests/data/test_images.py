@@ -210,5 +210,5 @@ def test_images_of_formats_that_are_not_read_are_refused_by_name(tmp_path):
     (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
     dataset = images_in(tmp_path, 16)
     assert names(dataset) == ["a.png", "b.heic"]
-    with pytest.raises(DatasetError, match=r"b\.heic: cannot be read as an image"):
+    with pytest.raises(DatasetError, match=r"b\.heic: is HEIC, a format that is not read"):
         dataset[1]
