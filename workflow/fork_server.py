@@ -230,7 +230,7 @@ def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) 
         os.dup2(stream, number)
         os.close(stream)
     # The server's own stdout may be a file, which can be sought; a job's is a pipe, which cannot.
-    sys.stdout = open(1, "w", buffering=1, encoding=sys.stdout.encoding, closefd=False)
+    sys.stdout = open(1, "w", buffering=1, encoding=sys.stdout.encoding, closefd=False)  # noqa: SIM115
     os.setpgid(0, request["process_group"])
     os.chdir(request["folder"])
     os.environ.clear()
