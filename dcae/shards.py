@@ -5,6 +5,9 @@ A *plan*, as JSON, describes the content of the folder and everything that decid
 in its name and is renamed into place, so an existing shard is whole and of this plan. Process r of n makes the shards
 r, r + n, …; a process that finds all shards after its own writes ``index.json``: the plan, a summary, and the shards'
 sha256 and sizes. A folder with an index is complete.
+
+What is damaged or missing is made anew, shard by shard: the writer compares its shards with the index; a reader that
+finds damage sets the shard and the index aside, so that the workflow runs the writer again.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dcae.benchmark.record import write_atomically
-from dcae.files import replacing, sha256
+from dcae.files import replacing, set_aside, sha256
 
 INDEX = "index.json"
 ANY_SHARD = "shard-*.safetensors"
@@ -43,10 +46,27 @@ def shard_lengths(count: int, shard_size: int) -> list[int]:
 
 
 def read_index(folder: Path, source: str) -> dict[str, Any]:
-    """Return the content of ``index.json``; raises ``CacheError`` if the folder is incomplete."""
+    """Return the content of ``index.json``; raises ``CacheError`` if the folder is incomplete or the index damaged."""
     if not (folder / INDEX).is_file():
         raise CacheError(f"{folder / INDEX}: no such file; encode {source} (again) to complete it")
-    return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = _whole_index(folder)
+    if index is None:
+        raise CacheError(f"{folder / INDEX}: damaged; {set_aside(folder / INDEX)}")
+    return index
+
+
+def _whole_index(folder: Path) -> dict[str, Any] | None:
+    """Return the content of the index; ``None`` if it is missing, cut, or not as it was written."""
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+        written = index.pop("sha256", None)
+        return index if written in (None, _sha256_of(index)) else None
+    except (FileNotFoundError, ValueError, AttributeError):
+        return None
+
+
+def _sha256_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def check_identity(folder: Path, content: str, actual: dict[str, Any], expected: dict[str, Any] | None) -> None:
@@ -78,18 +98,18 @@ def open_shard(path: Path, count: int, names: Sequence[str], shapes: Sequence[Se
     """Return memory-mapped tensors [count, ...] of the given names.
 
     Raises:
-        CacheError: the file is missing or cut short, or its tensors differ.
+        CacheError: the file is missing or cut short, or its tensors differ; it is set aside with the index.
     """
     try:
         with safe_open(path, "pt") as file:
             shard = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise CacheError(f"{path}: no whole shard ({error}); delete it and make it again") from error
+        raise _damaged(path, f"no whole shard ({error})") from error
     actual = [tuple(tensor.shape) for tensor in shard.values()]
     expected = [(count, *shape) for shape in shapes or [each[1:] for each in actual]]
     if actual != expected:
         held, wanted = (", ".join(map(_described, names, each)) for each in (actual, expected))
-        raise CacheError(f"{path}: holds {held}, expected {wanted}; delete it and make it again")
+        raise _damaged(path, f"holds {held}, expected {wanted}")
     return shard
 
 
@@ -98,7 +118,7 @@ def _described(name: str, shape: tuple[int, ...]) -> str:
 
 
 def _digest(plan: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12]
+    return _sha256_of(plan)[:12]
 
 
 def _names(plan: dict[str, Any]) -> list[str]:
@@ -110,6 +130,17 @@ def _names(plan: dict[str, Any]) -> list[str]:
 def _existing(folder: Path) -> set[str]:
     """List the shards in a folder; on a network file system the state of a single file may be stale."""
     return {path.name for path in folder.glob(ANY_SHARD)}
+
+
+def _is_whole(path: Path, expected: str | None) -> bool:
+    """Return whether a shard has the sha256 of its index or, where there is none, is not cut short."""
+    if expected is not None:
+        return path.is_file() and sha256(path) == expected
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
 
 
 def _write_shard(path: Path, content: Shard) -> None:
@@ -125,8 +156,9 @@ def write_shards(
     process: int = 0,
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    beside: Callable[[int], bool] = lambda number: True,
 ) -> None:
-    """Make this process's missing shards, and the index if all shards exist then.
+    """Make this process's missing or damaged shards, and the index if all shards exist then.
 
     Shards of another plan are replaced.
 
@@ -137,12 +169,19 @@ def write_shards(
         summarise: returns additional fields of the index, given all shards.
         process, processes: number of this process, and number of processes.
         progress: called with the number of this process's finished images, and of all its images.
+        beside: returns whether all that ``make`` writes besides the shard of a number is there; else it runs again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plan = json.loads(json.dumps(plan))
     names, lengths, existing = _names(plan), shard_lengths(plan["count"], plan["shard_size"]), _existing(folder)
     own = range(process, len(names), processes)
-    missing = [number for number in own if names[number] not in existing]
+    hashes = (_whole_index(folder) or {}).get("shards", {})
+
+    def is_whole(number: int) -> bool:
+        name = names[number]
+        return name in existing and _is_whole(folder / name, hashes.get(name)) and beside(number)
+
+    missing = [number for number in own if not is_whole(number)]
     if missing:
         (folder / INDEX).unlink(missing_ok=True)
     done, total = sum(lengths[number] for number in own if number not in missing), sum(lengths[n] for n in own)
@@ -158,7 +197,7 @@ def write_shards(
 def _write_index(folder: Path, plan: dict[str, Any], summarise: Callable[[list[Shard]], dict[str, Any]]) -> None:
     """Write the index if all shards exist; two processes that end at the same time write the same."""
     names, lengths, existing = _names(plan), shard_lengths(plan["count"], plan["shard_size"]), _existing(folder)
-    written = json.loads((folder / INDEX).read_text(encoding="utf-8"))["shards"] if (folder / INDEX).is_file() else {}
+    written = (_whole_index(folder) or {}).get("shards", {})
     if list(written) == names or not existing.issuperset(names):
         return
     with safe_open(folder / names[0], "pt") as first:
@@ -168,8 +207,9 @@ def _write_index(folder: Path, plan: dict[str, Any], summarise: Callable[[list[S
     hashes = {name: sha256(folder / name) for name in names}
     sizes = {name: (folder / name).stat().st_size for name in names}
     index = {**plan, **summarise(shards), "shards": hashes, "sizes": sizes}
-    write_atomically(folder / INDEX, json.dumps(index, indent=1) + "\n")
-    for stale in [*(folder / name for name in existing.difference(names)), *folder.glob(f".{ANY_SHARD}.*")]:
+    write_atomically(folder / INDEX, json.dumps({**index, "sha256": _sha256_of(index)}, indent=1) + "\n")
+    others = [folder / name for name in existing.difference(names)]
+    for stale in [*others, *folder.glob(f".{ANY_SHARD}.*"), *folder.glob("*.damaged")]:
         stale.unlink(missing_ok=True)
 
 
@@ -179,24 +219,34 @@ def check_files(folder: Path, index: dict[str, Any]) -> None:
     Reads no shard of an unchanged folder. An index without sizes is checked by ``verify``.
 
     Raises:
-        CacheError: a shard differs from the index.
+        CacheError: a shard differs from the index; it is set aside with the index.
     """
     sizes = index.get("sizes")
     if sizes is None:
         return verify(folder, index)
     written = (folder / INDEX).stat().st_mtime_ns
-    for name, expected in index["shards"].items():
-        state = (folder / name).stat()
-        if state.st_size != sizes[name] or (state.st_mtime_ns >= written and sha256(folder / name) != expected):
-            raise _damaged(folder / name)
+
+    def is_unchanged(name: str) -> bool:
+        path = folder / name
+        return path.is_file() and path.stat().st_size == sizes[name] and path.stat().st_mtime_ns < written
+
+    verify(folder, index, [name for name in index["shards"] if not is_unchanged(name)])
 
 
-def verify(folder: Path, index: dict[str, Any]) -> None:
-    """Read every shard and raise ``CacheError`` if its sha256 differs from the index."""
-    for name, expected in index["shards"].items():
-        if sha256(folder / name) != expected:
-            raise _damaged(folder / name)
+def verify(folder: Path, index: dict[str, Any], names: Sequence[str] | None = None) -> None:
+    """Read shards, by default all; raise ``CacheError`` if the sha256 of one differs from the index.
+
+    All that differ are set aside with the index.
+    """
+    chosen = index["shards"] if names is None else names
+    damaged = [folder / name for name in chosen if not _is_whole(folder / name, index["shards"][name])]
+    errors = [_damaged(path, "damaged (sha256 differs)") for path in damaged]
+    if errors:
+        raise errors[0]
 
 
-def _damaged(path: Path) -> CacheError:
-    return CacheError(f"{path}: damaged (sha256 differs); delete it and make it again")
+def _damaged(path: Path, reason: str) -> CacheError:
+    """Set a damaged shard and the index of its folder aside, and return the error about it."""
+    remedy = set_aside(path)
+    (path.parent / INDEX).unlink(missing_ok=True)
+    return CacheError(f"{path}: {reason}; {remedy}")

@@ -2,10 +2,12 @@
 """Atomic writes and content hashes of files."""
 
 import os
+import subprocess
 
 import pytest
+from safetensors import SafetensorError
 
-from dcae.files import content_hashes, replacing, sha256
+from dcae.files import DiskFull, content_hashes, replacing, sha256
 
 
 def test_a_file_takes_its_place_when_it_is_complete(tmp_path):
@@ -36,6 +38,29 @@ def test_two_machines_write_beside_each_other(tmp_path, monkeypatch):
             there.write_text("there")
         here.write_text("here")
     assert (tmp_path / "file").read_text() == "here"
+
+
+@pytest.mark.parametrize("save", ["write", "safetensors"])
+def test_a_full_disk_is_named(tmp_path, save):
+    path = tmp_path / "file"
+    with pytest.raises(DiskFull, match=rf"{tmp_path}: no space left to write file"), replacing(path) as temporary:
+        if save == "write":
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"x")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_of_the_living(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    node = os.uname().nodename
+    living = [f".b.{node}.{os.getpid()}", f".a.elsewhere.{ended.pid}", f"a.{node}.{ended.pid}"]
+    for name in (f".a.{node}.{ended.pid}", *living):
+        (tmp_path / name).touch()
+    with replacing(tmp_path / "c") as temporary:
+        temporary.touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*living, "c"])
 
 
 def test_hashes_follow_the_content_of_files_and_of_folders(tmp_path):

@@ -23,6 +23,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
@@ -56,6 +57,8 @@ LIBRARIES = (
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' subsystem for Linux
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when libraries are loaded
 SECONDS_TO_SEND = 10
+SECONDS_TO_SAVE = 30  # of a job whose server was killed; as torchrun and Slurm give it
+PREFIX = "dcae-"  # of the folder of a server's socket
 NUMBER = struct.Struct("!i")  # on the wire: a length, a process, an exit status
 
 
@@ -70,7 +73,8 @@ def start() -> subprocess.Popen | None:
     """
     if any(Path(device).exists() for device in GPUS):
         return None
-    path = Path(tempfile.mkdtemp(prefix="dcae-")) / "socket"  # in a folder that is this user's alone
+    _remove_sockets_of_the_dead()
+    path = Path(tempfile.mkdtemp(prefix=PREFIX)) / "socket"  # in a folder that is this user's alone
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             listener.bind(str(path))
@@ -87,6 +91,19 @@ def start() -> subprocess.Popen | None:
         )
     os.environ[ADDRESS] = str(path)
     return server
+
+
+def _remove_sockets_of_the_dead() -> None:
+    """Remove the sockets that killed servers of this user left; one that is new may not listen yet."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/socket"):
+        if path.stat().st_mtime > time.time() - 60:
+            continue
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            try:
+                connection.connect(str(path))
+            except ConnectionRefusedError:  # nobody listens
+                path.unlink()
+                path.parent.rmdir()
 
 
 # --- The command that hands its job over ------------------------------------------------------------------------------
@@ -124,7 +141,7 @@ def hand_over(arguments: Sequence[str]) -> int | None:
             signal.signal(number, lambda received, _frame: _kill(job, received))
         status = _receive(connection)
     if status is None:
-        _kill(job, signal.SIGKILL)
+        _end(job)
         print(f"error: the fork server ended before its job, process {job}", file=sys.stderr)
         return 1
     return status
@@ -148,6 +165,15 @@ def _receive(connection: socket.socket) -> int | None:
 def _kill(process: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, number)
+
+
+def _end(process: int) -> None:
+    """Let a process save and end, and kill it if it does not."""
+    deadline = time.monotonic() + SECONDS_TO_SAVE
+    _kill(process, signal.SIGTERM)
+    while Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _kill(process, signal.SIGKILL)
 
 
 # --- The server -------------------------------------------------------------------------------------------------------
@@ -202,11 +228,14 @@ def _fork(listener: socket.socket, others: list[socket.socket]) -> dict[socket.s
         waiting.close()
         return {}
     waiting.settimeout(SECONDS_TO_SEND)
+    streams: list[int] = []
     try:
         length, streams, _, _ = socket.recv_fds(waiting, NUMBER.size, 3)
-        request = json.loads(waiting.recv(NUMBER.unpack(length)[0], socket.MSG_WAITALL))
+        request = json.loads(_receive_all(waiting, NUMBER.unpack(length)[0]))
     except (OSError, struct.error, ValueError):  # killed before it had asked
         waiting.close()
+        for stream in streams:
+            os.close(stream)
         return {}
     if request["session"] != os.getsid(0):  # torchrun's processes have their own, whose groups nothing here can join
         waiting.close()
@@ -222,6 +251,17 @@ def _fork(listener: socket.socket, others: list[socket.socket]) -> dict[socket.s
     return {waiting: job}
 
 
+def _receive_all(connection: socket.socket, length: int) -> bytes:
+    """Return a message; with a time limit, one ``recv`` returns what is there. Raises ``OSError`` if it ends early."""
+    content = bytearray()
+    while len(content) < length:
+        part = connection.recv(length - len(content))
+        if not part:
+            raise ConnectionError("closed before the message was whole")
+        content += part
+    return bytes(content)
+
+
 def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) -> None:
     """Run the command that asked, with its streams, process group, folder, environment and arguments."""
     for each in of_the_server:
@@ -230,13 +270,14 @@ def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) 
         os.dup2(stream, number)
         os.close(stream)
     # The server's own stdout may be a file, which can be sought; a job's is a pipe, which cannot.
-    sys.stdout = open(1, "w", buffering=1, encoding=sys.stdout.encoding, closefd=False)  # noqa: SIM115
+    sys.stdout = os.fdopen(1, "w", buffering=1, encoding=sys.stdout.encoding, closefd=False)
     os.setpgid(0, request["process_group"])
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv[1:] = request["arguments"]
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     from workflow import cli
 
     cli.main()
@@ -244,7 +285,9 @@ def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) 
 
 def main() -> None:
     """Serve until the process that started this one has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the server ends with its run
+    # A terminal, timeout or systemd sends them to the whole group, so that jobs save; the server ends with its run.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         path = Path(listener.getsockname())
         try:

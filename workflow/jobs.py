@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcae.benchmark import (
     Benchmark,
@@ -16,6 +16,7 @@ from dcae.benchmark import (
     ResolvedGeneration,
     Training,
 )
+from dcae.benchmark.entries import DatasetEntry
 from evaluation.figures.registry import FIGURES
 from evaluation.tables.registry import tables_of
 from workflow import gpu_pool, layout
@@ -24,7 +25,11 @@ from workflow.planning.site import Site
 from workflow.planning.sizing import Size
 from workflow.staleness import configuration
 from workflow.staleness.configuration import CaptionsCell, ReferenceCell
+from workflow.staleness.images import images_state
 from workflow.staleness.steps import Step
+
+if TYPE_CHECKING:
+    from dcae.data.split_index import Split
 
 AUTOENCODER_FILES = (layout.CONFIG, layout.AUTOENCODER_WEIGHTS)
 
@@ -53,6 +58,7 @@ class Jobs:
         self.on_a_cluster = site is not None
         self.site = Site.read(site) if site else Site.here()
         self._resources = Resources(self.benchmark, self.site)
+        self._states: dict[tuple[str, Split], str] = {}
 
     def pattern(self, wildcard: str) -> str:
         """Return the regular expression of the names that a wildcard may take."""
@@ -140,6 +146,44 @@ class Jobs:
         """Return the parameter with the digest of the configuration of a job's subject."""
         return lambda wildcards: step.configuration(subject(wildcards))
 
+    def images(self, of: Callable[[Any], list[tuple[DatasetEntry, Split]]]) -> Callable[[Any], str]:
+        """Return the parameter with the state of the image files that a job reads."""
+        return lambda wildcards: " ".join(self._images_state(*each) for each in of(wildcards))
+
+    def _images_state(self, entry: DatasetEntry, split: Split) -> str:
+        if (entry.name, split) not in self._states:
+            known = layout.file(self.benchmark.name, layout.IMAGES_STATE, dataset=entry.name, split=split)
+            self._states[entry.name, split] = images_state(entry, split, known)
+        return self._states[entry.name, split]
+
+    def training_images(self, wildcards) -> list[tuple[DatasetEntry, Split]]:
+        return [(entry, "train") for _, entry in sorted(self.training(wildcards).datasets.items())]
+
+    def reference_images(self, wildcards) -> list[tuple[DatasetEntry, Split]]:
+        cell = self.reference(wildcards)
+        split = cell.protocols[0].generation_reference if cell.purpose == "generation" else "validation"
+        return [(cell.dataset, split)]
+
+    def reconstructed_images(self, wildcards) -> list[tuple[DatasetEntry, Split]]:
+        return [(self.cell(wildcards).dataset, "validation")]
+
+    def encoded_images(self, wildcards) -> list[tuple[DatasetEntry, Split]]:
+        return [(self.cell(wildcards).dataset, "train")]
+
+    def captioned_images(self, wildcards) -> list[tuple[DatasetEntry, Split]]:
+        cell = self.captions_cell(wildcards)
+        return [(cell.dataset, cell.split)]
+
+    def images_on_the_fly(self, wildcards) -> list[tuple[DatasetEntry, Split]]:
+        """Return the images of a training that encodes them; cached latents are an input file."""
+        on_the_fly = self.generation_cell(wildcards).recipe.latents == "on-the-fly"
+        return self.encoded_images(wildcards) if on_the_fly else []
+
+    def compared_images(self, wildcards) -> list[tuple[DatasetEntry, Split]]:
+        """Return the images that samples are compared with."""
+        cell = self.generation_cell(wildcards)
+        return [(cell.evaluated_on, cell.protocols[0].generation_reference)]
+
     # --- input files ---
 
     def _file(self, pattern: str, **names: str | int) -> str:
@@ -161,8 +205,10 @@ class Jobs:
 
     def latents(self, wildcards) -> list[str]:
         """Return the index of the latents of a training; none if it encodes images on the fly."""
-        cell = self.generation_cell(wildcards)
-        if cell.recipe.latents == "on-the-fly":
+        return self._latents(self.generation_cell(wildcards))
+
+    def _latents(self, cell: ResolvedGeneration) -> list[str]:
+        if cell.is_released or cell.recipe.latents == "on-the-fly":
             return []
         return [self._file(f"{layout.LATENTS}/{layout.INDEX}", **vars(cell.names))]
 
@@ -183,14 +229,17 @@ class Jobs:
 
     def denoiser(self, wildcards) -> list[str]:
         """Return the weights of a trained diffusion model; none if they are released."""
-        cell = self.generation_cell(wildcards)
-        return (
-            [] if cell.is_released else [self._file(f"{layout.DENOISER}/{layout.DENOISER_WEIGHTS}", **vars(cell.names))]
-        )
+        return self._denoiser(self.generation_cell(wildcards))[:1]
+
+    def _denoiser(self, cell: ResolvedGeneration) -> list[str]:
+        names = () if cell.is_released else (layout.DENOISER_WEIGHTS, layout.CONFIG)
+        return [self._file(f"{layout.DENOISER}/{name}", **vars(cell.names)) for name in names]
 
     def generation_reference(self, wildcards) -> str:
         """Return the features of the real images that samples are compared with."""
-        cell = self.generation_cell(wildcards)
+        return self._generation_reference(self.generation_cell(wildcards))
+
+    def _generation_reference(self, cell: ResolvedGeneration) -> str:
         names = {"purpose": "generation", "dataset": cell.evaluated_on.name, "resolution": cell.resolution}
         return self._file(layout.REFERENCE, **names)
 
@@ -238,6 +287,25 @@ class Jobs:
         return [self._file(layout.FIGURE, name=name, form="png") for name in FIGURES]
 
     @property
+    def steps_on_the_way(self) -> list[str]:
+        """Return what records are made from: references, trained weights, latents and captions."""
+        cells = [self.benchmark.resolve(cell) for cell in self.benchmark.cells.generation]
+        found = [
+            *self._reconstruction(layout.REFERENCE.replace("{purpose}", "reconstruction")),
+            *(file for training in self.benchmark.trainings for file in self._weights(training)),
+        ]
+        for cell in cells:
+            found += [self._generation_reference(cell), *self._latents(cell), *self._denoiser(cell)]
+            found += self._captions(cell, cell.evaluated_on.name, cell.protocols[0].generation_reference)
+            found += [] if cell.is_released else self._captions(cell, cell.names.dataset, "train")
+        return list(dict.fromkeys(found))
+
+    @property
     def results(self) -> list[str]:
-        """Return the files of the target ``all``."""
-        return [*self.table_files, *self.table_pages, *self.figure_files, *self.figure_pictures]
+        """Return the files of the target ``all``.
+
+        Snakemake makes a deleted file again only where a target asks for it, or something newer does.
+        """
+        presented = [*self.table_files, *self.table_pages, *self.figure_files, *self.figure_pictures]
+        rows = self._reconstruction(layout.PER_IMAGE)
+        return [*presented, *self.records, *rows, *self.sample_images, *self.steps_on_the_way]

@@ -55,6 +55,8 @@ GENERATION_LOG = f"logs/generation/{_PLACE}-{{autoencoder}}-{{diffusion}}-p{{pat
 EFFICIENCY_LOG = f"logs/efficiency/{_PLACE}-{{autoencoder}}-{{diffusion}}-p{{patch_size}}.log"
 STEP_LOG = "logs/{name}.log"
 
+IMAGES_STATE = "images/{dataset}-{split}.txt"
+
 DATASET_MANIFEST = "datasets/{dataset}.parquet"  # of dcae data check, beside the benchmarks
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -162,8 +163,9 @@ class Config:
         self.folders = list(unique)
         self._entries: dict[tuple[str, str], Entry] = {}
 
+    @functools.cache  # noqa: B019
     def files(self, kind: str) -> dict[str, list[Path]]:
-        """Return entry names and the files of each name."""
+        """Return entry names and the files of each name, as they were when first asked for."""
         found: dict[str, list[Path]] = {}
         for folder in self.folders:
             for path in sorted([*(folder / kind).glob("*.yaml"), *(folder / kind).glob("*.yml")]):
@@ -269,8 +271,8 @@ def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Co
 def read_benchmark(path: Path) -> dict[str, Any]:
     """Return the fields of a benchmark's file, those of the file that it extends included.
 
-    That file is beside it or in the repository. As with entries, mappings are merged, lists are replaced, and ``null`` removes a field; descriptions and choices are
-    not inherited.
+    That file is beside it or in the repository. As with entries, mappings are merged, lists are replaced, and ``null``
+    removes a field; descriptions and choices are not inherited.
 
     Raises:
         ConfigError: no such file, or files that extend each other in a circle.

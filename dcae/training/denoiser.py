@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +22,7 @@ from dcae.diffusion.models.checkpoint import save_denoiser
 from dcae.diffusion.models.u_vit import UViT
 from dcae.diffusion.objectives import Coefficients, coefficients, diffusion_losses, draw_training_inputs
 from dcae.randomness import derived_seed, seeded
+from dcae.shards import read_index
 from dcae.training import engine
 from dcae.training.batches import Batch, batches, split
 from dcae.training.logging import LogWith
@@ -179,7 +179,7 @@ def fingerprint(latents: Path) -> str:
 
 def _content(folder: Path, *fields: str) -> str:
     """Return the digest of a folder's shards and of the given fields of its index."""
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    index = read_index(folder, "the data set")
     return digest({**{name: index[name] for name in fields}, "shards": list(index["shards"].values())})
 
 

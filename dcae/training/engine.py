@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import DiffusionRecipe, TrainingFields
+from dcae.files import DiskFull, is_disk_full
 from dcae.randomness import derived_seed
 from dcae.training.logging import Curves, LogWith, Progress, check_installed, report
 from dcae.training.state import LOCK_WAIT_MINUTES, TrainingState, checkpoint_path, lock
@@ -337,12 +338,15 @@ def _train(
             task.finish()
         if accelerator.is_main_process:
             training.complete(task.save)
-    except Unfinished:
+    except (Unfinished, DiskFull):
         raise
     except Exception as error:
+        if is_disk_full(error):  # of the log, the curves or the finished weights
+            raise DiskFull(training.log) from None
         if accelerator.is_main_process:
             training.attempt_failed(f"{type(error).__name__}: {error}")
         raise
     finally:
         if loop.curves:
-            loop.curves.finish()
+            with suppress(OSError):  # a full disk, which the error above names
+                loop.curves.finish()

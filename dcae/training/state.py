@@ -29,9 +29,9 @@ from filelock import FileLock, Timeout
 
 from dcae.benchmark.entries import digest
 from dcae.benchmark.record import write_atomically
-from dcae.files import sha256
+from dcae.files import replacing, sha256
 from dcae.training.logging import report
-from dcae.training.stopping import NoProgress
+from dcae.training.stopping import NoProgress, Unfinished
 
 FAILED_ATTEMPTS = 2
 STARTED_ATTEMPTS = 10  # killed attempts leave no reason; many in a row are no accident
@@ -40,8 +40,24 @@ KEPT_CHECKPOINTS = 2
 CHECKPOINTS = "checkpoint-*.pt"
 
 
-class StateLocked(RuntimeError):
+class StateLocked(Unfinished):
     """Another process holds the state folder for longer than the wait limit."""
+
+
+class StateDamaged(RuntimeError):
+    """Files of a finished training are not as they were written."""
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return the content of a file; ``None`` if it is missing or damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _fresh_attempts(step: int) -> dict[str, Any]:
+    return {"step": step, "started": 0, "failed": 0, "reason": "none recorded, the process was killed"}
 
 
 def _write_holder(file: int) -> None:
@@ -50,11 +66,15 @@ def _write_holder(file: int) -> None:
 
 
 @contextmanager
-def lock(folder: Path, wait_minutes: float = LOCK_WAIT_MINUTES):
+def lock(folder: Path, wait_minutes: float | None = None):
     """Hold the lock of a state folder; wait while another process holds it.
 
     A killed Snakemake leaves its jobs running, so a second process may be asked for a training that still runs. The
     kernel releases the lock when its holder dies. On a file system without locks, a message says so.
+
+    Args:
+        folder: of the state.
+        wait_minutes: default: an hour, but no time in a job of Slurm, which would keep its GPU from others.
 
     Raises:
         StateLocked: after ``wait_minutes``; names the process that holds the lock.
@@ -63,12 +83,15 @@ def lock(folder: Path, wait_minutes: float = LOCK_WAIT_MINUTES):
     file = folder / "lock"
     held = FileLock(file, poll_interval=0.5, fallback_to_soft=False, on_acquired=_write_holder)
     holder = ""
+    if wait_minutes is None:
+        wait_minutes = 0.0 if "SLURM_JOB_ID" in os.environ else LOCK_WAIT_MINUTES
     try:
         try:
             held.acquire(timeout=0)
         except Timeout:
             holder = file.read_text(encoding="utf-8").strip() or "a process that just started"
-            report(f"{folder} is in use by {holder}; waiting up to {wait_minutes:g} minutes")
+            if wait_minutes:
+                report(f"{folder} is in use by {holder}; waiting up to {wait_minutes:g} minutes")
             held.acquire(timeout=60 * wait_minutes)
     except Timeout:
         raise StateLocked(f"{folder} is in use by {holder}; wait for it or stop it") from None
@@ -83,17 +106,6 @@ def lock(folder: Path, wait_minutes: float = LOCK_WAIT_MINUTES):
 def _replace_folder(temporary: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
-
-
-def _place(source: Path, target: Path) -> None:
-    """Make ``target`` a hard link to ``source``, or a copy on another file system."""
-    temporary = target.with_name(f".{target.name}.partial")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
 
 
 # --- Checkpoints: tensors only, verified when read --------------------------------------------------------------------
@@ -114,13 +126,13 @@ def write_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
     The file is renamed into place once complete, after its digest.
     """
     path = checkpoint_path(folder, step)
-    temporary = folder / ".checkpoint.partial"  # one name, so that killed processes leave at most one
-    with temporary.open("wb") as file:
-        torch.save({"step": step, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    _digest_file(path).write_text(sha256(temporary) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    # One name, so that killed processes leave at most one.
+    with replacing(path, folder / ".checkpoint.partial") as temporary:
+        with temporary.open("wb") as file:
+            torch.save({"step": step, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _digest_file(path).write_text(sha256(temporary) + "\n", encoding="utf-8")
     for old in sorted(folder.glob(CHECKPOINTS))[:-KEPT_CHECKPOINTS]:
         remove_checkpoint(old)
     return path
@@ -173,7 +185,7 @@ class TrainingState:
     def create(self) -> None:
         """Create the folder; report how existing states of other identities differ, and keep them."""
         for other in sorted(self.folder.parent.glob("*/identity.json")):
-            theirs = json.loads(other.read_text(encoding="utf-8"))
+            theirs = _read_json(other) or {}
             names = sorted({*theirs, *self.identity})
             differing = [name for name in names if theirs.get(name) != self.identity.get(name)]
             if differing and not self.folder.exists():
@@ -222,13 +234,12 @@ class TrainingState:
 
     def attempt_failed(self, reason: str) -> None:
         """Record that the attempt failed by itself, not stopped from outside."""
-        attempts = json.loads(self._attempts.read_text(encoding="utf-8"))
+        attempts = _read_json(self._attempts) or _fresh_attempts(0)
         self._write_attempts({**attempts, "failed": attempts["failed"] + 1, "reason": reason})
 
     def _read_attempts(self, step: int) -> dict:
-        attempts = json.loads(self._attempts.read_text(encoding="utf-8")) if self._attempts.exists() else {"step": -1}
-        fresh = {"step": step, "started": 0, "failed": 0, "reason": "none recorded, the process was killed"}
-        return attempts if attempts["step"] == step else fresh
+        attempts = _read_json(self._attempts)
+        return attempts if attempts and attempts["step"] == step else _fresh_attempts(step)
 
     def _write_attempts(self, attempts: dict) -> None:
         write_atomically(self._attempts, json.dumps(attempts, indent=1) + "\n")
@@ -254,19 +265,21 @@ class TrainingState:
         """Put the finished weights into the output folder, and remove the checkpoints.
 
         Raises:
-            RuntimeError: the training is complete, but its weights are missing in both places.
+            StateDamaged: the training is complete, but its weights are missing or damaged in both places.
         """
-        output.mkdir(parents=True, exist_ok=True)
-        for name, expected in json.loads(self._completed.read_text(encoding="utf-8"))["files"].items():
+        completed = _read_json(self._completed)
+        if completed is None:
+            raise StateDamaged(f"{self._completed} is damaged; restore it, or remove it to train again")
+        for name, expected in completed["files"].items():
             kept, wanted = self._result / name, output / name
-            if kept.is_file() and wanted.is_file() and kept.samefile(wanted):
-                continue
             whole = [path for path in (kept, wanted) if path.is_file() and sha256(path) == expected]
             if not whole:
-                raise RuntimeError(
+                raise StateDamaged(
                     f"{self._completed} says that this training is complete, but neither {kept} nor {wanted} has "
                     f"the recorded content; restore one of them, or remove {self._completed} to train again"
                 )
-            _place(whole[0], wanted if whole[0] == kept else kept)
+            if len(whole) == 1:  # copies, not links: damage of one is not damage of both
+                with replacing(wanted if whole[0] == kept else kept) as temporary:
+                    shutil.copyfile(whole[0], temporary)
         for path in self.folder.glob(CHECKPOINTS):
             remove_checkpoint(path)

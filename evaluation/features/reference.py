@@ -13,9 +13,12 @@ stopped run resumes: of ImageNet's training images 10 GB for each set.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,7 +28,7 @@ from torch.utils.data import DataLoader, Subset
 
 from dcae.benchmark.entries import Protocol
 from dcae.data.dataset import ImageDataset, Sample
-from dcae.files import replacing
+from dcae.files import replacing, set_aside
 from dcae.shards import Shard, open_shards, read_index, write_shards
 from evaluation.features.detectors import Detectors, detections_key
 from evaluation.features.extractor import Extractor, distinct, feature_sets
@@ -34,7 +37,8 @@ from evaluation.metrics.registry import METRICS, QualityMetric
 
 # Raise it when results change, and say below what each raise changed.
 # 2: the resize of protocol clean-fid is clean-fid's own function (differs by up to 0.01 of 255).
-RESULTS_VERSION = 2
+# 3: the metadata are one entry, in one order, with a sha256 of the tensors; the features are the same.
+RESULTS_VERSION = 3
 
 # Larger sets keep only mean and scatter: features of ImageNet's training images would take 10 GB. KID, precision and
 # recall then use evenly spaced images, as many as ADM's reference batches hold.
@@ -43,6 +47,8 @@ KEPT_OF_MORE = 10_000
 SHARD_SIZE = 2 * BLOCK  # images, the most that a stopped run repeats
 TENSORS = ("features", "mean", "scatter")
 DETECTIONS = "detections"
+METADATA = "reference"  # a single entry: safetensors writes several in any order, so equal files would differ
+CONTENT = "sha256 of the tensors"
 
 Detections = dict[str, Tensor | str]  # by subset: counts and shares [N, 2], or the reason why there are none
 
@@ -146,9 +152,24 @@ def write_reference(
     state = path.with_suffix(".state")
     plan = {"identity": metadata, "count": images, "shard_size": SHARD_SIZE}
     write_shards(state, plan, make, lambda shards: {"tensors": sorted(shards[0])}, progress=progress)
+    tensors = _merged(state, images)
+    metadata[CONTENT] = _sha256(tensors)
     with replacing(path) as temporary:
-        save_file(_merged(state, images), temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata={METADATA: json.dumps(metadata, sort_keys=True)})
     shutil.rmtree(state)
+
+
+def _sha256(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _metadata(file: Any) -> dict[str, str]:
+    """Return what a reference's file says of itself; nothing for a file of an earlier version."""
+    return json.loads((file.metadata() or {}).get(METADATA, "{}"))
 
 
 def _merged(state: Path, images: int) -> dict[str, Tensor]:
@@ -186,20 +207,23 @@ def read_reference(
     sets = feature_sets(protocol, metrics)
     try:
         with safe_open(path, "pt") as file:
-            found, keys = file.metadata() or {}, set(file.keys())
-            tensors = {
-                role: {key: file.get_tensor(name) for key in TENSORS if (name := f"{each.name}/{key}") in keys}
-                for role, each in sets.items()
-            }
+            found = _metadata(file)
+            whole = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise ReferenceError(f"{path}: no such file; write it with `dcae reference`") from None
-    except SafetensorError as error:
-        raise ReferenceError(f"{path} is damaged ({error}); remove it and write it again") from error
+    except (SafetensorError, ValueError) as error:  # ValueError: text that is no JSON, or no UTF-8
+        raise ReferenceError(f"{path} is damaged ({error}); {set_aside(path)}") from error
+    if found and found.pop(CONTENT) != _sha256(whole):
+        raise ReferenceError(f"{path} is damaged (sha256 differs); {set_aside(path)}")
     differences = [
         f"{key} is {found.get(key)!r}, expected {value!r}" for key, value in expected.items() if found.get(key) != value
     ]
     if differences:
         raise ReferenceError(f"{path} does not fit, write it again with `dcae reference`: {'; '.join(differences)}")
+    tensors = {
+        role: {key: whole[name] for key in TENSORS if (name := f"{each.name}/{key}") in whole}
+        for role, each in sets.items()
+    }
     return {role: _reference(images, **each) for role, each in tensors.items()}
 
 
@@ -211,7 +235,7 @@ def read_detections(path: Path, protocol: Protocol) -> Detections:
     """
     found: Detections = {}
     with safe_open(path, "pt") as file:
-        metadata, keys = file.metadata() or {}, set(file.keys())
+        metadata, keys = _metadata(file), set(file.keys())
         for name, subset in (protocol.subsets or {}).items():
             key = detections_key(name, subset)
             if f"{DETECTIONS}/{key}" in keys:

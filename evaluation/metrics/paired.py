@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from dcae.benchmark.record import Value
+from dcae.files import set_aside
 from evaluation.metrics.jackknife import Jackknife, group_sizes
 
 CONFIDENCE = 0.95
@@ -24,7 +25,7 @@ PerImage = Mapping[str, np.ndarray]  # image (its index in the data set), psnr, 
 
 
 class PairingError(ValueError):
-    """Values are not of the same images."""
+    """Values are damaged, or not of the same images."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,11 @@ class Comparison:
     def of(cls, difference: float, error: float, degrees_of_freedom: int, n: int, better: str) -> Comparison:
         """Compute interval and verdict by Student's t; ``better``: ``higher`` or ``lower`` values."""
         half = float(student.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom)) * error
-        low, high = difference - half, difference + half
+        return cls.between(difference, error, difference - half, difference + half, n, better)
+
+    @classmethod
+    def between(cls, difference: float, error: float, low: float, high: float, n: int, better: str) -> Comparison:
+        """Return the verdict of an interval; ``better``: ``higher`` or ``lower`` values."""
         verdict: Verdict = "not distinguishable"
         if low > 0 or high < 0:
             verdict = "better" if (low > 0) == (better == "higher") else "worse"
@@ -116,8 +121,15 @@ def compare(
 
 
 def read_rows(path) -> PerImage:
-    """Read a file of ``evaluation.quality.reconstruction.write_rows``."""
+    """Read a file of ``evaluation.quality.reconstruction.write_rows``.
+
+    Raises:
+        PairingError: the file is damaged; it is set aside, so that the evaluation writes it again.
+    """
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path)
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise PairingError(f"{path} is damaged ({error}); {set_aside(path)}") from error
     return {name: table[name].to_numpy() for name in table.column_names}

@@ -34,7 +34,8 @@ from evaluation.quality.sample_set import ImageSource, SampleSet, write_sample_s
 # 2: samples are seeded by dcae.randomness; the resize of protocol clean-fid is clean-fid's own function.
 # 3: the CLIP score of ImageNet's classes takes their names, not their WordNet ids.
 # 4: on a GPU, samples and their decoding are in the protocol's sampling_precision; before, convolutions alone in TF32.
-RESULTS_VERSION = 4
+# 5: CLIP's images are resized as 8-bit values, as PIL does; FID∞ from 25,000 images on, with the samples' error.
+RESULTS_VERSION = 5
 
 WORDNET_ID = re.compile(r"n\d{8}")
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -163,7 +164,16 @@ def write_sample_set(
             _write_first(torch.cat(first)[:SHOWN], folder)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    write_shards(folder, plan, make, lambda shards: {"measures": sorted(shards[0])}, process, processes, progress)
+    write_shards(
+        folder,
+        plan,
+        make,
+        lambda shards: {"measures": sorted(shards[0])},
+        process,
+        processes,
+        progress,
+        beside=lambda number: number > 0 or _read_first(folder) is not None,
+    )
     return _read(folder, plan)
 
 
@@ -175,7 +185,16 @@ def _read(folder: Path, plan: dict[str, Any]) -> SampleSet | None:
         return None
     shards = open_shards(folder, index, index["measures"])
     whole = {name: torch.cat([shard[name] for shard in shards]) for name in index["measures"]}
-    return SampleSet(whole, load_file(folder / FIRST_SAMPLES)["images"])
+    first = _read_first(folder)
+    return None if first is None else SampleSet(whole, first)
+
+
+def _read_first(folder: Path) -> Tensor | None:
+    """Return the images of ``_write_first``; ``None`` if they are missing or damaged."""
+    try:
+        return load_file(folder / FIRST_SAMPLES)["images"]
+    except (OSError, SafetensorError, KeyError):
+        return None
 
 
 def _write_first(images: Tensor, folder: Path) -> None:

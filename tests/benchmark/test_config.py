@@ -162,6 +162,11 @@ def test_yaml_that_unfolds_without_bound_is_refused_at_once(tmp_path, text, said
     assert time.monotonic() - started < 10
 
 
+def test_a_path_that_cannot_be_is_named(tmp_path):
+    path = write(tmp_path, "datasets", "mine.yaml", f"kind: folder\npath: {'long' * 100}/images\n")
+    assert "path: longer than paths can be here" in message_of(path, "datasets")
+
+
 def test_a_home_that_is_not_there_is_named(tmp_path):
     path = write(tmp_path, "datasets", "mine.yaml", "kind: folder\npath: ~nobody-of-this-name/images\n")
     assert "path: Could not determine home directory" in message_of(path, "datasets")

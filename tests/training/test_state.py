@@ -9,12 +9,23 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from dcae.training.state import StateLocked, TrainingState, lock, newest_checkpoint, read_checkpoint, write_checkpoint
+from dcae.files import DiskFull
+from dcae.training.state import (
+    StateDamaged,
+    StateLocked,
+    TrainingState,
+    lock,
+    newest_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from dcae.training.stopping import Unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITY = {"configuration": "a", "code": "b"}
@@ -50,6 +61,15 @@ def test_the_lock_waits_names_its_holder_and_is_free_once_the_holder_is_killed(t
         process.kill()
         process.wait()
     assert f"in use by process {process.pid}" in capsys.readouterr().out
+
+
+def test_a_job_of_slurm_does_not_keep_its_gpu_waiting_and_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4")
+    started = time.monotonic()
+    with lock(tmp_path), pytest.raises(StateLocked, match="in use by process") as caught, lock(tmp_path):
+        pass
+    assert time.monotonic() - started < 10
+    assert isinstance(caught.value, Unfinished)  # whose exit status is that of a training that goes on
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
@@ -99,6 +119,44 @@ def test_finished_weights_are_restored_from_either_place(finished, tmp_path):
     finished.publish(output)
     assert kept.read_text() == (output / "weights").read_text() == "trained"
     assert sorted(path.name for path in output.iterdir()) == ["training_log.jsonl", "weights"]
+
+
+@pytest.mark.parametrize("place", ["output", "kept"])
+def test_weights_that_are_damaged_in_one_place_are_restored_from_the_other(finished, tmp_path, place):
+    finished.publish(tmp_path / "output")
+    paths = {"output": tmp_path / "output" / "weights", "kept": finished.folder / "result" / "weights"}
+    with paths[place].open("r+b") as file:  # in place, as a disk does it
+        file.write(b"T")
+    finished.publish(tmp_path / "output")
+    assert [path.read_text() for path in paths.values()] == ["trained", "trained"]
+
+
+def test_damaged_notes_of_attempts_and_of_other_trainings_end_nothing(finished, tmp_path):
+    (finished.folder / "identity.json").write_text('{"confi')
+    other = TrainingState(tmp_path / "state", IDENTITY | {"configuration": "other"})
+    other.create()
+    other.begin_attempt(0)
+    (other.folder / "attempts.json").write_text("")
+    other.attempt_failed("a reason")
+    other.begin_attempt(0)
+
+
+def test_a_damaged_completion_record_is_named(finished, tmp_path):
+    (finished.folder / "completed.json").write_text("{")
+    with pytest.raises(StateDamaged, match=r"completed\.json is damaged; restore it, or remove it"):
+        finished.publish(tmp_path / "output")
+
+
+def test_a_full_disk_is_named_and_keeps_no_half_checkpoint(tmp_path):
+    write_checkpoint(tmp_path, 1, {"weights": torch.zeros(10)})
+    (tmp_path / ".checkpoint.partial").symlink_to("/dev/full")
+    with pytest.raises(DiskFull, match=rf"{tmp_path}: no space left to write checkpoint-00000002.pt, .* MB are free"):
+        write_checkpoint(tmp_path, 2, {"weights": torch.zeros(1_000_000)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-00000001.pt",
+        "checkpoint-00000001.pt.sha256",
+    ]
+    write_checkpoint(tmp_path, 2, {"weights": torch.zeros(10)})
 
 
 def test_an_output_of_something_else_is_replaced(finished, tmp_path):

@@ -56,7 +56,7 @@ class Clone:
         """Return what a dry run would do: rule to number of jobs, without those that follow from other jobs."""
         jobs: dict[str, int] = {}
         rule = None
-        for line in self.snakemake("--dry-run", "--quiet", "progress", *arguments).stdout.splitlines():
+        for line in self.snakemake("--dry-run", *arguments, "--quiet", "progress").stdout.splitlines():
             words = line.split()
             if line.startswith(("rule ", "localrule ")):
                 rule = words[1].rstrip(":")

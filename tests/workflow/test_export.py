@@ -183,7 +183,7 @@ def test_the_card_tells_what_decided_the_training(monkeypatch, tmp_path, tiny):
 @pytest.mark.parametrize(
     ("name", "file", "reason"),
     [
-        ("dc-ae-tiny", "tiny", "is not trained yet: .*snakemake --cores all --configfile .*tiny.yaml"),
+        ("dc-ae-tiny", "tiny", "is not trained yet: .*snakemake --cores all .*safetensors --configfile .*tiny.yaml"),
         ("dc-ae-tiny-no-residual", "tiny", "cannot be exported: AutoencoderDC has no shortcut: none"),
         ("identity", "tiny", "cannot be exported: its architecture is custom code, dcae.autoencoders.controls"),
         ("dc-ae-f8c4-space-to-channel-f64-demo", "demo", "cannot be exported: .* export dc-ae-f8c4-demo"),

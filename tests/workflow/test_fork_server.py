@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -91,7 +93,7 @@ def alive(process: int) -> bool:
 def endless(clone: Clone) -> None:
     """Give the tiny recipe more steps than a test waits for."""
     recipe = clone.folder / "config/recipes/tiny-two-phase.yaml"
-    recipe.write_text(recipe.read_text().replace("steps: 4", "steps: 1000000", 1))
+    recipe.write_text(re.sub(r" steps: \d+", " steps: 1000000", recipe.read_text(), count=1))
 
 
 def test_output_and_status_are_those_of_the_command_itself(shared):
@@ -171,6 +173,52 @@ def test_a_signal_reaches_the_training_which_saves_and_stops(shared, number, tmp
     assert list(tmp_path.glob(f"{PHASE}.state/*/checkpoint-*.pt"))
 
 
+def test_a_signal_to_the_whole_group_lets_jobs_save(shared, tmp_path):
+    endless(shared.clone)
+    waiting = shared.start(*training(str(tmp_path)))
+    wait_until(lambda: "step" in waiting.stdout.readline())
+    [job] = shared.jobs()
+    for process in (shared.process, job, waiting.pid):
+        os.kill(process, signal.SIGTERM)
+    output, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == EXIT_UNFINISHED, output
+    assert list(tmp_path.glob(f"{PHASE}.state/*/checkpoint-*.pt"))
+    assert alive(shared.process)
+
+
+def test_an_environment_of_any_size_is_handed_over(shared):
+    """Linux takes 128 KB for one variable, and a socket's buffer holds 208 KB."""
+    large = {f"LARGE_{number}": "x" * 100_000 for number in range(8)}
+    before = len(os.listdir(f"/proc/{shared.process}/fd"))
+    alone, forked = shared.clone.run(*DCAE, *WRONG, check=False), shared.run(*WRONG, **large)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (alone.returncode, alone.stdout, alone.stderr)
+    assert len(os.listdir(f"/proc/{shared.process}/fd")) == before
+
+
+def test_of_a_request_that_ends_early_no_descriptor_stays_open(shared):
+    before = len(os.listdir(f"/proc/{shared.process}/fd"))
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(shared.address))
+        socket.send_fds(connection, [fork_server.NUMBER.pack(100)], [0, 1, 2])
+        connection.sendall(b"{")
+    shared.run(*WRONG)
+    assert len(os.listdir(f"/proc/{shared.process}/fd")) == before
+
+
+def test_sockets_that_killed_servers_left_are_removed(monkeypatch, tmp_path):
+    monkeypatch.setattr(fork_server.tempfile, "tempdir", str(tmp_path))
+    dead, living = tmp_path / "dcae-dead", tmp_path / "dcae-living"
+    with socket.socket(socket.AF_UNIX) as closed, socket.socket(socket.AF_UNIX) as open_:
+        for listener, folder in ((closed, dead), (open_, living)):
+            folder.mkdir()
+            listener.bind(str(folder / "socket"))
+            listener.listen()
+            os.utime(folder / "socket", (0, 0))
+        closed.close()
+        fork_server._remove_sockets_of_the_dead()
+        assert not dead.exists() and (living / "socket").exists()
+
+
 def test_a_job_dies_with_the_command_that_waits_for_it(shared, tmp_path):
     endless(shared.clone)
     waiting = shared.start(*training(str(tmp_path)))
@@ -208,6 +256,7 @@ def test_without_the_server_commands_fail_once_and_then_run_by_themselves(clone,
     os.kill(server.process, signal.SIGKILL)
     output, _ = waiting.communicate(timeout=60)
     assert waiting.returncode == 1 and f"the fork server ended before its job, process {job}" in output
+    assert list(tmp_path.glob(f"{PHASE}.state/*/checkpoint-*.pt")), "it had time to save"
     wait_until(lambda: not alive(job))
     assert server.run("evaluate", "--help").returncode == 0
     server.end()

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from tests.workflow import kill_storm
 from tests.workflow.conftest import TINY, Clone, tables_of
 
 COMMAND = ("snakemake", "--cores", "2", "--configfile", TINY)
@@ -98,3 +99,8 @@ def test_two_live_runs_collide(clone):
         assert run.poll() is None, "the first run must not be disturbed"
     finally:
         end(run)
+
+
+def test_kills_at_random_moments_leave_the_same_results(finished, clone):
+    """A short form of ``python -m tests.workflow.kill_storm``."""
+    kill_storm.storm(clone, kill_storm.results_of(finished), times=3, longest=30, seed=1)

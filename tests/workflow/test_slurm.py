@@ -17,6 +17,7 @@ import pytest
 
 from tests.slurm.local_slurm import jobs, local_slurm
 from tests.workflow.conftest import ROOT, TINY, Clone, copy_repository
+from tests.workflow.test_killed import end, wait_for
 from tests.workflow.test_launch import FOLDER, errors
 from workflow.planning.plan import STEPS
 from workflow.planning.site import Site
@@ -154,3 +155,31 @@ def test_a_training_over_two_nodes_has_the_curve_of_one_process(slurm, tmp_path)
     (job,) = run.jobs_of("train_autoencoder")
     assert (job["NumNodes"], job["NumTasks"]) == ("2", "4")
     assert errors(spread, "low-resolution-full") == pytest.approx(errors(alone, "low-resolution-full"), rel=0, abs=1e-4)
+
+
+def test_a_run_that_is_killed_and_started_again_trains_nothing_twice(slurm, tmp_path):
+    """The first run's job goes on; the second's ends at once, frees its GPU and leaves the log of the first."""
+    clone = copy_repository(tmp_path / "clone")
+    clone.edit("config/recipes/tiny-two-phase.yaml", " steps: 6", " steps: 1000000")
+    log = clone.folder / "results/tiny/logs/train/dc-ae-tiny-low-resolution-full.log"
+    target = (f"{FOLDER}/low-resolution-full/config.json", "--configfile", TINY)
+    known = {job["JobId"] for job in jobs()}
+    killed = subprocess.Popen(
+        ["snakemake", "--cores", "all", "--profile", "slurm", *FAST, *target],
+        cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: log.is_file() and "step" in log.read_text())
+        end(killed)
+        [first] = [job["JobId"] for job in jobs() if job["JobId"] not in known]
+        begun = log.read_text()
+        again = run_on_slurm(clone, *target)
+        states = {job["JobId"]: job["JobState"] for job in jobs() if job["JobId"] not in known}
+        assert again.returncode != 0
+        assert states.pop(first) == "RUNNING" and set(states.values()) == {"FAILED"}
+        assert log.read_text().startswith(begun)
+        assert "is in use by process" in log.read_text() and "waiting" not in log.read_text()
+    finally:
+        end(killed)
+        subprocess.run(["scancel", "--state=RUNNING", "--me"], check=False)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from tests.workflow.conftest import TINY, tables_of
@@ -182,3 +184,54 @@ def test_folders_may_have_any_name_and_benchmarks_a_dot(clone):
     reference = "results/tiny.v2/reference/reconstruction/scenes-tiny-64.safetensors"
     clone.snakemake(reference, file=f"{folder.name}/tiny.v2.yaml")
     assert (clone.folder / reference).is_file()
+
+
+def test_what_was_deleted_comes_back(finished):
+    results = finished.folder / "results/tiny"
+    cell = "scenes-tiny-64/dc-ae-tiny"
+    for name in (
+        "records/reconstruction/scenes-tiny-64/blur.json",
+        "autoencoders/dc-ae-tiny/low-resolution-full/config.json",
+        f"latents/{cell}/index.json",
+        f"diffusion/{cell}/uvit-tiny-p1/config.json",
+        "reference/generation/scenes-tiny-64.safetensors",
+    ):
+        (results / name).unlink()
+    made = finished.stale_rules()
+    assert made["evaluate_reconstruction"] == 1
+    assert {"train_autoencoder", "encode_latents", "train_denoiser", "reference_features"} <= set(made)
+
+
+def test_a_picture_that_is_added_makes_its_features_anew_and_one_that_is_not_mounted_does_not(clone):
+    pictures = clone.folder / "pictures"
+    for split in ("train", "validation"):
+        for number in range(3):
+            (pictures / split).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 64), (number, 0, 0)).save(pictures / split / f"{number}.png")
+    (clone.folder / "config/datasets/mine.yaml").write_text("kind: folder\npath: pictures\n")
+    clone.edit(TINY, "scenes-tiny:", "mine:")
+    reference = "results/tiny/reference/reconstruction/mine-64.safetensors"
+    clone.snakemake(reference)
+    assert clone.stale_rules(reference) == {}
+    Image.new("RGB", (64, 64)).save(pictures / "train" / "3.png")
+    assert clone.stale_rules(reference) == {}, "a training image"
+    pictures.rename(clone.folder / "elsewhere")
+    assert clone.stale_rules(reference) == {}, "the results alone"
+    (clone.folder / "elsewhere").rename(pictures)
+    Image.new("RGB", (64, 64)).save(pictures / "validation" / "3.png")
+    assert clone.stale_rules(reference) == {"reference_features": 1}
+
+
+def test_more_validation_images_make_no_training_stale(finished):
+    finished.edit("config/datasets/scenes-tiny.yaml", "validation_images: 16", "validation_images: 20")
+    stale = finished.stale_rules()
+    assert "reference_features" in stale and "evaluate_reconstruction" in stale
+    assert not {"train_autoencoder", "encode_latents", "train_denoiser", "profile_efficiency"} & set(stale)
+
+
+def test_the_command_that_export_prints_for_an_untrained_autoencoder_trains_it(clone):
+    refused = clone.run("dcae", "export", TINY, "--autoencoder", "dc-ae-tiny", "--output", "exported", check=False)
+    assert refused.returncode == 1
+    printed = refused.stderr.splitlines()[-1].strip()
+    plan = clone.run(*shlex.split(printed), "--dry-run").stdout
+    assert plan.count("rule train_autoencoder:") == 2 and "rule encode_latents:" not in plan

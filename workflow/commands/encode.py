@@ -8,6 +8,7 @@ from dcae.weights.hub import weights_sha256
 from workflow.commands import options
 from workflow.staleness.cache_identity import latents_identity
 from workflow.staleness.steps import ENCODE
+from workflow.trained import check_trained
 
 
 def encode(
@@ -34,6 +35,7 @@ def encode(
     benchmark = Benchmark.load(benchmark_file)
     cell = benchmark.resolve(ReconstructionCell(dataset, resolution, autoencoder))
     ENCODE.planned(cell, configuration)
+    check_trained(weights)
     model = load(cell.autoencoder.entry, weights=weights, config=benchmark.config, device=device)
     images = open_dataset(cell.dataset, "train", resolution)
     if model.latent_scale is None:

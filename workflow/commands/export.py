@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,10 @@ def _trained(benchmark: Benchmark, name: str, results: Path) -> TrainedAutoencod
         raise ExportError(f"autoencoder {name} is not trained here: its weights are those of {entry.pretrained.id}")
     folder = _folder(benchmark, final, results)
     if not ((folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()):
+        training = shlex.join([str(folder / WEIGHTS), "--configfile", str(benchmark.path)])  # which takes all after it
         raise ExportError(
             f"autoencoder {name} is not trained yet: {folder} lacks {CONFIG} or {WEIGHTS}; train it with\n"
-            f"  snakemake --cores all --configfile {benchmark.path} {folder / WEIGHTS}"
+            f"  snakemake --cores all {training}"
         )
     model = load(entry, weights=folder, config=benchmark.config, device="meta")
     if model.latent_scale is None:

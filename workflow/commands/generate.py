@@ -17,6 +17,7 @@ from workflow.provenance import additional_measured, described, device_descripti
 from workflow.staleness.cache_identity import captions_identity
 from workflow.staleness.configuration import CaptionsCell
 from workflow.staleness.steps import GENERATE, TRAIN_DENOISER
+from workflow.trained import check_trained
 
 if TYPE_CHECKING:
     from evaluation.quality.sample_set import ImageSource
@@ -57,10 +58,12 @@ def generate(
     entry = cell.diffusion
     protocol, *further = cell.protocols
     classes = class_names(cell)
+    check_trained(weights, denoiser)
     source = image_source(cell, benchmark.config, denoiser, weights, captions, len(classes), device)
     released = (released_file(model) for model in (source.denoiser, source.autoencoder))
     inputs = input_hashes(denoiser, weights, captions, *released, *cell.autoencoder.files)
     real_images = open_dataset(cell.evaluated_on, protocol.generation_reference, resolution)
+    protocol_fingerprint, *_ = map(fingerprint, cell.protocols)  # before the work, which a missing file would lose
     result = evaluate_generation(
         source=source,
         class_names=classes,
@@ -103,7 +106,7 @@ def generate(
         cell=vars(cell.names),
         values=values,
         protocol=described(protocol) | sampling,
-        protocol_fingerprint=fingerprint(protocol),
+        protocol_fingerprint=protocol_fingerprint,
         dataset_fingerprint=real_images.fingerprint,
         excluded=result.excluded,
         further=additional_measured(further, others, sampling),

@@ -12,6 +12,7 @@ from dcae.benchmark import Benchmark
 from dcae.training.distributed import join_slurm_step
 from workflow.commands import options
 from workflow.staleness.steps import TRAIN_AUTOENCODER
+from workflow.trained import check_trained
 
 
 def train_autoencoder(
@@ -31,6 +32,7 @@ def train_autoencoder(
     join_slurm_step()
     training = Benchmark.load(benchmark_file).training(autoencoder, phase)
     options.device()
+    check_trained(start)
     train_autoencoder_phase(
         entry=training.entry,
         recipe=training.recipe,

@@ -15,6 +15,7 @@ from workflow.commands import options
 from workflow.staleness.cache_identity import captions_identity, latents_identity, released_weights
 from workflow.staleness.configuration import CaptionsCell
 from workflow.staleness.steps import TRAIN_DENOISER
+from workflow.trained import check_trained
 
 if TYPE_CHECKING:
     from dcae.diffusion.latents.on_the_fly import EncodedOnTheFly
@@ -47,6 +48,7 @@ def train_denoiser(
     benchmark = Benchmark.load(benchmark_file)
     cell = benchmark.resolve(GenerationCell(dataset, resolution, autoencoder, diffusion, patch_size))
     options.device()
+    check_trained(weights)
     on_the_fly = latents_on_the_fly(cell, benchmark.config, weights, latents, captions)
     released = None
     if on_the_fly:

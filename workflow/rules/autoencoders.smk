@@ -27,13 +27,14 @@ rule train_autoencoder:
         configuration=jobs.configuration(steps.TRAIN_AUTOENCODER, jobs.training),
         # A changed dataset entry makes the job look at its images, by which it knows if it has to train.
         data=lambda wildcards: configuration.training_data(jobs.training(wildcards)),
+        images=jobs.images(jobs.training_images),
         version=steps.TRAIN_AUTOENCODER.version,
     message:
         "training {wildcards.autoencoder}, phase {wildcards.phase}"
     shell:
         "{params.launch} train autoencoder {params.file:q} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
         " {params.start} --output {params.folder} --state {params.state} --configuration {params.configuration}"
-        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
+        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -ia {log}"
 
 
 size_of_reference_features = jobs.sized("reference_features", jobs.reference)
@@ -52,13 +53,14 @@ rule reference_features:
     params:
         file=jobs.path,
         configuration=jobs.configuration(steps.REFERENCE, jobs.reference),
+        images=jobs.images(jobs.reference_images),
         version=steps.REFERENCE.version,
     message:
         "reference features of {wildcards.dataset} at {wildcards.resolution} px for {wildcards.purpose}"
     shell:
         "dcae reference {params.file:q} --purpose {wildcards.purpose} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} --output {output} --configuration {params.configuration}"
-        " 2>&1 | tee -i {log}"
+        " 2>&1 | tee -ia {log}"
 
 
 size_of_evaluate_reconstruction = jobs.sized("evaluate_reconstruction", jobs.cell)
@@ -85,6 +87,7 @@ rule evaluate_reconstruction:
         weights=folder_option("--weights", "weights"),
         state=layout.rule(layout.EVALUATION_STATE),
         configuration=jobs.configuration(steps.EVALUATE, jobs.cell),
+        images=jobs.images(jobs.reconstructed_images),
         version=steps.EVALUATE.version,
     message:
         "reconstruction of {wildcards.dataset} at {wildcards.resolution} px by {wildcards.autoencoder}"
@@ -92,4 +95,4 @@ rule evaluate_reconstruction:
         "{params.launch} evaluate {params.file:q} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --reference {input.reference}"
         " --record {output.record} --images {output.images} --rows {output.rows} --state {params.state}"
-        " --configuration {params.configuration} 2>&1 | tee -i {log}"
+        " --configuration {params.configuration} 2>&1 | tee -ia {log}"

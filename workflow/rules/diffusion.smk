@@ -23,13 +23,14 @@ rule encode_latents:
         weights=folder_option("--weights", "weights"),
         folder=layout.rule(layout.LATENTS),
         configuration=jobs.configuration(steps.ENCODE, jobs.cell),
+        images=jobs.images(jobs.encoded_images),
         version=steps.ENCODE.version,
     message:
         "latents of {wildcards.dataset} at {wildcards.resolution} px by {wildcards.autoencoder}"
     shell:
         "{params.launch} encode {params.file:q} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --output {params.folder}"
-        " --configuration {params.configuration} 2>&1 | tee -i {log}"
+        " --configuration {params.configuration} 2>&1 | tee -ia {log}"
 
 
 size_of_encode_captions = jobs.sized("encode_captions", jobs.captions_cell)
@@ -50,13 +51,14 @@ rule encode_captions:
         launch=jobs.launcher,
         folder=layout.rule(layout.CAPTIONS),
         configuration=jobs.configuration(steps.CAPTIONS, jobs.captions_cell),
+        images=jobs.images(jobs.captioned_images),
         version=steps.CAPTIONS.version,
     message:
         "captions of {wildcards.dataset}, {wildcards.split}, by the text encoder of {wildcards.diffusion}"
     shell:
         "{params.launch} captions {params.file:q} --diffusion {wildcards.diffusion} --dataset {wildcards.dataset}"
         " --split {wildcards.split} --output {params.folder} --configuration {params.configuration}"
-        " 2>&1 | tee -i {log}"
+        " 2>&1 | tee -ia {log}"
 
 
 size_of_train_denoiser = jobs.sized("train_denoiser", jobs.generation_cell)
@@ -87,6 +89,7 @@ rule train_denoiser:
         folder=layout.rule(layout.DENOISER),
         state=layout.rule(layout.DENOISER_STATE),
         configuration=jobs.configuration(steps.TRAIN_DENOISER, jobs.generation_cell),
+        images=jobs.images(jobs.images_on_the_fly),
         version=steps.TRAIN_DENOISER.version,
     message:
         "training {wildcards.diffusion}, patch size {wildcards.patch_size}, on latents of {wildcards.autoencoder}"
@@ -95,7 +98,7 @@ rule train_denoiser:
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} {params.latents} {params.captions} {params.accumulation} --output {params.folder}"
         " --state {params.state} --configuration {params.configuration}"
-        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -i {log}"
+        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -ia {log}"
 
 
 size_of_evaluate_generation = jobs.sized("evaluate_generation", jobs.generation_cell)
@@ -125,6 +128,7 @@ rule evaluate_generation:
         captions=folder_option("--captions", "captions"),
         features=layout.rule(layout.GENERATED),
         configuration=jobs.configuration(steps.GENERATE, jobs.generation_cell),
+        images=jobs.images(jobs.compared_images),
         version=steps.GENERATE.version,
     message:
         "samples of {wildcards.diffusion}, patch size {wildcards.patch_size}, decoded by {wildcards.autoencoder}"
@@ -133,7 +137,7 @@ rule evaluate_generation:
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} {params.denoiser} {params.captions} --reference {input.reference}"
         " --features {params.features} --record {output.record} --images {output.images}"
-        " --configuration {params.configuration} 2>&1 | tee -i {log}"
+        " --configuration {params.configuration} 2>&1 | tee -ia {log}"
 
 
 size_of_profile_efficiency = jobs.sized("profile_efficiency", jobs.generation_cell)
@@ -160,4 +164,4 @@ rule profile_efficiency:
     shell:
         "dcae profile {params.file:q} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} --dataset {wildcards.dataset} --resolution {wildcards.resolution}"
-        " --record {output} --configuration {params.configuration} 2>&1 | tee -i {log}"
+        " --record {output} --configuration {params.configuration} 2>&1 | tee -ia {log}"

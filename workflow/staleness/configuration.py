@@ -19,9 +19,15 @@ from dcae.benchmark.entries import DatasetEntry, DiffusionEntry, Entry, NetworkW
 from dcae.files import content_hashes
 
 LOCATION_FIELDS = ("path", "layout", "train", "validation", "validation_images", "expected_images")
+VALIDATION_FIELDS = ("validation", "validation_images", "expected_images")  # no training depends on them
 TRAINING_FIELDS = ("recipe", "start_from")
 TILING_FIELDS = ("tiling", "padding")
 SAMPLING_FIELDS = ("sampler", "ode_solver", "sampling_steps", "guidance_scale", "guided_channels")
+WITHOUT_REAL_FEATURES = {"lpips", "clip", "quantisation", "sampling_precision", "generation_images"}  # of a protocol
+FIELDS_OF_THE_OTHER_PURPOSE = {
+    "reconstruction": {"generation_reference", "generation_reference_images"},
+    "generation": {"reconstruction_images", "subsets"},
+}
 RUNTIME_FIELDS = ("checkpoint_every", "gradient_checkpointing")
 DATA_VERSIONS = {"scenes": "dcae/data/scenes/dataset.py", "photographs": "dcae/data/photographs.py"}
 """Kind of data set to the file with the ``VERSION`` of its images, for those that this project makes itself."""
@@ -136,8 +142,9 @@ def training(training: Training) -> str:
 
 
 def training_data(training: Training) -> str:
-    """Digest of the whole entries of a training's datasets; a changed one makes a job look if it has to train."""
-    return digest(*(_dataset(training.datasets[name]) for name in sorted(training.datasets)))
+    """Digest of all about a training's datasets but their validation; a change makes a job look if it has to train."""
+    datasets = (training.datasets[name] for name in sorted(training.datasets))
+    return digest(*(_dataset(each, *VALIDATION_FIELDS) for each in datasets))
 
 
 def autoencoder(autoencoder: ResolvedAutoencoder) -> str:
@@ -150,8 +157,14 @@ def autoencoder(autoencoder: ResolvedAutoencoder) -> str:
 
 
 def reference(cell: ReferenceCell) -> str:
-    """Digest of the features of real images."""
-    return digest(_dataset(cell.dataset), cell.resolution, _protocols(cell.protocols))
+    """Digest of the features of real images: of a protocol, the fields that decide those of the purpose."""
+    excluded = WITHOUT_REAL_FEATURES | FIELDS_OF_THE_OTHER_PURPOSE[cell.purpose]
+    protocols = []
+    for each in cell.protocols:
+        detectors = each.detectors if cell.purpose == "reconstruction" else []
+        weights = _weight_files(each.inception, each.dinov2, each.cmmd, *detectors)
+        protocols.append([_without(each, *excluded), weights])
+    return digest(_dataset(cell.dataset), cell.resolution, protocols)
 
 
 def reconstruction(cell: ResolvedCell) -> str:
@@ -163,7 +176,8 @@ def reconstruction(cell: ResolvedCell) -> str:
 
 def latents(cell: ResolvedCell) -> str:
     """Digest of a dataset's latents; trained weights are an input file."""
-    return digest(autoencoder(cell.autoencoder), _dataset(cell.dataset), cell.resolution, cell.seed)
+    images = _dataset(cell.dataset, *VALIDATION_FIELDS)
+    return digest(autoencoder(cell.autoencoder), images, cell.resolution, cell.seed)
 
 
 def captions(cell: CaptionsCell) -> str:
@@ -205,7 +219,7 @@ def efficiency(cell: ResolvedGeneration) -> str:
     """Digest of an efficiency record, which depends on shapes only; of the data, on the number of classes."""
     shape = [cell.autoencoder.entry.latent_channels, cell.latent_size, cell.latent_size]
     architecture = _without(cell.diffusion, "recipe", *SAMPLING_FIELDS)
-    classes_of = [_dataset(cell.dataset)] if cell.diffusion.conditioning == "class" else []
+    classes_of = [_dataset(cell.dataset, *VALIDATION_FIELDS)] if cell.diffusion.conditioning == "class" else []
     return digest(architecture, shape, cell.patch_size, cell.efficiency, *classes_of)
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -72,11 +74,14 @@ class ImageFilesEntry(Entry):
 
     @field_validator("path")
     @classmethod
-    def _home_is_known(cls, path: str) -> str:
+    def _path_is_possible(cls, path: str) -> str:
         try:
-            Path(path).expanduser()
-        except RuntimeError as error:
+            os.stat(Path(path).expanduser())
+        except RuntimeError as error:  # ~name
             raise ValueError(f"{error} Write the path out") from None
+        except OSError as error:  # that it is missing is no matter before it is read
+            if error.errno == errno.ENAMETOOLONG:
+                raise ValueError("longer than paths can be here") from None
         return path
 
 

@@ -89,11 +89,31 @@ def test_latents_made_by_something_else_are_refused_naming_both(folder):
 def test_a_shard_cut_short_is_refused_naming_it(folder):
     damaged = shard(folder, 1)
     damaged.write_bytes(damaged.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard .* delete it and make it again"):
+    with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard .* run the same command again"):
         LatentDataset(folder)
+    encode_again(folder)
     damaged.unlink()
     with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: no whole shard"):
         LatentDataset(folder)
+    encode_again(folder)
+
+
+def encode_again(folder, made=(1,)):
+    """The command that wrote a folder: it makes the shards that are damaged, no others, and the same bytes."""
+    before = contents(folder)
+    started = []
+    images = Images(11)
+    encode_dataset(
+        Unshuffle(), images, folder, IDENTITY, shard_size=4, progress=lambda done, total: started.append(done)
+    )
+    assert len(started) == len(made)
+    after = contents(folder)
+    assert {name for name in after if after[name] != before.get(name)} <= {
+        *(shard(folder, n).name for n in made),
+        "index.json",
+    }
+    assert not list(folder.glob("*.damaged"))
+    LatentDataset(folder).check_files()
 
 
 def test_a_shard_of_another_length_is_refused(folder):
@@ -107,6 +127,38 @@ def test_a_flipped_bit_is_found_on_request(folder):
     flip_a_bit(shard(folder, 1))
     with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: damaged"):
         verify_cache(folder)
+    encode_again(folder)
+
+
+def test_the_command_that_wrote_a_damaged_shard_makes_it_anew(folder):
+    flip_a_bit(shard(folder, 1))
+    encode_again(folder)
+    flip_a_bit(shard(folder, 0))
+    shard(folder, 2).unlink()
+    encode_again(folder, made=(0, 2))
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[: len(text) // 2], lambda text: text.replace("2.0", "3.0")])
+def test_an_index_that_is_not_as_it_was_written_is_made_anew(folder, damage):
+    index = folder / "index.json"
+    whole = index.read_text()
+    index.write_text(damage(whole))
+    assert index.read_text() != whole
+    with pytest.raises(ValueError, match=r"index\.json: damaged; kept as index.json.damaged; run the same command"):
+        LatentDataset(folder)
+    encode_again(folder, made=())
+    assert index.read_text() == whole
+
+
+def rewrite_index(folder, *without, **fields):
+    """An index as a program without its sha256 may write it."""
+    path = folder / "index.json"
+    kept = {name: value for name, value in json.loads(path.read_text()).items() if name not in ("sha256", *without)}
+    path.write_text(json.dumps(kept | fields))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def flip_a_bit(path, at=-1000):
@@ -120,7 +172,8 @@ def test_files_changed_after_the_index_are_found_at_a_start(folder):
     flip_a_bit(shard(folder, 1))
     with pytest.raises(ValueError, match=r"shard-00001-.*\.safetensors: damaged"):
         LatentDataset(folder).check_files()
-    flip_a_bit(shard(folder, 1))
+    encode_again(folder)
+    os.utime(shard(folder, 1))
     LatentDataset(folder).check_files()  # touched, and whole
 
 
@@ -134,9 +187,7 @@ def test_a_start_reads_no_unchanged_shard(folder):
 
 
 def test_an_index_without_sizes_is_checked_in_full(folder):
-    index = json.loads((folder / "index.json").read_text())
-    del index["sizes"]
-    (folder / "index.json").write_text(json.dumps(index))
+    rewrite_index(folder, "sizes")
     LatentDataset(folder).check_files()
     flip_a_bit(shard(folder, 1))
     os.utime(shard(folder, 1), ns=(0, 0))
@@ -145,7 +196,6 @@ def test_an_index_without_sizes_is_checked_in_full(folder):
 
 
 def test_labels_outside_the_classes_are_refused(folder):
-    index = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps(index | {"classes": ["zero", "one"]}))
+    rewrite_index(folder, classes=["zero", "one"])
     with pytest.raises(ValueError, match=r"labels must be in 0 \.\.\. 1, got 2"):
         LatentDataset(folder)

@@ -160,6 +160,28 @@ def test_missing_and_damaged_references_are_refused(tmp_path, protocol):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ReferenceError, match="damaged"):
         read_reference(path, scenes(), 5, protocol)
+    assert not path.exists(), "what a rule's output lacks is made anew"
+
+
+def test_a_flipped_bit_is_found(tmp_path, protocol):
+    path = tmp_path / "reference.safetensors"
+    write_reference(scenes(), 5, protocol, path)
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ReferenceError, match=r"sha256 differs\); kept as reference.safetensors.damaged"):
+        read_reference(path, scenes(), 5, protocol)
+    write_reference(scenes(), 5, protocol, path)
+    assert len(read_reference(path, scenes(), 5, protocol)["inception"].features) == 5
+
+
+def test_the_same_features_are_the_same_bytes(tmp_path, protocol):
+    contents = set()
+    for number in range(8):
+        path = tmp_path / f"{number}.safetensors"
+        write_reference(scenes(), 2, protocol, path)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
 
 
 def test_of_a_large_set_no_batch_stays_in_memory(monkeypatch):

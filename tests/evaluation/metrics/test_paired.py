@@ -140,3 +140,13 @@ def test_rows_of_other_images_are_refused(tmp_path):
     value = Value(value=26.0, n=200)
     with pytest.raises(PairingError, match="different images"):
         compare("psnr", value, value, one, other, "higher")
+
+
+def test_a_cut_file_is_named_and_set_aside(tmp_path):
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(
+        PairingError, match=rf"{path} is damaged .*; kept as rows.parquet.damaged; run the same command"
+    ):
+        read_rows(path)
+    assert not path.exists(), "a missing output is made again"

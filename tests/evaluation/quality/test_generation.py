@@ -116,7 +116,7 @@ def test_values_with_and_without_guidance(parts):
         assert value.random_features
         assert value.standard_error > 0 or value.value in (0, 1)
     assert set(result.excluded) == {f"fid_infinity_{setting}" for setting in settings}
-    assert "needs at least 5000 images, there are 10" in result.excluded["fid_infinity_with_guidance"]
+    assert "needs at least 25000 images, there are 10" in result.excluded["fid_infinity_with_guidance"]
     assert result.values["fid_without_guidance"].value != result.values["fid_with_guidance"].value
     assert list(result.samples) == ["without_guidance", "with_guidance"]
     for images in result.samples.values():

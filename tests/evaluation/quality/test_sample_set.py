@@ -20,7 +20,7 @@ from dcae.diffusion.captions.encode import encode_captions
 from dcae.diffusion.captions.t5 import T5TextEncoder
 from dcae.diffusion.models.build import build_denoiser
 from evaluation.features.quantisation import to_uint8
-from evaluation.quality.sample_set import SHOWN, ImageSource, SampleSet, write_sample_set
+from evaluation.quality.sample_set import FIRST_SAMPLES, INDEX, SHOWN, ImageSource, SampleSet, write_sample_set
 
 COUNT, SHARD = 11, 4
 SCHEDULE = NoiseSchedule(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -195,3 +195,18 @@ def test_samples_are_made_and_decoded_in_the_precision_of_the_protocol(tmp_path,
     source.images([0], 1.0)
     assert set(seen) == {(allowed, allowed)}
     assert switches() == before
+
+
+@pytest.mark.parametrize("damage", ["first samples missing", "first samples cut", "a flipped bit", "a cut index"])
+def test_what_is_damaged_is_made_anew_by_the_same_call(tmp_path, damage):
+    source = source_of("u-vit", tmp_path)
+    whole, folder = write(source, tmp_path / "whole"), tmp_path / "samples"
+    write(source, folder)
+    name = {"a flipped bit": sorted(path.name for path in folder.glob("shard-*"))[1], "a cut index": INDEX}
+    path = folder / name.get(damage, FIRST_SAMPLES)
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content if damage == "a flipped bit" else content[: len(content) // 2])
+    if damage == "first samples missing":
+        path.unlink()
+    assert_equal(write(source, folder), whole)

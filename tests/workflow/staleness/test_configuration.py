@@ -2,6 +2,7 @@
 """A changed entry makes its own results stale, and no others."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,24 @@ def test_another_version_of_scenes_changes_what_is_made_of_scenes_alone(monkeypa
     after = digests()
     assert before["photographs"] and after["photographs"] == before["photographs"]
     assert all(one != other for one, other in zip(before["scenes"], after["scenes"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "stale"),
+    [
+        ("reconstruction_images", 7, {"reconstruction"}),
+        ("generation_reference_images", 7, {"generation"}),
+        ("generation_images", 7, set()),
+        ("clip", None, set()),
+        ("inception_resize", "clean", {"reconstruction", "generation"}),
+    ],
+)
+def test_features_of_real_images_depend_on_the_fields_of_their_purpose(field, value, stale):
+    benchmark = Benchmark.load(DEMO)
+    changed_purposes = set()
+    for purpose in ("reconstruction", "generation"):
+        cell = configuration.reference_cell(benchmark, purpose, "scenes", 64)
+        other = replace(cell, protocols=[each.model_copy(update={field: value}) for each in cell.protocols])
+        if configuration.reference(cell) != configuration.reference(other):
+            changed_purposes.add(purpose)
+    assert changed_purposes == stale
