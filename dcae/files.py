@@ -9,8 +9,11 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+UMASK = os.umask(0o022)  # there is no other way to read it
+os.umask(UMASK)
 
 
 def sha256(path: Path) -> str:
@@ -57,6 +60,8 @@ def replacing(path: Path | str, temporary: Path | None = None) -> Iterator[Path]
     temporary = temporary or temporary_beside(path)
     try:
         yield temporary
+        with suppress(OSError):  # some file systems have no modes
+            temporary.chmod(0o666 & ~UMASK)  # safetensors makes files that nobody else can read
         os.replace(temporary, path)
     except Exception as error:
         written = temporary.stat().st_size if temporary.is_file() else 0

@@ -75,3 +75,12 @@ def test_hashes_follow_the_content_of_files_and_of_folders(tmp_path):
     }
     (tmp_path / "notes.txt").write_text("other")
     assert content_hashes([tmp_path / "notes.txt"]) != {str(tmp_path / "notes.txt"): found[str(tmp_path / "notes.txt")]}
+
+
+def test_written_files_have_the_mode_of_the_umask(tmp_path):
+    """safetensors makes files that nobody else can read."""
+    path = tmp_path / "a.safetensors"
+    with replacing(path) as temporary:
+        temporary.touch(mode=0o600)
+    (tmp_path / "usual").touch()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
