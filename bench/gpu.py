@@ -101,7 +101,7 @@ def run(command: Sequence[str], output: Path | None, seconds: float | None) -> i
     arguments = [sys.executable, "-u", "-m", *command]
     part = None if output is None else output.with_name(f"{output.name}.part")
     with (
-        nullcontext() if part is None else part.open("w") as printed,
+        nullcontext() if part is None else part.open("w", encoding="utf-8") as printed,
         # A session of its own: processes that it started would otherwise live on, and hold the GPU.
         subprocess.Popen(arguments, stdout=printed, start_new_session=True) as process,
     ):
@@ -113,8 +113,10 @@ def run(command: Sequence[str], output: Path | None, seconds: float | None) -> i
                 return EXIT_UNFINISHED
             raise
     if part is not None:
-        print(part.read_text(), flush=True)
-        if part.read_text().strip():  # also where a target is missed, which it prints and exits with 1 for
+        print(part.read_text(encoding="utf-8"), flush=True)
+        if part.read_text(
+            encoding="utf-8"
+        ).strip():  # also where a target is missed, which it prints and exits with 1 for
             os.replace(part, output)
     return process.returncode
 
@@ -187,7 +189,7 @@ def _dc_ae(folder: Path, device: str, left: float | None, run: Run) -> int:
     output = folder / OF_DC_AE
     if output.is_file():
         print(f"{output}: there already", flush=True)
-        return int("MISSED" in output.read_text())
+        return int("MISSED" in output.read_text(encoding="utf-8"))
     if find_spec("diffusers") is None:
         print("DC-AE against diffusers: left out, diffusers is not installed", flush=True)
         return 0

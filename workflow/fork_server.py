@@ -269,7 +269,8 @@ def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) 
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    sys.stdout.reconfigure(line_buffering=True)
+    # The server's own stdout may be a file, which can be sought; a job's is a pipe, which cannot.
+    sys.stdout = os.fdopen(1, "w", buffering=1, encoding=sys.stdout.encoding, closefd=False)
     os.setpgid(0, request["process_group"])
     os.chdir(request["folder"])
     os.environ.clear()

@@ -87,7 +87,13 @@ def check_entries(source: Source) -> None:
     if content.generation:
         _check_protocol(source, "generation_protocol", content.generation_protocol, "quality")
         names = [content.generation_protocol, *content.additional_generation_protocols]
-        shared = ("crop", "generation_images", "generation_reference", "generation_reference_images")
+        shared = (
+            "crop",
+            "generation_images",
+            "generation_reference",
+            "generation_reference_images",
+            "generation_controls",
+        )
         _check_additional_protocols(source, "additional_generation_protocols", names, shared)
         _check_protocol(source, "efficiency_protocol", content.efficiency_protocol, "efficiency")
 

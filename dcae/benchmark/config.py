@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -162,8 +163,9 @@ class Config:
         self.folders = list(unique)
         self._entries: dict[tuple[str, str], Entry] = {}
 
+    @functools.cache  # noqa: B019
     def files(self, kind: str) -> dict[str, list[Path]]:
-        """Return entry names and the files of each name."""
+        """Return entry names and the files of each name, as they were when first asked for."""
         found: dict[str, list[Path]] = {}
         for folder in self.folders:
             for path in sorted([*(folder / kind).glob("*.yaml"), *(folder / kind).glob("*.yml")]):
@@ -267,17 +269,18 @@ def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Co
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
-    """Return the fields of a benchmark's file, those of the file beside it that it extends included.
+    """Return the fields of a benchmark's file, those of the file that it extends included.
 
-    As with entries, mappings are merged, lists are replaced, and ``null`` removes a field; descriptions and choices are
-    not inherited.
+    That file is beside it or in the repository. As with entries, mappings are merged, lists are replaced, and ``null``
+    removes a field; descriptions and choices are not inherited.
 
     Raises:
         ConfigError: no such file, or files that extend each other in a circle.
     """
     contents, paths = [read_yaml(path)], [Path(path)]
     while (name := contents[-1].pop("extends", None)) is not None:
-        paths.append(Path(path).parent / f"{name}.yaml")
+        beside = Path(path).parent / f"{name}.yaml"
+        paths.append(beside if beside.is_file() else REPOSITORY_CONFIG / beside.name)
         if paths[-1] in paths[:-1]:
             circle = " -> ".join(each.stem for each in paths)
             raise ConfigError(f"{path}:\n  extends: benchmarks extend each other in a circle: {circle}")

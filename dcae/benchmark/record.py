@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer
 from dcae.files import replacing
 
 SCHEMA_VERSION = 1
+DISAGREEMENT = 0.05  # largest difference of repeats, as a share of the value
 
 
 def _json_number(number: float) -> float | str:
@@ -49,6 +50,11 @@ class Value(BaseModel):
     def spread(self) -> float:
         """Return the range of the repeats as a share of the value; 0 if it was measured once."""
         return (max(self.repeats) - min(self.repeats)) / self.value if len(self.repeats) > 1 and self.value else 0.0
+
+    @property
+    def is_unsteady(self) -> bool:
+        """Return whether repeats differ by more than 5 %: the device was not quiet."""
+        return self.spread > DISAGREEMENT
 
 
 class Measured(BaseModel):

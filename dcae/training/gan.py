@@ -76,7 +76,8 @@ class Adversary:
     ):
         self.settings, self.last_layer, self.accelerator = settings, last_layer, accelerator
         with seeded(seed, "discriminator"):
-            self.discriminator = PatchDiscriminator(settings.layers, settings.width).to(accelerator.device)
+            discriminator = PatchDiscriminator(settings.layers, settings.width)
+        self.discriminator = discriminator.to(accelerator.device, memory_format=torch.channels_last)
         self.parallel = engine.prepare(self.discriminator, accelerator)
         self.updater = Updater(self.parallel, settings.optimiser, gradient_clip, accelerator)
         self.stateful = {"discriminator": self.discriminator, "discriminator optimiser": self.updater}

@@ -33,7 +33,7 @@ def parameter_groups(module: nn.Module, weight_decay: float, decay_norms_and_bia
 class Updater:
     """Updates a module's trained parameters.
 
-    The learning rate depends only on the step: linear up to ``warmup_steps``, then constant.
+    The learning rate depends only on the step: linear up to ``warmup_steps``, then constant or along a half cosine.
 
     Args:
         module: as ``engine.prepare`` returned it, so that several processes average its gradients once per update.
@@ -52,7 +52,11 @@ class Updater:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step; ``step`` counts from 0."""
-        return self.settings.learning_rate * min(1.0, (step + 1) / max(self.settings.warmup_steps, 1))
+        warmed_up = min(1.0, (step + 1) / max(self.settings.warmup_steps, 1))
+        if self.settings.cosine_steps is None:
+            return self.settings.learning_rate * warmed_up
+        done = min(1.0, step / self.settings.cosine_steps)
+        return self.settings.learning_rate * warmed_up * (1 + math.cos(math.pi * done)) / 2
 
     def update(self, step: int, parts: Sequence[Part], loss_of: Callable[[Part], Tensor]) -> None:
         """Take one optimiser step along the gradient of the parts' mean loss.

@@ -32,6 +32,7 @@ class WeightFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str = Field(pattern=r"^[^/\\]+$")
+    folder: str | None = Field(None, description="of a file in the repository, relative to it; default: weights_dir")
     sha256: str | None = Field(pattern=r"^[0-9a-f]{8,64}$")
     used_for: str
     source: str
@@ -113,4 +114,5 @@ def _entry(name: str, catalogue: Path | None) -> tuple[WeightFile, Path, Path]:
     content, folder, path = _read(catalogue)
     if name not in content.files:
         raise WeightsError(f"{path} has no weights named {name!r}; known: {', '.join(content.files)}")
-    return content.files[name], folder, path
+    wanted = content.files[name]
+    return wanted, REPOSITORY_CONFIG.parent / wanted.folder if wanted.folder else folder, path

@@ -14,8 +14,8 @@ from dcae.benchmark.record import Measured, Record, Value
 from evaluation.claims.claims_file import Claim, Compared, PublishedRow, Side, Size
 from evaluation.metrics.effects import Effect, PerImage, effect
 from evaluation.published import Published, PublishedValue
-from evaluation.tables.rows import Result, TableCell, device_name
-from evaluation.tables.seeds import cells_over_seeds, over_seeds
+from evaluation.tables.rows import Result, TableCell, cells_over_seeds, device_name
+from evaluation.tables.seeds import over_seeds
 
 Verdict = Literal["held", "not held", "undecided", "not tested"]
 VERDICTS: tuple[Verdict, ...] = ("held", "not held", "undecided", "not tested")
@@ -138,8 +138,9 @@ class _Records:
         return next(map(device_name, speeds), None)
 
     def is_reproduced(self, cell: TableCell) -> bool:
-        """Return whether a cell's weights were trained here; a cell without records counts as such."""
-        return all(record.number_class == "reproduced" for record in self._records.get(cell.identity, []))
+        """Return whether a cell's weights are trained here, by its records or else by its entry."""
+        classes = {record.number_class for record in self._records.get(cell.identity, [])}
+        return classes <= {"reproduced"} if classes else cell.trained
 
     def readings(self, cell: TableCell, metric: str) -> list[Reading]:
         """Return a metric by every protocol that measured it, the main one first."""
@@ -191,8 +192,9 @@ def _pairs(claim: Claim, compared: Compared, records: _Records) -> list[tuple[Ta
     pairs = []
     for key, cells in of_a.items():
         here = [(a, b) for a in cells for b in of_b.get(key, []) if a != b]
-        trained = [pair for pair in here if all(map(records.is_reproduced, pair))]
-        pairs += trained or here
+        # The paper compares weights of one training set; others of the same data have no published numbers there.
+        here = [pair for pair in here if len({cell.published_dataset for cell in pair}) == 1] or here
+        pairs += [pair for pair in here if all(map(records.is_reproduced, pair))] or here
     return pairs
 
 

@@ -14,6 +14,7 @@ from dcae.benchmark.record import Value
 from evaluation.metrics.paired import Comparison, compare
 from evaluation.metrics.registry import METRICS, QualityMetric, image_metrics, metrics_of_reconstructions
 from evaluation.quality.reconstruction import Reconstruction
+from evaluation.tables.controls import CONTROLS
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import Metric, reconstruction_column
 from evaluation.tables.numbers import NOTHING, number
@@ -84,14 +85,15 @@ def _number(value: Value | None, metric: Metric, bold: bool) -> Number:
 
 
 def _best(measured: Measured, metric: Metric) -> str | None:
-    """Return the autoencoder that is better than every other, image by image; perfect controls do not contend."""
+    """Return the autoencoder that is better than every other, image by image, and that no control beats."""
     contending = {key: each for key, each in measured.items() if not each.per_image["psnr"].isinf().all()}
     if len(contending) < 2 or any(metric.name not in each.values for each in contending.values()):
         return None
     higher = metric.better == "higher"
     first, *others = sorted(contending, key=lambda each: contending[each].values[metric.name].value, reverse=higher)
     found = [difference(contending[first], contending[other], metric) for other in others]
-    return first if all(each and each.verdict == "better" for each in found) else None
+    decided = first not in CONTROLS and all(each and each.verdict == "better" for each in found)
+    return first if decided else None
 
 
 def paired_table(measured: Measured, metrics: Sequence[QualityMetric] = METRICS) -> Table:

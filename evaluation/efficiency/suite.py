@@ -15,13 +15,13 @@ import torch
 
 from dcae.benchmark.config import Config, ConfigError
 from dcae.benchmark.entries import AutoencoderFields, EfficiencyProtocol, SuiteEntry, digest
-from dcae.benchmark.record import Record
+from dcae.benchmark.record import Record, Value
 from evaluation.efficiency import autoencoder, denoiser
 from evaluation.efficiency.autoencoder import profile_autoencoder, profile_phases, shapes_only
 from evaluation.efficiency.denoiser import DenoiserShape, profile_denoiser
 from evaluation.efficiency.memory import BackendError
 from evaluation.efficiency.profile import Profile, failure
-from evaluation.efficiency.timing import disagreements
+from evaluation.efficiency.timing import disagreements, error_of_repeats
 from evaluation.published import Published, PublishedValue, read_published
 from evaluation.tables.rows import TableCell
 
@@ -271,15 +271,20 @@ def runs_of(path: Path) -> int:
     return Record.read(path).conditions.get("runs", 1) if path.is_file() else 0
 
 
+def with_repeats(value: Value, repeats: list[float]) -> Value:
+    """Return a value with further repeats, and with an error no smaller than that of all of them."""
+    found = [*value.repeats, *repeats]
+    error = None if value.standard_error is None else max(value.standard_error, error_of_repeats(found))
+    return value.model_copy(update={"repeats": found, "standard_error": error})
+
+
 def with_another_run(record: Record, profile: Profile) -> Record:
     """Return a row's record with the repeats of another run, and with remarks on all of its repeats.
 
-    Values stay those of the first run.
+    Values stay those of the first run; the error grows to that of all repeats.
     """
     values = {
-        name: value.model_copy(update={"repeats": [*value.repeats, *profile.values[name].repeats]})
-        if name in profile.values
-        else value
+        name: with_repeats(value, profile.values[name].repeats) if name in profile.values else value
         for name, value in record.values.items()
     }
     old = set(disagreements(record.values))

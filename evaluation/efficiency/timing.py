@@ -7,18 +7,17 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import median, stdev
 
 import torch
 from torch import Tensor
 
 from dcae.benchmark.entries import EfficiencyProtocol
-from dcae.benchmark.record import Value
+from dcae.benchmark.record import DISAGREEMENT, Value
 from evaluation.efficiency.memory import release
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 STABLE = 0.02  # largest difference of two parts of a warm-up
-DISAGREEMENT = 0.05  # largest difference of repeats
 MOST_STEPS = 1000  # of a repeat, as in the authors' trtexec --iterations=1000
 
 GRAPH_WARM_UPS = 3  # on a stream of its own before the capture, as in PyTorch's notes on CUDA graphs
@@ -86,8 +85,9 @@ def time_of(step: Step, device: torch.device, protocol: EfficiencyProtocol, obse
 
     ``observe`` is called at the end of the last repeat, as of ``step_durations``.
 
-    The standard error is that of a median, with the spread taken from the quartiles, since a busy machine makes
-    outliers. ``n`` is the number of steps, ``repeats`` has the median of each repeat.
+    ``n`` is the number of steps, ``repeats`` has the median of each repeat. The standard error is the larger one of
+    two: of the median of all steps, with the spread taken from the quartiles, since a busy machine makes outliers; and
+    of the mean of the repeats.
     """
     typical = warm_up(step, device, protocol)
     count = min(MOST_STEPS, max(1, math.ceil(protocol.seconds / protocol.repeats / max(typical, 1e-9))))
@@ -103,9 +103,15 @@ def summary(repeats: Sequence[Sequence[float]]) -> Value:
     lower, middle, upper = durations.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
     deviation = (upper - lower) / 1.349  # quartiles of a normal distribution
     error = math.sqrt(math.pi / 2) * deviation / math.sqrt(len(durations))
+    medians = [median(each) for each in repeats]
     return Value(
-        value=middle, n=len(durations), standard_error=error, unit="s", repeats=[median(each) for each in repeats]
+        value=middle, n=len(durations), standard_error=max(error, error_of_repeats(medians)), unit="s", repeats=medians
     )
+
+
+def error_of_repeats(repeats: Sequence[float]) -> float:
+    """Return the standard error of a mean of repeats; 0 of a single one, which tells nothing about it."""
+    return stdev(repeats) / math.sqrt(len(repeats)) if len(repeats) > 1 else 0.0
 
 
 def throughput(duration: Value, batch_size: int) -> Value:
@@ -133,7 +139,7 @@ def disagreements(values: dict[str, Value]) -> list[str]:
         f"{name}: repeats differ by {value.spread:.1%}, more than {DISAGREEMENT:.0%}: "
         f"{', '.join(f'{each:.4g}' for each in value.repeats)} {value.unit}"
         for name, value in values.items()
-        if value.spread > DISAGREEMENT
+        if value.is_unsteady
     ]
 
 

@@ -24,10 +24,12 @@ class ProcessEnded(RuntimeError):
 class Worker:
     """A process that runs calls one after another, and is started again after one that has ended it.
 
-    It is a fresh interpreter: a fork would inherit a state of CUDA that it cannot use.
+    It is a fresh interpreter, since a fork would inherit a state of CUDA, and of threads, that it cannot use; with
+    ``fork`` it is a fork, which starts at once.
     """
 
-    def __init__(self):
+    def __init__(self, fork: bool = False):
+        self._context = get_context("fork" if fork else "spawn")
         self._pool = self._process = None
 
     def __enter__(self) -> Worker:
@@ -49,7 +51,7 @@ class Worker:
             Exception: the call's own.
         """
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent)
+            self._pool = ProcessPoolExecutor(1, self._context, _end_with_parent)
         others = set(active_children())
         future = self._pool.submit(function, *arguments)
         if self._process is None:

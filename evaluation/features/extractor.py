@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dcae.benchmark.entries import NetworkWeights, Protocol
+from evaluation.features import scene_classifier
 from evaluation.features.fingerprints import features_fingerprint
 from evaluation.features.inception import InceptionFeatures, load_inception
 from evaluation.features.quantisation import to_uint8
@@ -98,6 +99,9 @@ class Extractor:
 
     def _network(self, each: FeatureSet):
         if each.role == "inception":
+            if each.weights.network == scene_classifier.NETWORK:
+                network = scene_classifier.load_scene_classifier(each.weights, self.device)
+                return scene_classifier.SceneFeatures(network)
             if each.weights not in self._inception:
                 self._inception[each.weights] = load_inception(each.weights, self.device)
             return InceptionFeatures(each.protocol, self.device, self._inception[each.weights])

@@ -14,15 +14,18 @@ from dcae.weights.catalogue import expected_sha256, find
 def fingerprint(protocol: Protocol | EfficiencyProtocol) -> str:
     """Return 16 hex digits that change with any field that decides a value, and with the content of any weight file.
 
-    Records whose fingerprints are equal may be compared in one table.
+    Records whose fingerprints are equal may be compared in one table. Weights that not every record needs, those of
+    the CLIP score and of detectors, count by their sha256 in the catalogue: their files may be missing.
 
     Raises:
-        WeightsError: a weight file that the protocol names is missing or has the wrong content.
+        WeightsError: another weight file that the protocol names is missing or has the wrong content.
     """
     if isinstance(protocol, EfficiencyProtocol):
         return digest(protocol)
-    detectors = [str(expected_sha256(each.weights)) for each in protocol.detectors]
-    return digest(protocol, *map(weights_identity, protocol.networks), *detectors)
+    always = filter(None, [protocol.inception, protocol.lpips, protocol.dinov2, protocol.cmmd])
+    sometimes = [each for each in (protocol.clip, *protocol.detectors) if each and not each.random]
+    expected = [str(expected_sha256(each.weights)) for each in sometimes]
+    return digest(protocol, *map(weights_identity, always), *expected)
 
 
 def features_fingerprint(weights: NetworkWeights, resize: str, crop: str) -> str:

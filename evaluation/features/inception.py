@@ -107,7 +107,9 @@ def load_inception(weights: NetworkWeights, device: str | torch.device = "cpu") 
         WeightsError: the weight file is missing or has the wrong content.
     """
     if weights.network != "inception-v3":
-        raise ValueError(f"FID needs features of inception-v3; the protocol says {weights.network!r}")
+        raise ValueError(
+            f"FID needs features of inception-v3 or scene-classifier; the protocol says {weights.network!r}"
+        )
     with torch.device("meta"):  # initial values would be thrown away
         network = inception_layers()
     network.to_empty(device="cpu")

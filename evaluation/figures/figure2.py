@@ -111,7 +111,7 @@ class Generated:
     patch_size: int
     tokens: int
     without_guidance: tuple[float, float | None]
-    with_guidance: tuple[float, float | None]
+    with_guidance: tuple[float, float | None] | None
     speed: float | None
     mark: str = ""
 
@@ -153,7 +153,7 @@ def _measured(results: Sequence[Result], marks: Marks) -> list[Generated]:
             result.cell.tokens,
             fid(result.values["fid_without_guidance"]),
             # At guidance scale 1 there is nothing to guide, and only the first is measured.
-            fid(result.values.get("fid_with_guidance", result.values["fid_without_guidance"])),
+            fid(result.values["fid_with_guidance"]) if "fid_with_guidance" in result.values else None,
             *speed(result),
         )
         for result in results
@@ -173,7 +173,7 @@ def _published(published: Published, table: int, chosen: Callable[[PublishedValu
                 row.patch_size,
                 row.tokens,
                 (values["fid_without_guidance"], None),
-                (values["fid_with_guidance"], None),
+                (values["fid_with_guidance"], None) if "fid_with_guidance" in values else None,
                 values.get("inference_images_per_second"),
             )
         )
@@ -215,10 +215,11 @@ def _equal_tokens_panel(axis: Axes, points: Sequence[Generated]) -> None:
     colours = family_colours(each.family for each in ordered)
     lines = []
     for number, (name, colour) in enumerate(colours.items()):
-        members = [each for each in ordered if each.family == name]
-        # Families side by side, so that equal values stay apart.
-        where = [pairings.index(each.pairing) + 0.12 * (number - (len(colours) - 1) / 2) for each in members]
+        of_family = [each for each in ordered if each.family == name]
         for fids, guided in (("without_guidance", False), ("with_guidance", True)):
+            members = [each for each in of_family if getattr(each, fids)]
+            # Families side by side, so that equal values stay apart.
+            where = [pairings.index(each.pairing) + 0.12 * (number - (len(colours) - 1) / 2) for each in members]
             points_of_line = [(x, *getattr(each, fids)) for x, each in zip(where, members, strict=True)]
             marks = [each.mark for each in members]
             dashes = "--" if guided else "-"
@@ -251,17 +252,26 @@ def _name_y(figure: Figure, results: Sequence[Result], measured: bool, title: st
     figure.axes[0].set_ylabel(title)
     if measured:
         generated = [result for result in results if result.kind == "generation"]
-        figure.axes[columns].set_ylabel(axis_title(title, generated, "fid_with_guidance"))
+        figure.axes[columns].set_ylabel(axis_title(title, generated, "fid_without_guidance"))
+
+
+def _shown_fid(each: Generated) -> tuple[float, float | None]:
+    """FID with guidance, or without for a model that is not guided, which has a panel of its own."""
+    return each.with_guidance or each.without_guidance
+
+
+def _model(each: Generated) -> str:
+    return each.diffusion if each.with_guidance else f"{each.diffusion}, w/o guidance"
 
 
 def _speed_panel(axis: Axes, points: Sequence[Generated]) -> None:
     colours = family_colours(each.family for each in points)
     path = [each for each in points if each.pairing == "f8 p2" or each.family == "DC-AE"]
     path.sort(key=lambda each: each.speed)
-    axis.plot([each.speed for each in path], [each.with_guidance[0] for each in path], color="#BBBBBB", linewidth=0.8)
+    axis.plot([each.speed for each in path], [_shown_fid(each)[0] for each in path], color="#BBBBBB", linewidth=0.8)
     for name, colour in colours.items():
         members = [each for each in points if each.family == name]
-        chosen = [(each.speed, *each.with_guidance) for each in members]
+        chosen = [(each.speed, *_shown_fid(each)) for each in members]
         draw(axis, [Line(name, colour, chosen, dashes="none", marks=[each.mark for each in members])])
     speeds = [each.speed for each in points]
     axis.set_xscale("log")
@@ -269,7 +279,7 @@ def _speed_panel(axis: Axes, points: Sequence[Generated]) -> None:
     axis.set_xlim(min(speeds) / spread**0.2, max(speeds) * spread**0.5)
     plain_log_ticks(axis.xaxis, at_most=4)
     axis.margins(y=0.2)
-    places = [(each.speed, each.with_guidance[0]) for each in points]
+    places = [(each.speed, _shown_fid(each)[0]) for each in points]
     label_points(axis, places, [each.pairing for each in points], [colours[each.family] for each in points])
 
 
@@ -279,11 +289,12 @@ def figure_2c(results: Sequence[Result], published: Published) -> Figure:
     paper = _published(published, 3, lambda row: row.autoencoder in ("SD-VAE-f8", "DC-AE-f32", "DC-AE-f64"))
     marks = _marks(results)
     here = [each for each in _measured(results, marks) if each.speed is not None]
-    figure, panels = _panels(paper, here, lambda each: each.diffusion, 4.0)
+    figure, panels = _panels(paper, here, _model, 4.0)
     for axis, points in panels:
         _speed_panel(axis, points)
         axis.set_xlabel("images/s →")
-    _name_y(figure, results, bool(here), "FID w/ CFG ↓")
-    told = "images/s: inference of the denoiser alone, one step (paper: H100). Grey line: f8 p2 to DC-AE."
+    _name_y(figure, results, bool(here), "FID ↓")
+    told = "FID with guidance, unless the title says without. images/s: inference of the denoiser alone, one step "
+    told += "(paper: H100). Grey line: f8 p2 to DC-AE."
     footnote(figure, told, *_notes(marks, here))
     return figure

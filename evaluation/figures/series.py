@@ -113,8 +113,8 @@ def axis_title(title: str, results: Sequence[Result], metric: str) -> str:
 
 
 def printed(published: Published, figure: str, autoencoder: str, resolution: int) -> str:
-    """Return the rFID that the paper states for a figure, as printed there."""
+    """Return the rFID that the paper states for a figure, as printed there; second-hand numbers say so."""
     for value in published:
         if (value.table, value.autoencoder, value.resolution) == (figure, autoencoder, resolution):
-            return f"{value.value:.{value.decimals}f}"
+            return f"{value.value:.{value.decimals}f}" + (" (second-hand)" if value.second_hand else "")
     return "–"

@@ -62,8 +62,9 @@ def mean_over_seeds(values: Sequence[Value], per_image: np.ndarray | None = None
     if all(each.leave_group_out and each.n == first.n for each in values):
         groups = [fmean(without) for without in zip(*(each.leave_group_out for each in values), strict=True)]
         of_images = Jackknife(fmean(found), groups, group_sizes(first.n, len(groups))).standard_error
-    elif per_image is not None and np.isfinite(per_image).all() and len(per_image) > 1:
-        of_images = float(per_image.std(ddof=1)) / math.sqrt(len(per_image))
+    elif per_image is not None and np.isfinite(per_image).sum() > 1:
+        finite = per_image[np.isfinite(per_image)]
+        of_images = float(finite.std(ddof=1)) / math.sqrt(len(finite))
     else:
         errors = [each.standard_error for each in values]
         of_images = None if None in errors else fmean(errors)
@@ -115,7 +116,7 @@ def effect(
     Args:
         a, b: by one protocol.
         scale: a − b, or a / b.
-        rows: both values of every image, of the same images.
+        rows: both values of every image, of the same images; used for a difference.
         same_images: both are over the same images, so that they may be compared group by group.
         exact: counts, which have no error.
 
@@ -127,9 +128,13 @@ def effect(
     if not all(math.isfinite(each) for each in everything) or (scale == "ratio" and min(everything) <= 0):
         return None
     transform = TRANSFORMS[scale]
-    estimate = a.value - b.value
+    estimate, n = a.value - b.value, min(a.n, b.n)
     paired = _over_same_images(a, b, scale, rows, same_images)
-    parts = [paired] if paired else [(0.0, 1)] if exact else _over_images(a, b, scale)
+    if paired:
+        estimate, n, *part = paired
+        parts = [tuple(part)]
+    else:
+        parts = [(0.0, 1)] if exact else _over_images(a, b, scale)
     if parts is None:
         return None
     of_seeds = [(variance(map(transform, of)) / len(of), len(of) - 1) for of in trainings if len(of) > 1]
@@ -144,13 +149,16 @@ def effect(
     else:
         middle, bounds = estimate, (estimate - half, estimate + half)
     counts = len(trainings[0]), len(trainings[1])
-    return Effect(scale, middle, *bounds, error, min(a.n, b.n), counts, len(of_seeds) == 2, bool(paired))
+    return Effect(scale, middle, *bounds, error, n, counts, len(of_seeds) == 2, bool(paired))
 
 
 def _over_same_images(
     a: Value, b: Value, scale: Scale, rows: tuple[np.ndarray, np.ndarray] | None, same_images: bool
-) -> tuple[float, int] | None:
-    """Variance and degrees of freedom over images that both sides share; ``None`` if they cannot be paired."""
+) -> tuple[float, int, float, int] | None:
+    """Difference, number of images, variance and degrees of freedom over images that both sides share.
+
+    ``None`` if they cannot be paired. Images with an infinite value, as the PSNR of an unchanged one, are left out.
+    """
     if same_images and a.n == b.n and a.leave_group_out and b.leave_group_out:
         without = [each for value in (a, b) for each in value.leave_group_out]
         if scale == "ratio" and min(without) <= 0:
@@ -159,12 +167,14 @@ def _over_same_images(
         one, other = (
             Jackknife(transform(each.value), list(map(transform, each.leave_group_out)), sizes) for each in (a, b)
         )
-        return one.minus(other).standard_error ** 2, len(sizes) - 1
-    if rows and scale == "difference" and len(rows[0]) > 1:
-        differences = np.asarray(rows[0], np.float64) - np.asarray(rows[1], np.float64)
-        if np.isfinite(differences).all():
-            return float(differences.var(ddof=1)) / len(differences), len(differences) - 1
-    return None
+        return a.value - b.value, a.n, one.minus(other).standard_error ** 2, len(sizes) - 1
+    if rows is None or scale == "ratio":
+        return None
+    one, other = (np.asarray(each, np.float64) for each in rows)
+    finite = np.isfinite(one) & np.isfinite(other)
+    differences = one[finite] - other[finite]
+    n = len(differences)
+    return (float(differences.mean()), n, float(differences.var(ddof=1)) / n, n - 1) if n > 1 else None
 
 
 def _over_images(a: Value, b: Value, scale: Scale) -> list[tuple[float, int]] | None:

@@ -5,6 +5,9 @@ Sample i belongs to group i mod G. The distance is computed again without each g
 the standard error, and the spread of their differences between two models over the same images that of the difference.
 The bootstrap is no substitute: copies of a sample bias a Fréchet distance upward by far more than its error (5,000
 paired samples: 0.302 became 0.371 ± 0.002).
+
+Against the spread of 150 repeated samples the errors are right to 12 % where two sets differ; of two sets of one
+distribution, where the distance is flat, they are too large: by 30 % for FID, and by 22 to 35 % for KID.
 """
 
 from __future__ import annotations
@@ -12,19 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # tables subtract estimates without torch
+    from torch import Tensor
 
-from evaluation.metrics.frechet import (
-    GramMatrices,
-    Moments,
-    check_features,
-    distance_of_moments,
-    frechet_distance_of_features,
-    is_small,
-    moments_of,
-)
+    from evaluation.metrics.frechet import Moments
 
 GROUPS = 64
 
@@ -83,6 +79,10 @@ def jackknife_frechet(
     Raises:
         ValueError: paired sets of unequal length, or too few samples.
     """
+    import torch
+
+    from evaluation.metrics.frechet import Moments, check_features, frechet_distance_of_features, is_small
+
     check_features(features_a, features_b)
     n = len(features_a)
     if paired and (isinstance(features_b, Moments) or len(features_b) != n):
@@ -98,6 +98,10 @@ def jackknife_frechet(
 
 
 def _small_leave_out(features_a: Tensor, features_b: Tensor, paired: bool) -> Callable[[Tensor], float]:
+    import torch
+
+    from evaluation.metrics.frechet import GramMatrices
+
     gram = GramMatrices.of(features_a, features_b)
     everything = torch.arange(len(features_b), device=features_b.device)
 
@@ -109,6 +113,8 @@ def _small_leave_out(features_a: Tensor, features_b: Tensor, paired: bool) -> Ca
 
 
 def _large_leave_out(features_a: Tensor, features_b: Tensor | Moments, paired: bool) -> Callable[[Tensor], float]:
+    from evaluation.metrics.frechet import Moments, distance_of_moments, moments_of
+
     whole_a, whole_b = Moments.of(features_a), moments_of(features_b)
 
     def distance_without(mask: Tensor) -> float:
@@ -127,6 +133,8 @@ def mean_and_standard_error(values: Tensor | Sequence[float]) -> tuple[float, fl
     Raises:
         ValueError: no values, or a value that is not a number.
     """
+    import torch
+
     values = torch.as_tensor(values, dtype=torch.float64).flatten()
     if values.numel() == 0 or values.isnan().any():
         raise ValueError(f"expected at least one number and no NaN, got {values.tolist()[:8]}")

@@ -43,7 +43,11 @@ class Comparison:
     def of(cls, difference: float, error: float, degrees_of_freedom: int, n: int, better: str) -> Comparison:
         """Compute interval and verdict by Student's t; ``better``: ``higher`` or ``lower`` values."""
         half = float(student.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom)) * error
-        low, high = difference - half, difference + half
+        return cls.between(difference, error, difference - half, difference + half, n, better)
+
+    @classmethod
+    def between(cls, difference: float, error: float, low: float, high: float, n: int, better: str) -> Comparison:
+        """Return the verdict of an interval; ``better``: ``higher`` or ``lower`` values."""
         verdict: Verdict = "not distinguishable"
         if low > 0 or high < 0:
             verdict = "better" if (low > 0) == (better == "higher") else "worse"

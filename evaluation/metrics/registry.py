@@ -98,13 +98,20 @@ class SetMetric(QualityMetric):
         compute: the value.
         features: field of ``Protocol`` that names the feature network.
         fewest: images below which it is left out, since it cannot be computed or would say nothing.
+        estimator: field of ``Protocol`` that says whether reconstructions are paired with their originals; without one
+            they are.
         prefixed: reconstructions compared with their originals get an ``r`` before its name: rFID.
     """
 
     compute: OfSets
     features: Literal["inception", "dinov2", "cmmd"] = "inception"
     fewest: int = 3
+    estimator: Literal["kid_estimator"] | None = None
     prefixed: bool = False
+
+    def pairs(self, protocol: Protocol) -> bool:
+        """Return whether reconstructions are paired with their originals by this protocol."""
+        return self.estimator is None or getattr(protocol, self.estimator) == "paired"
 
     def weights(self, protocol: Protocol) -> NetworkWeights | None:
         """The weights of its feature network by a protocol; ``None`` if the protocol does not ask for it."""
@@ -215,12 +222,12 @@ def mean_value(rows: Tensor, unit: str = "", random_features: bool = False) -> V
 FID = SetMetric("fid", "FID", "lower", 2, compute=_frechet, prefixed=True)
 SET_METRICS = (
     FID,
-    SetMetric("kid", "KID", "lower", 4, compute=_kid),
+    SetMetric("kid", "KID", "lower", 4, compute=_kid, estimator="kid_estimator"),
     # Precision and recall look at the third nearest neighbour.
     SetMetric("precision", "Precision", "higher", 3, range=(0.0, 1.0), compute=_share(0), fewest=4),
     SetMetric("recall", "Recall", "higher", 3, range=(0.0, 1.0), compute=_share(1), fewest=4),
-    # With fewer samples the smallest subsets leave too many of 2048 dimensions empty for a line.
-    SetMetric("fid_infinity", "FID∞", "lower", 2, compute=_frechet_infinity, fewest=5_000, prefixed=True),
+    # The smallest subsets are then 5,000, as its authors', for the 2048 dimensions of Inception's features.
+    SetMetric("fid_infinity", "FID∞", "lower", 2, compute=_frechet_infinity, fewest=25_000, prefixed=True),
     SetMetric("fd_dinov2", "FD-DINOv2", "lower", 2, compute=_frechet, features="dinov2"),
     SetMetric("cmmd", "CMMD", "lower", 3, compute=_cmmd, features="cmmd"),
 )

@@ -53,14 +53,15 @@ def distances(
         reference: of real images, by feature network.
         protocol: says which networks have random weights.
         paired: image i is a reconstruction of image i of the reference; has effect only where all features of the
-            reference are kept.
+            reference are kept, and on KID only if the protocol's ``kid_estimator`` is paired.
         device: where the distances are computed.
         metrics: to compute; metrics of single images are passed over.
 
     Returns:
         ``fid``, ``kid``, ``precision``, ``recall``, ``fid_infinity``, and ``fd_dinov2`` and ``cmmd`` where the protocol
         has these networks. Standard errors are of jackknives, which leave the reference whole unless the sets are
-        paired; of precision and recall, of the share alone; of ``fid_infinity``, of the line's fit.
+        paired; of precision and recall, of the share alone; of ``fid_infinity``, of the line's fit and of the
+        samples.
     """
     values: dict[str, Value] = {}
     excluded: dict[str, str] = {}
@@ -73,7 +74,7 @@ def distances(
             excluded[metric.name] = f"needs at least {metric.fewest} images, there are {n}"
             continue
         random = getattr(protocol, metric.features).random
-        value = metric.compute(made, real, paired and real.moments is None)
+        value = metric.compute(made, real, paired and real.moments is None and metric.pairs(protocol))
         values[metric.name] = value.model_copy(update={"random_features": random})
     return Quality(values, excluded)
 

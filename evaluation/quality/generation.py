@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcae.autoencoders.contract import Autoencoder
 from dcae.benchmark.entries import DiffusionEntry, NetworkWeights, Protocol
 from dcae.benchmark.record import Value
 from dcae.data.dataset import ImageDataset
@@ -33,7 +34,8 @@ from evaluation.quality.sample_set import ImageSource, SampleSet, write_sample_s
 # 2: samples are seeded by dcae.randomness; the resize of protocol clean-fid is clean-fid's own function.
 # 3: the CLIP score of ImageNet's classes takes their names, not their WordNet ids.
 # 4: on a GPU, samples and their decoding are in the protocol's sampling_precision; before, convolutions alone in TF32.
-RESULTS_VERSION = 4
+# 5: CLIP's images are resized as 8-bit values, as PIL does; FID∞ from 25,000 images on, with the samples' error.
+RESULTS_VERSION = 5
 
 WORDNET_ID = re.compile(r"n\d{8}")
 
@@ -159,6 +161,50 @@ def evaluate_generation(
     main = qualities.pop(protocol.name)
     samples = {setting: each.first for setting, each in sets.items()}
     return Generation(main.values, samples, main.excluded, qualities)
+
+
+def real_image_controls(
+    autoencoder: Autoencoder,
+    images: ImageDataset,
+    dataset: ImageDataset,
+    reference: Path,
+    protocols: Sequence[Protocol],
+    batch_size: int = 16,
+    device: str | torch.device = "cpu",
+) -> dict[str, Quality]:
+    """Return, by protocol, how far real images are from the reference, as they are and autoencoded.
+
+    Names end in ``_of_real_images`` and ``_of_autoencoded_images``. Samples that are drawn from the distribution of the
+    latents themselves would have the latter.
+
+    Args:
+        autoencoder: on the device and in evaluation mode.
+        images: of another split than the reference's; as many as there are samples, or all.
+        dataset, reference: as in ``evaluate_generation``.
+        protocols: the main one first.
+    """
+    main = protocols[0]
+    real = {each.name: read_reference(reference, dataset, main.generation_reference_images, each) for each in protocols}
+    extractor = Extractor(protocols, device)
+    rows: dict[str, dict[str, list[Tensor]]] = {"real": {}, "autoencoded": {}}
+    for numbers in torch.arange(min(main.generation_images, len(images))).split(batch_size):
+        pixels = images.batch(numbers.tolist()).to(device).float() / 127.5 - 1
+        with torch.inference_mode():
+            shown = {"real": pixels, "autoencoded": autoencoder(pixels)}
+        for kind, batch in shown.items():
+            for _, _, _, features in extractor.by_quantisation(batch, protocols):
+                for column, values in features.items():
+                    rows[kind].setdefault(column, []).append(values)
+    found = {}
+    for protocol in protocols:
+        columns = sample_columns(protocol)
+        values: dict[str, Value] = {}
+        for kind, parts in rows.items():
+            made = {role: torch.cat(parts[columns[role]]) for role in real[protocol.name]}
+            quality = distances(made, real[protocol.name], protocol, paired=False, device=device)
+            values |= quality.renamed(lambda name, kind=kind: f"{name}_of_{kind}_images").values
+        found[protocol.name] = Quality(values, {})
+    return found
 
 
 def sample_columns(protocol: Protocol) -> dict[str, str]:

@@ -7,12 +7,23 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from evaluation.metrics.effects import values_of_seeds
 from evaluation.published import GAN_VARIANTS, Published, PublishedValue, read_published
 from evaluation.tables.comparability import Marks, alike, marks_of_records
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import RECONSTRUCTION
-from evaluation.tables.notes import about_random_features, stand_ins
-from evaluation.tables.numbers import NOTHING, kinds_of_features, marked_numbers, measured_column, paper_column
+from evaluation.tables.notes import about_random_features, covered, stand_ins
+from evaluation.tables.numbers import (
+    NOTHING,
+    SECOND_HAND_NOTE,
+    has_paper_column,
+    kinds_of_features,
+    marked_numbers,
+    measured_column,
+    paper_column,
+    printed_number,
+    seeds_column,
+)
 from evaluation.tables.paired import ALIKE, compare_results
 from evaluation.tables.rows import Result, Row, TableCell
 
@@ -20,6 +31,7 @@ KIND = "reconstruction"
 BASE = "base"
 RFID = next(metric for metric in RECONSTRUCTION if metric.name == "rfid")
 VERDICTS = {"better": "better", "worse": "worse", "not distinguishable": ALIKE}
+ONE_EACH = "one training each"
 STUDIES = {
     "shortcuts": "Residual shortcuts (Figure 3a)",
     "high-resolution": "High-resolution phase (Figure 3b)",
@@ -139,7 +151,9 @@ def _difference(member: Member, random: bool) -> tuple[Number, str]:
     paired = compare_results(*results, RFID, {})
     if paired:
         number = Number(paired.difference, 2, standard_error=paired.standard_error, n=paired.n, signed=True)
-        return number, VERDICTS[paired.verdict]
+        verdict = VERDICTS[paired.verdict]
+        seeds = min(len(values_of_seeds(value)) for value in (ours, theirs))
+        return number, verdict if seeds > 1 or verdict == ALIKE else f"{verdict}, {ONE_EACH}"
     errors = ours.standard_error, theirs.standard_error
     error = None if None in errors else math.hypot(*errors)
     return Number(ours.value - theirs.value, 2, standard_error=error, n=ours.n, signed=True), "–"
@@ -166,6 +180,7 @@ def _label_columns(members: list[Member]) -> list[tuple[Column, list[str | Numbe
         (Column("Autoencoder", "Autoencoder", label=True), [cell.autoencoder for cell in cells]),
         (Column("Base", "Base", printed=False), [member.base_name for member in members]),
         (Column("What differs", "What differs", label=True, width=40), [member.differs for member in members]),
+        seeds_column(cells),
         (Column("Params (M)", "Params (M)"), [Number(n.value * 1e-6) if n else NOTHING for n in counts]),
     ]
 
@@ -186,8 +201,8 @@ def _metric_columns(
                 columns.append((column, [difference for difference, _ in found]))
                 column = Column(f"rFID, compared with base{suffix}", f"compared with base{suffix}", label=True)
                 columns.append((column, [verdict for _, verdict in found]))
-        if metric.name == "rfid":
-            numbers = [Number(paper.value, paper.decimals, printed=True) if paper else NOTHING for paper in papers]
+        if metric.name == "rfid" and has_paper_column(metric, rows):
+            numbers = [printed_number(paper) if paper else NOTHING for paper in papers]
             columns.append((paper_column(metric), numbers))
     return columns
 
@@ -218,9 +233,11 @@ def build_ablations(
         sections.setdefault(heading, []).append([entries[index] for _, entries in columns])
     above = [
         f"Ablations{f', benchmark {benchmark}' if benchmark else ''}: under each study an autoencoder (base), and "
-        "below it what it becomes if one thing differs. Measured values ± one standard error. Difference to base: of "
-        "rFID, positive if worse, by the jackknife over the same groups of images; better or worse where its 95 % "
-        'interval does not hold zero, else =. Column "paper": rFID as printed there.',
+        f"below it what it becomes if one thing differs. Measured values ± one standard error{covered(rows)}. "
+        "Difference to base: of rFID, positive if worse, by the jackknife over the same groups of images, and over "
+        "seeds where both have several; better or worse where its 95 % interval does not hold zero, else =. Of one "
+        "training each, the verdict is on these weights and not on their recipes. "
+        'Column "paper": rFID as printed there.',
         *_data(members),
         *about_random_features(RECONSTRUCTION, rows),
     ]
@@ -231,7 +248,8 @@ def build_ablations(
         *marks.notes,
         *(stand_ins([row for row, paper in zip(rows, papers, strict=True) if paper])),
         *([f"Images per value: {', '.join(map(str, counts))}."] if counts else []),
-        *_sources(papers),
+        *_sources(papers if has_paper_column(RFID, rows) else []),
+        *([SECOND_HAND_NOTE] if has_paper_column(RFID, rows) and any(p and p.second_hand for p in papers) else []),
     ]
     return Table(
         "Ablations",

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell
 from dcae.benchmark.benchmark_file import membership, shown_beside
+from dcae.benchmark.cells import ResolvedAutoencoder
 from dcae.benchmark.entries import Phase
-from evaluation.tables.rows import TableCell
+from evaluation.tables.rows import TableCell, entry_of
 
 
 def _gan(phases: list[Phase] | None) -> str | None:
@@ -24,6 +25,12 @@ def _adapted(phases: list[Phase] | None) -> str | None:
     return next((phase.trains for phase in phases if phase.resolution > phases[0].resolution), "none")
 
 
+def _is_supplied(autoencoder: ResolvedAutoencoder) -> bool:
+    """Return whether weights are the user's: not trained here, and of no release."""
+    known = autoencoder.training or autoencoder.group == "controls"
+    return not known and (autoencoder.pretrained is None or bool(autoencoder.files))
+
+
 def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, published, **others) -> TableCell:
     autoencoder = benchmark.resolve_autoencoder(cell.autoencoder)
     entry = autoencoder.entry
@@ -37,13 +44,15 @@ def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell,
         spatial_compression=entry.spatial_compression,
         latent_channels=entry.latent_channels,
         group=autoencoder.group,
-        **membership(benchmark.content.studies, cell.autoencoder),
-        beside=shown_beside(benchmark.content.studies, cell.autoencoder),
+        **membership(benchmark.content.studies, entry_of(cell.autoencoder)),
+        beside=shown_beside(benchmark.content.studies, entry_of(cell.autoencoder)),
         autoencoder_kind=entry.kind,
         residual_shortcuts=entry.shortcut != "none" if entry.kind == "dc-ae" else None,
         high_resolution_phase=_adapted(phases),
         gan=_gan(phases),
         built_on=entry.autoencoder if entry.kind == "space-to-channel" else None,
+        trained=autoencoder.training is not None,
+        supplied=_is_supplied(autoencoder),
         **others,
     )
 
@@ -53,7 +62,7 @@ def _reconstruction(benchmark: Benchmark, cell: ReconstructionCell) -> TableCell
     of_these_weights = benchmark.autoencoder(cell.autoencoder).paper_datasets
     if published and of_these_weights is not None and published.dataset not in of_these_weights:
         published = None
-    in_table_2 = cell.autoencoder in benchmark.content.with_rows
+    in_table_2 = entry_of(cell.autoencoder) in benchmark.content.with_rows
     return _table_cell(benchmark, cell, published, tables=(2,) if in_table_2 else ())
 
 

@@ -51,12 +51,23 @@ def value_text(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
+def changed_text(choice: Choice, first: Choice) -> str:
+    """Return a value; of a mapping that another entry chose before, the fields that differ from that one's."""
+    alike = isinstance(choice.value, dict) and isinstance(first.value, dict) and set(choice.value) == set(first.value)
+    if choice == first or not alike or choice.value == first.value:
+        return value_text(choice.value)
+    changed = {name: value for name, value in choice.value.items() if value != first.value[name]}
+    return f"as {first.entry}, but {value_text(changed)}"
+
+
 def build_choices(choices: Iterable[Choice], benchmark: str = "") -> Table:
     """Build a section for each kind of entries and a row for each choice; entries that share a choice share its row."""
     rows: dict[tuple[str, str, str, str], dict[str, None]] = {}
+    firsts: dict[tuple[str, str], Choice] = {}
     for choice in choices:
         whole = choice.field == WHOLE_ENTRY
-        field, value = ("the whole entry", "–") if whole else (choice.field, value_text(choice.value))
+        first = firsts.setdefault((choice.kind, choice.field), choice)
+        field, value = ("the whole entry", "–") if whole else (choice.field, changed_text(choice, first))
         reason = " ".join(choice.reason.split())
         rows.setdefault((choice.kind, field, value, reason), {})[choice.entry] = None
     sections = {

@@ -14,8 +14,12 @@ from dataclasses import dataclass
 
 from dcae.benchmark.record import Record, Value
 from evaluation.metrics.registry import FID, IMAGE_METRICS, QualityMetric, SetMetric
+from evaluation.tables.metrics import Metric
+from evaluation.tables.rows import Row
 
-CONTROLS = ("identity", "blur", "mean-colour")
+BEATEN = "§"  # mark of a value that a control beats
+IDENTITY = "identity"
+CONTROLS = (IDENTITY, "blur", "mean-colour")
 CHECKED: tuple[QualityMetric, ...] = (FID.of_reconstructions(), *IMAGE_METRICS)
 
 # The Fréchet distance of equal features is zero up to rounding, which grows with the features; a thousandth of the
@@ -97,6 +101,61 @@ def _check_order(
         holds = a.value > b.value if lower else a.value < b.value
     expected = f"{'above' if lower else 'below'} that of {better} ({b.value:.6g})"
     return ControlCheck(*place, worse, metric.name, expected, f"{a.value:.6g}", holds)
+
+
+def beaten_by_controls(rows: Sequence[Row], metric: Metric) -> dict[int, list[str]]:
+    """Return the reconstructions that controls beat in a metric, by position, with the names of these controls.
+
+    Left out is the identity, which nothing reaches. A control of a latent shape, such as block PCA, is compared with
+    autoencoders of that shape alone; blur and mean colour with all.
+    """
+    if metric.better is None or metric.kind != "reconstruction":
+        return {}
+    controls: dict[tuple, list[tuple[Row, Value]]] = {}
+    for row in rows:
+        value = row.value(metric.kind, metric.name)
+        if value and row.records[metric.kind].number_class == "control" and row.cell.autoencoder != IDENTITY:
+            controls.setdefault(_measured_as(row, metric, value), []).append((row, value))
+    found = {}
+    for index, row in enumerate(rows):
+        value = row.value(metric.kind, metric.name)
+        if value is None or row.records[metric.kind].number_class == "control":
+            continue
+        names = [
+            control.cell.autoencoder
+            for control, best in controls.get(_measured_as(row, metric, value), [])
+            if (control.cell.autoencoder in CONTROLS or _shape(control) == _shape(row))
+            and (best.value > value.value if metric.better == "higher" else best.value < value.value)
+        ]
+        if names:
+            found[index] = names
+    return found
+
+
+def _shape(row: Row) -> tuple:
+    return row.cell.spatial_compression, row.cell.latent_channels
+
+
+def _measured_as(row: Row, metric: Metric, value: Value) -> tuple:
+    record = row.records[metric.kind]
+    measured = record.protocol_fingerprint, record.dataset_fingerprint, value.n, value.random_features
+    return *row.setting, row.cell.tokens, *measured
+
+
+def losses(rows: Sequence[Row], metrics: Iterable[Metric]) -> str | None:
+    """Return one sentence on the rows that lose to controls; ``None`` if none does."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for metric in metrics:
+        for index, names in beaten_by_controls(rows, metric).items():
+            name = f"{rows[index].cell.autoencoder} on {rows[index].cell.place}"
+            found.setdefault(name, {})[metric.title] = names
+    if not found:
+        return None
+    listed = [
+        f"{name} ({'; '.join(f'{title}: ' + ', '.join(names) for title, names in of.items())})"
+        for name, of in found.items()
+    ]
+    return f"{BEATEN}: worse than a control. {len(found)} rows are: {', '.join(listed)}."
 
 
 def verdict(checks: list[ControlCheck]) -> str:

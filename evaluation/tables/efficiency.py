@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from dcae.benchmark.record import Value
 from evaluation.efficiency.profile import FAILED
-from evaluation.efficiency.timing import DISAGREEMENT
 from evaluation.published import Published
 from evaluation.tables.comparability import Marks, marks_of_records
 from evaluation.tables.formats import Column, Number, Section, Table
@@ -17,6 +16,8 @@ from evaluation.tables.notes import PAPER_SPEED
 from evaluation.tables.numbers import (
     NOTHING,
     SD_VAE_F8,
+    UNSTEADY,
+    UNSTEADY_NOTE,
     base_of,
     measured_column,
     number,
@@ -27,9 +28,9 @@ from evaluation.tables.numbers import (
 from evaluation.tables.rows import Result, Row, TableCell, device_name, display_name
 
 REMARKS_TO_SHOW = re.compile("tiles|text encoder|no numbers")  # others are marks at the values
-UNSTEADY, EXTRAPOLATED, REFUSED, BROKEN = "u", "x", "r", "e"
+EXTRAPOLATED, REFUSED, BROKEN = "x", "r", "e"
 NOTES = {
-    UNSTEADY: f"{UNSTEADY}: repeats of this value differ by more than {DISAGREEMENT:.0%}, the device was not quiet.",
+    UNSTEADY: UNSTEADY_NOTE,
     EXTRAPOLATED: f"{EXTRAPOLATED}: extrapolated linearly from smaller batches; the record says from which.",
     REFUSED: f"{REFUSED}: not counted, since the optimised model's outputs are not those of the eager one.",
     BROKEN: f"{BROKEN}: could not be measured; the record says which error.",
@@ -109,7 +110,7 @@ def _number(row: Row, metric: Metric, bases: Sequence[Row], marks: Marks) -> Num
         if why.startswith(FAILED):
             return Number(None, missing=f"failed ({BROKEN})")
         return Number(None, missing=why) if "GiB" in why else Number(None, missing=f"refused ({REFUSED})")
-    letters = [UNSTEADY] * (value.spread > DISAGREEMENT) + [EXTRAPOLATED] * value.extrapolated
+    letters = [UNSTEADY] * value.is_unsteady + [EXTRAPOLATED] * value.extrapolated
     ratio = ratio_to_base(row, metric, bases) if metric.ratio else None
     return number(value, metric, ratio, ",".join(filter(None, [*letters, marks.of_record(record)])))
 

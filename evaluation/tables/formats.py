@@ -6,6 +6,7 @@ The text of every form depends on the table alone, so that a table built twice i
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import textwrap
@@ -83,13 +84,18 @@ class Table:
 MOST_FURTHER_DECIMALS = 3
 
 
+def _is_zero(size: float | None, number: Number) -> bool:
+    """Return whether a size is zero up to rounding, such as the distance of equal features."""
+    return size is None or abs(size) < 10.0 ** -(number.decimals + MOST_FURTHER_DECIMALS)
+
+
 def _decimals(number: Number) -> int:
     """Decimals that show two digits of the value and one of its error, with a limit."""
     if number.printed:
         return number.decimals
     needed = number.decimals
     for size, digits in ((number.value, 2), (number.standard_error, 1)):
-        if size and math.isfinite(size):
+        if not _is_zero(size, number) and math.isfinite(size):
             needed = max(needed, digits - 1 - math.floor(math.log10(abs(size))))
     return min(needed, number.decimals + MOST_FURTHER_DECIMALS)
 
@@ -99,8 +105,8 @@ def _text(size: float, decimals: int) -> str:
         return "nan"
     if math.isinf(size):
         return "∞" if size > 0 else "−∞"
-    too_small = 0 < abs(size) < 10**-decimals
-    return (f"{size:.0e}" if too_small else f"{size:.{decimals}f}").replace("-", "−")
+    text = f"{size:.{decimals}f}"
+    return text.lstrip("-") if not float(text) else text.replace("-", "−")
 
 
 def format_number(number: Number) -> str:
@@ -246,12 +252,43 @@ def to_html(table: Table) -> str:
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "∞": r"$\infty$",
-    "−": r"$-$", "–": "--", "α": r"$\alpha$", "†": r"$\dagger$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    "§": r"\S", "−": r"$-$", "–": "--", "α": r"$\alpha$", "†": r"$\dagger$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
 }  # fmt: skip
 
 
+LATEX_WIDTH = 92  # letters of \\footnotesize in a line of a page
+LATEX_GAP = 2  # between columns, in letters
+
+
 def _latex_text(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
+    quoted = re.sub(r'"([^"]*)"', r"``\1''", text)
+    return "".join(LATEX.get(character, character) for character in quoted)
+
+
+def _latex_parts(table: Table) -> list[list[int]]:
+    """The printed columns in parts that fit on a line; the first one has the labels, with the rows' numbers."""
+    widths = {}
+    for index, column in _printed_columns(table):
+        titles = column.title.partition(" [")
+        texts = [titles[0], titles[2], *(_plain(row[index]) for section in table.sections for row in section.rows)]
+        widths[index] = max(map(len, texts)) + LATEX_GAP
+    labels = [index for index, column in _printed_columns(table) if column.label]
+    groups: list[list[int]] = []  # of a column and the paper's beside it
+    for index in (index for index in widths if index not in labels):
+        if groups and table.columns[index].title == "paper":
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    parts: list[list[int]] = [labels]
+    for group in groups:
+        if parts[-1] and sum(widths[i] for i in [*parts[-1], *group]) > LATEX_WIDTH:
+            parts.append([])
+        parts[-1] = [*parts[-1], *group]
+    return parts
+
+
+def _plain(entry: str | Number) -> str:
+    return entry if isinstance(entry, str) else format_number(entry) + entry.mark
 
 
 def _latex_entry(entry: str | Number) -> str:
@@ -259,7 +296,7 @@ def _latex_entry(entry: str | Number) -> str:
         return _latex_text(entry)
     text = _latex_text(format_number(entry))
     return (f"\\textbf{{{text}}}" if entry.bold else text) + (
-        f"\\textsuperscript{{{entry.mark}}}" if entry.mark else ""
+        f"\\textsuperscript{{{_latex_text(entry.mark)}}}" if entry.mark else ""
     )
 
 
@@ -272,23 +309,33 @@ def _latex_title(title: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a ``table`` environment, as wide as the line; needs the packages booktabs and graphicx."""
-    columns = _printed_columns(table)
+    """Return a ``table`` environment; a table wider than a line comes in parts with numbered rows. Needs booktabs."""
     lines = [
-        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
+        "% needs \\usepackage{booktabs}",
         "\\begin{table}",
         f"\\caption{{{_latex_text(table.caption)}}}",
         f"\\label{{tab:{table.title.lower().removeprefix('table ')}}}",
-        "\\centering",
-        "\\resizebox{\\linewidth}{!}{%",
-        f"\\begin{{tabular}}{{{''.join('l' if column.label else 'r' for _, column in columns)}}}",
-        "\\toprule",
-        " & ".join(_latex_title(column.title) for _, column in columns) + " \\\\",
+        "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
     ]
-    for section in table.sections:
-        lines += ["\\midrule", f"\\multicolumn{{{len(columns)}}}{{l}}{{\\emph{{{_latex_text(section.heading)}}}}} \\\\"]
-        lines += [" & ".join(_latex_entry(row[index]) for index, _ in columns) + " \\\\" for row in section.rows]
-    lines += ["\\bottomrule", "\\end{tabular}}", "\\par\\smallskip\\raggedright\\footnotesize"]
+    parts = _latex_parts(table)
+    numbered = ["\\#"] if len(parts) > 1 else []
+    for part in parts:
+        columns = [table.columns[index] for index in part]
+        alignment = "r" * len(numbered) + "".join("l" if column.label else "r" for column in columns)
+        lines += [
+            f"\\begin{{tabular}}{{{alignment}}}",
+            "\\toprule",
+            " & ".join([*numbered, *(_latex_title(column.title) for column in columns)]) + " \\\\",
+        ]
+        number = itertools.count(1)
+        for section in table.sections:
+            heading = f"\\multicolumn{{{len(alignment)}}}{{l}}{{\\emph{{{_latex_text(section.heading)}}}}} \\\\"
+            lines += ["\\midrule", heading]
+            for row in section.rows:
+                texts = [str(next(number)) for _ in numbered] + [_latex_entry(row[index]) for index in part]
+                lines.append(" & ".join(texts) + " \\\\")
+        lines += ["\\bottomrule", "\\end{tabular}", "\\par\\smallskip"]
+    lines.append("\\raggedright")
     lines += [f"{_latex_text(note)}\\par" for note in table.notes]
     return "\n".join([*lines, "\\end{table}"]) + "\n"
 

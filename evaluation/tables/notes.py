@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from evaluation.published import Published, PublishedValue
 from evaluation.tables.comparability import flat
 from evaluation.tables.metrics import METRICS, Metric
-from evaluation.tables.numbers import kinds_of_features, paper_value
+from evaluation.tables.numbers import SECOND_HAND_NOTE, UNSTEADY_NOTE, kinds_of_features, paper_value
 from evaluation.tables.rows import Row
 
 TITLES = {
@@ -31,7 +31,7 @@ def caption(table: int, rows: list[Row], benchmark: str) -> str:
     places = list(dict.fromkeys(row.cell.place for row in rows))
     if table != 2 and len(places) == 1:
         parts.append(f"Data: {places[0]}.")
-    parts.append('Measured values ± one standard error; columns "paper": as printed there.')
+    parts.append(f'Measured values ± one standard error{covered(rows)}; columns "paper": as printed there.')
     if any(metric.ratio for metric in METRICS[table]):
         parts.append("In brackets: ratio to the row f8 p2 of the same diffusion model.")
     compared = COMPARED.get(table, "of equal data and diffusion model")
@@ -43,6 +43,15 @@ def caption(table: int, rows: list[Row], benchmark: str) -> str:
     )
     parts.append(f"Bold: the best of the rows {compared} under one heading, if {told_apart}.")
     return " ".join([*parts, *about_random_features(METRICS[table], rows)])
+
+
+def covered(rows: Iterable[Row]) -> str:
+    """The sources of error behind ±, for captions."""
+    counts = {row.cell.seeds for row in rows if row.records}
+    several = sorted(counts - {1})
+    if not several:
+        return " over images, of one training each"
+    return " over images and seeds" + (", where Seeds is 1 over images alone" if 1 in counts else "")
 
 
 def about_random_features(metrics: Iterable[Metric], rows: list[Row]) -> list[str]:
@@ -68,7 +77,16 @@ def notes(table: int, rows: list[Row], published: Published) -> list[str]:
         *(_speed(rows) if "efficiency" in {metric.kind for metric in METRICS[table]} else []),
         *_other_protocols(table, rows, published),
         *_remarks_on_paper(table, rows, published),
+        *_marks(table, rows, published),
     ]
+
+
+def _marks(table: int, rows: list[Row], published: Published) -> list[str]:
+    """Notes on unsteady speeds and second-hand numbers."""
+    speeds = [row.value("efficiency", metric.name) for row in rows for metric in METRICS[table]]
+    papers = [paper_value(row, metric, published, table) for row in rows for metric in METRICS[table]]
+    notes = [UNSTEADY_NOTE] if any(value and value.is_unsteady for value in speeds) else []
+    return notes + [SECOND_HAND_NOTE] * any(paper and paper.second_hand for paper in papers)
 
 
 def stand_ins(rows: list[Row]) -> list[str]:

@@ -7,14 +7,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from dcae.benchmark.record import Record, Value
+from dcae.benchmark.record import DISAGREEMENT, Record, Value
 from evaluation.metrics.paired import Comparison
 from evaluation.published import Published, PublishedValue
 from evaluation.tables.comparability import Marks
+from evaluation.tables.controls import BEATEN, beaten_by_controls
 from evaluation.tables.formats import Column, Number
 from evaluation.tables.metrics import Metric
 from evaluation.tables.paired import PerImageOfCells, compare_results
-from evaluation.tables.rows import RE_EVALUATED, REPRODUCED, Result, Row
+from evaluation.tables.rows import RE_EVALUATED, REPRODUCED, SUPPLIED, Result, Row, TableCell
 
 # Where the FIDs of a row of Table 1 are printed: in that table, or else in Table 3 (the row f32 p1 of DiT-XL). Those of
 # Table 3: there, or else in the README of the authors' code, which has released models that are not in the paper.
@@ -24,15 +25,22 @@ DISTINGUISHABLE = 2.0
 SD_VAE_F8 = "SD-VAE-f8"
 
 NOTHING = Number(None, missing="–")
+UNSTEADY, SECOND_HAND = "u", "s"
+UNSTEADY_NOTE = f"{UNSTEADY}: repeats of this value differ by more than {DISAGREEMENT:.0%}, the device was not quiet."
+SECOND_HAND_NOTE = f"{SECOND_HAND}: second-hand, from public notes on the ICLR version of the paper."
 
 
 # --- columns ---
 
 
-def measured_column(metric: Metric, random: bool = False, ratio: str | None = None) -> Column:
-    """The column of a metric; ``random``: of values from random feature networks."""
+def measured_column(
+    metric: Metric, random: bool = False, ratio: str | None = None, images: Sequence[int] = ()
+) -> Column:
+    """The column of a metric; ``random``: of values from random feature networks; ``images``: counts for its title."""
     suffix = " [random features]" if random else ""
-    return Column(metric.title + suffix, metric.title + metric.arrow + suffix, measured=True, ratio=ratio)
+    counts = sorted(set(images))
+    counted = f" N {counts[0]:,}" + (f"–{counts[-1]:,}" if len(counts) > 1 else "") if counts else ""
+    return Column(metric.title + suffix, metric.title + metric.arrow + suffix + counted, measured=True, ratio=ratio)
 
 
 def paper_column(metric: Metric, ratio: str | None = None) -> Column:
@@ -40,10 +48,21 @@ def paper_column(metric: Metric, ratio: str | None = None) -> Column:
     return Column(f"{metric.title}, paper", "paper", ratio=ratio)
 
 
+def seeds_column(cells: Iterable[TableCell]) -> tuple[Column, list[str]]:
+    """The number of trainings whose mean a row is, printed if any row has several."""
+    counts = [cell.seeds for cell in cells]
+    return Column("Seeds", "Seeds", printed=any(count > 1 for count in counts)), [str(count) for count in counts]
+
+
 def kinds_of_features(metric: Metric, rows: Iterable[Row]) -> list[bool]:
     """Whether values come from random features: one measured column for each answer that occurs."""
     values = (row.value(metric.kind, metric.name) for row in rows)
     return sorted({value.random_features for value in values if value}) or [False]
+
+
+def has_paper_column(metric: Metric, rows: Iterable[Row]) -> bool:
+    """Whether the paper's numbers stand beside a metric: not where all values come from random features."""
+    return kinds_of_features(metric, rows) != [True]
 
 
 # --- measured and printed ---
@@ -87,7 +106,14 @@ def paper_number(row: Row, metric: Metric, published: Published, table: int, pat
     if value is None:
         return NOTHING
     ratio = paper_ratio(value, published, patch_size) if metric.ratio and patch_size else None
-    return Number(value.value, value.decimals, printed=True, ratio=ratio)
+    return printed_number(value, ratio)
+
+
+def printed_number(value: PublishedValue, ratio: float | None = None) -> Number:
+    """A number as printed, marked if it is second-hand."""
+    return Number(
+        value.value, value.decimals, printed=True, ratio=ratio, mark=SECOND_HAND if value.second_hand else ""
+    )  # fmt: skip
 
 
 def number(value: Value, metric: Metric, ratio: float | None = None, mark: str = "") -> Number:
@@ -116,7 +142,8 @@ def marked_numbers(metric: Metric, random: bool, rows: Sequence[Row], marks: Mar
         if value.random_features != random:
             return NOTHING
         ratio = ratio_to_base(row, metric, bases) if metric.ratio else None
-        return number(value, metric, ratio, marks.of_record(record))
+        letters = [UNSTEADY * (metric.kind == "efficiency" and value.is_unsteady), marks.of_record(record)]
+        return number(value, metric, ratio, ",".join(filter(None, letters)))
 
     return [of_row(row) for row in rows]
 
@@ -129,8 +156,13 @@ def measured_numbers(
     marks: Marks,
     per_image: PerImageOfCells,
 ) -> list[Number]:
-    """The numbers of ``marked_numbers``, the best ones bold."""
-    return _with_bold(table, rows, marked_numbers(metric, random, rows, marks), metric, per_image)
+    """The numbers of ``marked_numbers``, the best ones bold, those marked that a control beats."""
+    numbers = _with_bold(table, rows, marked_numbers(metric, random, rows, marks), metric, per_image)
+    for index in beaten_by_controls(rows, metric):
+        if numbers[index].value is not None:
+            mark = ",".join(filter(None, [BEATEN, numbers[index].mark]))
+            numbers[index] = replace(numbers[index], bold=False, mark=mark)
+    return numbers
 
 
 # --- bold: the best value among comparable rows, if it stands out ---
@@ -161,12 +193,16 @@ def _paired(best: Row, other: Row, metric: Metric, per_image: PerImageOfCells) -
     return compare_results(*results, metric, per_image)
 
 
+def _is_unsteady(row: Row, metric: Metric) -> bool:
+    return metric.kind == "efficiency" and row.value(metric.kind, metric.name).is_unsteady
+
+
 def _with_bold(
     table: int, rows: Sequence[Row], numbers: list[Number], metric: Metric, per_image: PerImageOfCells
 ) -> list[Number]:
     groups: dict[tuple, list[int]] = {}
     for index, (row, each) in enumerate(zip(rows, numbers, strict=True)):
-        contends = row.heading in (REPRODUCED, RE_EVALUATED) and metric.better is not None
+        contends = row.heading in (REPRODUCED, RE_EVALUATED, SUPPLIED) and metric.better is not None
         if contends and each.value is not None and math.isfinite(each.value):
             groups.setdefault(_comparable(table, row, metric.kind, each.n), []).append(index)
     result = list(numbers)
@@ -175,6 +211,8 @@ def _with_bold(
         if len(ordered) < 2:
             continue
         best, next_best = ordered[:2]
+        if any(_is_unsteady(rows[i], metric) for i in (best, next_best)):
+            continue
         paired = _paired(rows[best], rows[next_best], metric, per_image)
         if _distinguishable(numbers[best], numbers[next_best], paired):
             result[best] = replace(result[best], bold=True)

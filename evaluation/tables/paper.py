@@ -13,13 +13,21 @@ from types import MappingProxyType
 
 from evaluation.published import Published, read_published
 from evaluation.tables.comparability import Marks, marks_of_records
-from evaluation.tables.controls import check_controls, verdict
+from evaluation.tables.controls import check_controls, losses, verdict
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import METRICS, Metric
 from evaluation.tables.notes import caption, notes
-from evaluation.tables.numbers import kinds_of_features, measured_column, measured_numbers, paper_column, paper_number
+from evaluation.tables.numbers import (
+    has_paper_column,
+    kinds_of_features,
+    measured_column,
+    measured_numbers,
+    paper_column,
+    paper_number,
+    seeds_column,
+)
 from evaluation.tables.paired import PerImageOfCells
-from evaluation.tables.rows import NOT_RUN, Result, Row, TableCell, collect_rows, display_name
+from evaluation.tables.rows import NOT_RUN, SUPPLIED, Result, Row, TableCell, collect_rows, display_name
 
 RATIO = "ratio to f8 p2"
 NO_ROWS: PerImageOfCells = MappingProxyType({})
@@ -51,6 +59,12 @@ def _label_columns(table: int, rows: list[Row]) -> list[tuple[Column, list[str]]
     return [*columns, (Column("Tokens", "Tokens"), [str(cell.tokens) for cell in cells])]
 
 
+def _number_class(row: Row) -> str:
+    if row.record is None:
+        return NOT_RUN.lower()
+    return "supplied" if row.heading == SUPPLIED else row.record.number_class
+
+
 def _origin_columns(rows: list[Row]) -> list[tuple[Column, list[str]]]:
     """For programs that read the CSV: class of the numbers, device, and the protocols by kind of record."""
     protocols = [
@@ -58,7 +72,7 @@ def _origin_columns(rows: list[Row]) -> list[tuple[Column, list[str]]]:
         for row in rows
     ]
     named = {
-        "Number class": [row.record.number_class if row.record else NOT_RUN.lower() for row in rows],
+        "Number class": [_number_class(row) for row in rows],
         "Device": [row.device or "–" for row in rows],
         "Protocols": protocols,
     }
@@ -78,8 +92,9 @@ def _metric_columns(
     columns = []
     for random in kinds_of_features(metric, rows):
         numbers = measured_numbers(table, metric, random, rows, marks, per_image)
-        columns.append((measured_column(metric, random, ratio), numbers))
-    if metric.published:
+        images = [each.n for each in numbers if each.n] if metric.kind == "generation" else []
+        columns.append((measured_column(metric, random, ratio, images), numbers))
+    if metric.published and has_paper_column(metric, rows):
         columns.append((paper_column(metric, ratio), [paper_number(row, metric, published, table) for row in rows]))
     return columns
 
@@ -113,7 +128,7 @@ def build_table(
     columns: list[tuple[Column, list]] = _label_columns(number, rows)
     for metric in METRICS[number]:
         columns += _metric_columns(number, metric, rows, published, marks, per_image)
-    columns += _origin_columns(rows)
+    columns += [seeds_column(row.cell for row in rows), *_origin_columns(rows)]
     sections: dict[str, list] = {}
     for index, row in enumerate(rows):
         sections.setdefault(row.heading, []).append([entries[index] for _, entries in columns])
@@ -123,6 +138,8 @@ def build_table(
         checks = check_controls(result.record for result in results)
         fine = checks and all(check.holds for check in checks)
         (below if fine else above).insert(0, verdict(checks))
+    beaten = losses(rows, METRICS[number])
+    below += [beaten] if beaten else []
     return Table(
         f"Table {number}",
         " ".join(above),

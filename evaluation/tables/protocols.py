@@ -82,7 +82,12 @@ def build_protocols(
         above,
         columns,
         [Section(place, entries) for place, entries in sections.items()],
-        [*marks.notes, *_fingerprints(found), *_left_out(found)],
+        [
+            *marks.notes,
+            *_fingerprints(found),
+            *(_estimators(found) if kind == "reconstruction" else []),
+            *_left_out(found),
+        ],
     )
 
 
@@ -102,6 +107,21 @@ def _fingerprints(found: list[dict[str, Measured]]) -> list[str]:
         + (" THE CELLS WERE MEASURED BY DIFFERENT PROTOCOLS OF THIS NAME: measure them again." * (len(prints) > 1))
         for name, prints in fingerprints.items()
     ]
+
+
+def _estimators(found: list[dict[str, Measured]]) -> list[str]:
+    """One note on the estimator of each protocol's KID of reconstructions, which moves the number."""
+    estimators = {
+        name: measured.protocol.get("kid_estimator", "paired")
+        for each in found
+        for name, measured in each.items()
+        if "kid" in measured.values
+    }
+    told = {
+        "paired": "paired estimator, which leaves out the pairs of an image and its own reconstruction",
+        "unpaired": "unpaired estimator, that of libraries",
+    }
+    return [f"KID, {name}: {told[estimator]}." for name, estimator in estimators.items()]
 
 
 def _left_out(found: list[dict[str, Measured]]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dcae.benchmark.benchmark import Benchmark
 from evaluation.published import has_published_elsewhere
 from evaluation.tables.cells import planned_cells
-from evaluation.tables.rows import Result
+from evaluation.tables.rows import Result, cells_over_seeds
 
 if TYPE_CHECKING:
     from evaluation.tables.formats import Table
@@ -84,7 +84,7 @@ def build_tables(
     from evaluation.tables.paired import build_paired
     from evaluation.tables.paper import build_table
     from evaluation.tables.protocols import build_protocols, build_subsets
-    from evaluation.tables.seeds import cells_over_seeds, over_seeds
+    from evaluation.tables.seeds import over_seeds
 
     title = benchmark.name
     planned = cells_over_seeds(cell for _, cell in planned_cells(benchmark))

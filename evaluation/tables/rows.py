@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from dcae.benchmark.config import split_seed
 from dcae.benchmark.record import Record, Value
 from evaluation.published import Published, PublishedValue
 
 REPRODUCED = "Reproduced: trained here"
 RE_EVALUATED = "Re-evaluated: released weights, measured here"
+SUPPLIED = "Supplied by the user: their own weights, measured here"
 ABLATIONS = "Ablations"
 NOT_RUN = "Not run"
 CONTROLS = "Controls: their scores are known"
-HEADINGS = (REPRODUCED, RE_EVALUATED, ABLATIONS, NOT_RUN, CONTROLS)
+HEADINGS = (REPRODUCED, RE_EVALUATED, SUPPLIED, ABLATIONS, NOT_RUN, CONTROLS)
 
 
 SPACE_TO_CHANNEL = "space-to-channel"
@@ -71,6 +73,8 @@ class TableCell:
     gan: str | None = None  # which parameters see a GAN loss: all, decoder-head or none
     built_on: str | None = None  # the autoencoder below a space-to-channel one
     seeds: int = 1  # trainings whose mean the row is
+    trained: bool = True  # here, by the benchmark
+    supplied: bool = False  # weights of the user, neither trained here nor released
 
     @property
     def identity(self) -> tuple:
@@ -121,12 +125,31 @@ def published_cell(value: PublishedValue) -> TableCell:
     )
 
 
+def entry_of(name: str | None) -> str | None:
+    """Return the entry in an autoencoder's name, without the seed."""
+    return split_seed(name)[0] if name else name
+
+
+def of_entry(cell: TableCell) -> TableCell:
+    """Return a cell of one seed as a cell of its entry."""
+    return replace(cell, autoencoder=entry_of(cell.autoencoder), base=entry_of(cell.base))
+
+
+def cells_over_seeds(cells: Iterable[TableCell]) -> list[TableCell]:
+    """Return the cells of entries, once each."""
+    return list({(cell := of_entry(each)).identity: cell for each in cells}.values())
+
+
 def display_name(cell: TableCell, kind: Literal["autoencoder", "diffusion", "dataset"]) -> str:
-    """An entry's name, with its name in the paper in brackets."""
+    """An entry's name, with its name in the paper in brackets.
+
+    A diffusion model beside numbers of other data stands in for the paper's: it may be of another size.
+    """
     name, paper_name = getattr(cell, kind), getattr(cell, f"{kind}_paper_name")
     if name is None or paper_name is None or name == paper_name:
         return name or paper_name or "–"
-    return f"{name} ({paper_name})"
+    stands_in = kind == "diffusion" and cell.published_dataset and cell.is_stand_in
+    return f"{name} ({'stands in for ' if stands_in else ''}{paper_name})"
 
 
 @dataclass(frozen=True)
@@ -166,7 +189,9 @@ class Row:
             return CONTROLS
         if self.cell.group == "ablations":
             return ABLATIONS
-        return REPRODUCED if self.record.number_class == "reproduced" else RE_EVALUATED
+        if self.record.number_class == "reproduced":
+            return REPRODUCED
+        return SUPPLIED if self.cell.supplied else RE_EVALUATED
 
     @property
     def setting(self) -> tuple:

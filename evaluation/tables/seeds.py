@@ -10,25 +10,9 @@ import numpy as np
 
 from dcae.benchmark.record import Measured, Value
 from evaluation.metrics.effects import PerImage, mean_over_seeds
-from evaluation.tables.rows import Result, TableCell
+from evaluation.tables.rows import Result, of_entry
 
-SEED = "@seed"
 IMAGES_ALONE = "one training each: intervals cover images alone, not seeds"
-
-
-def entry_of(name: str | None) -> str | None:
-    """Return the entry in an autoencoder's name, without the seed."""
-    return name.partition(SEED)[0] if name else name
-
-
-def of_entry(cell: TableCell) -> TableCell:
-    """Return a cell of one seed as a cell of its entry."""
-    return replace(cell, autoencoder=entry_of(cell.autoencoder), base=entry_of(cell.base))
-
-
-def cells_over_seeds(cells: Iterable[TableCell]) -> list[TableCell]:
-    """Return the cells of entries, once each."""
-    return list({(cell := of_entry(each)).identity: cell for each in cells}.values())
 
 
 def mean_rows(rows: Sequence[PerImage]) -> PerImage | None:

@@ -9,12 +9,12 @@ import yaml
 from dcae.benchmark import Benchmark, ConfigError, GenerationCell, ReconstructionCell
 
 ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "config" / "demo.yaml"
+FAMILIES = ROOT / "tests" / "benchmark" / "families.yaml"
 
 
 def changed(tmp_path: Path, **fields) -> Path:
     """The demo's file with some fields replaced, in a folder of its own."""
-    content = {**yaml.safe_load(DEMO.read_text()), **fields}
+    content = {**yaml.safe_load(FAMILIES.read_text()), **fields}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -25,7 +25,7 @@ def entry_text(kind: str, name: str) -> dict:
 
 
 def test_demo_has_the_cells_of_the_tables():
-    cells = Benchmark.load(DEMO).cells
+    cells = Benchmark.load(FAMILIES).cells
     assert ReconstructionCell("scenes", 64, "dc-ae-f64c256-no-residual-demo") in cells.reconstruction
     assert ReconstructionCell("scenes", 128, "identity") in cells.reconstruction
     for autoencoder, diffusion, patch_size in [
@@ -48,7 +48,7 @@ def test_a_name_under_autoencoders_gets_its_row_in_every_table(tmp_path):
     entry = {**entry_text("autoencoders", "dc-ae-f32-demo"), "description": "a new one"}
     (tmp_path / "autoencoders").mkdir()
     (tmp_path / "autoencoders" / "new.yaml").write_text(yaml.safe_dump(entry))
-    names = [*yaml.safe_load(DEMO.read_text())["autoencoders"], "new"]
+    names = [*yaml.safe_load(FAMILIES.read_text())["autoencoders"], "new"]
     cells = Benchmark.load(changed(tmp_path, autoencoders=names)).cells
     assert {(cell.dataset, cell.resolution) for cell in cells.reconstruction if cell.autoencoder == "new"} == {
         ("scenes", 64),
@@ -58,20 +58,20 @@ def test_a_name_under_autoencoders_gets_its_row_in_every_table(tmp_path):
 
 
 def test_phases_form_a_chain():
-    benchmark = Benchmark.load(DEMO)
+    benchmark = Benchmark.load(FAMILIES)
     last = benchmark.final_training("dc-ae-f64-demo")
     assert last.start.start.start is None
     assert last.start.start.phase == "low-resolution-full"
 
 
 def test_ablation_starts_from_the_phase_it_shares():
-    benchmark = Benchmark.load(DEMO)
+    benchmark = Benchmark.load(FAMILIES)
     start = benchmark.final_training("dc-ae-f64-no-high-resolution-demo").start
     assert start == benchmark.training("dc-ae-f64-demo", "low-resolution-full")
 
 
 def test_space_to_channel_uses_the_weights_below():
-    benchmark = Benchmark.load(DEMO)
+    benchmark = Benchmark.load(FAMILIES)
     below = benchmark.final_training("dc-ae-f8c4-demo")
     assert benchmark.final_training("dc-ae-f8c4-space-to-channel-f64-demo") == below
     assert benchmark.final_training("identity") is None
@@ -103,7 +103,7 @@ def test_resolution_that_f_does_not_divide(tmp_path):
 
 
 def test_patch_size_that_does_not_divide_the_latents(tmp_path):
-    generation = yaml.safe_load(DEMO.read_text())["generation"]
+    generation = yaml.safe_load(FAMILIES.read_text())["generation"]
     generation[0]["patch_sizes"] = {32: [3]}
     message = message_of(changed(tmp_path, generation=generation))
     assert "generation.0.patch_sizes" in message and "3" in message
@@ -149,13 +149,13 @@ def test_space_to_channel_with_wrong_shape(tmp_path):
     [("generation_images", 7), ("evaluated_on", "photographs"), ("published", {"dataset": "FFHQ", "resolution": 1024})],
 )
 def test_blocks_that_ask_for_one_cell_in_two_ways_are_refused(tmp_path, field, value):
-    plan = yaml.safe_load(DEMO.read_text())["generation"][1]
+    plan = yaml.safe_load(FAMILIES.read_text())["generation"][1]
     message = message_of(changed(tmp_path, generation=[plan, {**plan, field: value}]))
     assert f"generation.1.{field}" in message and "another block" in message
 
 
 def test_autoencoder_without_a_patch_size(tmp_path):
-    generation = yaml.safe_load(DEMO.read_text())["generation"]
+    generation = yaml.safe_load(FAMILIES.read_text())["generation"]
     generation[1]["patch_sizes"] = {8: [4]}
     assert "generation.1.patch_sizes" in message_of(changed(tmp_path, generation=generation))
 
@@ -163,7 +163,7 @@ def test_autoencoder_without_a_patch_size(tmp_path):
 def test_mistakes_in_a_recipe_name_its_file(tmp_path):
     for kind in ("recipes", "autoencoders"):
         (tmp_path / kind).mkdir()
-    recipe = entry_text("recipes", "demo-three-phase")
+    recipe = entry_text("recipes", "mini-three-phase")
     recipe["phases"][1]["resolution"] = 96
     (tmp_path / "recipes" / "other-recipe.yaml").write_text(yaml.safe_dump(recipe))
     entry = {**entry_text("autoencoders", "dc-ae-f64-demo"), "recipe": "other-recipe"}
@@ -176,13 +176,13 @@ def test_mistakes_in_a_recipe_name_its_file(tmp_path):
 
 
 def with_protocols(tmp_path: Path, further: list[str], of: str = "reconstruction", **changes) -> Path:
-    """The demo with further protocols, one of which is ``other``: its own with these changes."""
+    """The families with further protocols, one of which is ``other``: its own with these changes."""
     folder = tmp_path / "protocols"
     folder.mkdir()
     (folder / "other.yaml").write_text(yaml.safe_dump({**entry_text("protocols", "random-features"), **changes}))
     if of == "generation":
         return changed(tmp_path, additional_generation_protocols=further)
-    reconstruction = yaml.safe_load(DEMO.read_text())["reconstruction"]
+    reconstruction = yaml.safe_load(FAMILIES.read_text())["reconstruction"]
     return changed(tmp_path, reconstruction={**reconstruction, "additional_protocols": further})
 
 

@@ -13,11 +13,12 @@ from dcae.benchmark import Benchmark, ConfigError
 from dcae.benchmark.benchmark_file import StudyName, membership
 
 CONFIG = Path(__file__).parents[2] / "config"
+FAMILIES = Path(__file__).with_name("families.yaml")
 STUDY = {"base": "dc-ae-f64-demo", "variants": {"dc-ae-f64-no-high-resolution-demo": "no high-resolution phase"}}
 
 
 def benchmark_of(tmp_path: Path, study: dict, name: str = "high-resolution", **fields) -> Benchmark:
-    content = yaml.safe_load((CONFIG / "demo.yaml").read_text())
+    content = yaml.safe_load(FAMILIES.read_text())
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**content, "studies": {name: [study]}, **fields}))
     return Benchmark.load(tmp_path / "mine.yaml")
 
@@ -78,14 +79,14 @@ def test_mistakes_are_found_before_any_job(tmp_path, name, change, message):
         benchmark_of(tmp_path, {**STUDY, **change}, name)
 
 
-def test_the_demo_and_the_paper_s_ablations_have_every_study():
-    for name in ("demo", "ablations"):
+def test_miniature_and_the_paper_s_ablations_have_every_study():
+    for name in ("miniature", "ablations"):
         studies = Benchmark.load(CONFIG / f"{name}.yaml").content.studies
         assert list(studies) == [study for study in get_args(StudyName) if study != "other"]
 
 
 def test_variants_share_the_phases_that_they_have_in_common_with_their_base():
-    for name in ("demo", "ablations"):
+    for name in ("miniature", "ablations"):
         benchmark = Benchmark.load(CONFIG / f"{name}.yaml")
         for study in ("high-resolution", "gan", "tuned-layers"):
             for group in benchmark.content.studies[study]:
@@ -97,7 +98,7 @@ def test_variants_share_the_phases_that_they_have_in_common_with_their_base():
 
 
 def test_every_entry_that_a_benchmark_uses_is_found():
-    used = {(kind, entry.name) for kind, entry in Benchmark.load(CONFIG / "demo.yaml").entries_used()}
+    used = {(kind, entry.name) for kind, entry in Benchmark.load(FAMILIES).entries_used()}
     assert {
         ("autoencoders", "dc-ae-f8c4-space-to-channel-f64-demo"),
         ("recipes", "demo-short-kl"),

@@ -66,6 +66,23 @@ def test_a_protocol_whose_weights_are_missing_is_an_error_before_any_image(name,
         fingerprint(protocol(name))
 
 
+def test_weights_of_the_clip_score_are_not_needed_to_name_a_protocol(monkeypatch, tmp_path):
+    """A reconstruction has no captions, and is not to fail after its measurement."""
+    random = {"weights": "random"}
+    found = protocol("dc-ae")
+    networks = {name: getattr(found, name).model_copy(update=random) for name in ("inception", "lpips")}
+    found = found.model_copy(update=networks)
+    empty = tmp_path / "config" / "weights.yaml"
+    empty.parent.mkdir()
+    text = CATALOGUE.read_text()
+    empty.write_text(text)
+    monkeypatch.setenv("DCAE_WEIGHTS_CATALOGUE", str(empty))
+    before = fingerprint(found)
+    sha256 = read_yaml(CATALOGUE)["files"][found.clip.weights]["sha256"]
+    empty.write_text(text.replace(sha256, "a" * len(sha256)))
+    assert fingerprint(found) != before, "other weights are another protocol"
+
+
 def catalogue(tmp_path, sha256: str):
     """A catalogue with one file, whose content is ``content``."""
     (tmp_path / "config").mkdir()

@@ -46,6 +46,13 @@ def test_warm_up_is_linear_and_then_constant(step, warmup):
     assert rate == pytest.approx(2.0 * min(1, (step + 1) / warmup) if warmup else 2.0)
 
 
+def test_a_half_cosine_ends_at_zero():
+    updater = Updater(
+        nn.Linear(1, 1), AdamW(learning_rate=2.0, warmup_steps=2, cosine_steps=8), None, Accelerator(cpu=True)
+    )
+    assert [updater.learning_rate(step) for step in (0, 4, 8, 9)] == pytest.approx([1.0, 1.0, 0.0, 0.0])
+
+
 def test_updates_equal_those_of_torch_with_its_own_scheduler_and_clipping(network):
     # A bias before a norm has no gradient but rounding errors, which AdamW blows up.
     network[0] = nn.Conv2d(3, 4, 3, bias=False)

@@ -57,6 +57,7 @@ def test_the_baseline_is_trained_as_latent_diffusion_trains_it():
     [
         ("sd-vae-single-phase", "dc-ae-three-phase"),
         ("sd-vae-single-phase-mixture", "dc-ae-three-phase-mixture"),
+        ("mini-single-phase", "mini-three-phase"),
         ("demo-single-phase", "demo-three-phase"),
     ],
 )
@@ -69,9 +70,14 @@ def test_the_baseline_sees_the_same_data_and_as_many_images_as_the_first_phase(b
 
 
 @pytest.mark.parametrize(
-    ("small", "large"), [("demo-three-phase", "dc-ae-three-phase"), ("demo-single-phase", "sd-vae-single-phase")]
+    ("small", "large"),
+    [
+        (f"{prefix}-{recipe}", f"{model}-{recipe}")
+        for prefix in ("mini", "demo")
+        for model, recipe in (("dc-ae", "three-phase"), ("sd-vae", "single-phase"))
+    ],
 )
-def test_the_demo_has_the_phases_and_losses_of_the_full_recipes_but_lpips_at_first(small, large):
+def test_small_recipes_have_the_phases_and_losses_of_the_full_recipes_but_lpips_at_first(small, large):
     def shape(recipe):
         return [(phase.name, phase.trains, terms(phase)) for phase in phases(recipe).values()]
 
@@ -80,7 +86,7 @@ def test_the_demo_has_the_phases_and_losses_of_the_full_recipes_but_lpips_at_fir
     assert f"phases.{name}.losses" in Config().entry("recipes", small).choices
 
 
-@pytest.mark.parametrize("prefix", ["dc-ae", "demo"])
+@pytest.mark.parametrize("prefix", ["dc-ae", "mini", "demo"])
 def test_recipes_of_studies_differ_in_nothing_but_what_is_studied(prefix):
     base, alone = phases(f"{prefix}-three-phase"), phases(f"{prefix}-refinement")
     assert alone == {REFINEMENT: base[REFINEMENT]}

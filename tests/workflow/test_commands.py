@@ -104,7 +104,7 @@ def test_where_the_curves_of_a_training_are_shown(monkeypatch, option, variable,
     )
     if variable:
         monkeypatch.setenv("DCAE_LOG_WITH", variable)
-    which = ["config/demo.yaml", "--autoencoder", "sd-vae-f8-demo", "--phase", "single"]
+    which = ["config/demo.yaml", "--autoencoder", "sd-vae-f8c4-mini", "--phase", "single"]
     assert dcae(monkeypatch, "train", "autoencoder", *which, "--output", "o", "--state", "s", *option) == 0
     assert given["log_with"] == expected
 

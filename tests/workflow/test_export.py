@@ -146,7 +146,7 @@ def test_records_of_other_weights_are_left_out_and_told(monkeypatch, tmp_path, t
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("dc-ae-tiny", TINY), ("sd-vae-f8-demo", REPOSITORY / "config" / "demo.yaml")]
+    ("name", "file"), [("dc-ae-tiny", TINY), ("sd-vae-f8-demo", REPOSITORY / "tests" / "benchmark" / "families.yaml")]
 )
 def test_the_code_of_the_card_gives_what_the_autoencoder_gives(monkeypatch, tmp_path, name, file):
     trained, _ = train(file, name, tmp_path / "results")
@@ -187,11 +187,11 @@ def test_the_card_tells_what_decided_the_training(monkeypatch, tmp_path, tiny):
         ("dc-ae-tiny-no-residual", "tiny", "cannot be exported: AutoencoderDC has no shortcut: none"),
         ("identity", "tiny", "cannot be exported: its architecture is custom code, dcae.autoencoders.controls"),
         ("dc-ae-f8c4-space-to-channel-f64-demo", "demo", "cannot be exported: .* export dc-ae-f8c4-demo"),
-        ("sd-vae-f16", "demo", "'sd-vae-f16' is not an autoencoder of .*demo.yaml, which has sd-vae-f8-demo, "),
+        ("sd-vae-f16", "demo", "'sd-vae-f16' is not an autoencoder of .*families.yaml, which has sd-vae-f8-demo, "),
     ],
 )
 def test_what_is_not_exported_is_told_with_the_reason(monkeypatch, tmp_path, capsys, name, file, reason):
-    file = {"tiny": TINY, "demo": REPOSITORY / "config" / "demo.yaml"}[file]
+    file = {"tiny": TINY, "demo": REPOSITORY / "tests" / "benchmark" / "families.yaml"}[file]
     assert export(monkeypatch, tmp_path, name, file) == cli.EXIT_ERROR
     assert re.search(reason, capsys.readouterr().err, re.S)
     assert not (tmp_path / "export").exists()

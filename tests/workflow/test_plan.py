@@ -131,7 +131,7 @@ def test_latents_take_the_disk_of_their_shape_and_posterior():
 
 @pytest.mark.parametrize("subject", ["dit-demo p1", "dc-ae-f8c4-demo at", "dc-ae-f32-demo, low-resolution-local"])
 def test_a_row_of_the_table_is_what_counting_gives(subject):
-    benchmark = Benchmark.load(ROOT / "config" / "demo.yaml")
+    benchmark = Benchmark.load(ROOT / "tests" / "benchmark" / "families.yaml")
     work = next(each for each in works(benchmark) if each.subject.startswith(subject))
     found, stored = count(work), Costs(benchmark.config).get(work)
     for name in ("parameters", "gmacs", "fixed_gib", "image_gib"):

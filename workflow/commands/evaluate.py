@@ -11,11 +11,14 @@ import typer
 
 from dcae.benchmark import Benchmark, ReconstructionCell, Record, ResolvedAutoencoder, Value
 from dcae.weights.hub import released_file
+from workflow import layout
 from workflow.commands import options
 from workflow.provenance import additional_measured, described, device_description, input_hashes, provenance
 from workflow.staleness import configuration as digests
 from workflow.staleness.steps import EVALUATE
 from workflow.trained import check_trained
+
+ENCODER = ("encoder.", "quant_conv.")  # beginnings of the names of its tensors
 
 
 def evaluate(
@@ -56,7 +59,8 @@ def evaluate(
     model = load(entry, weights=weights, config=benchmark.config, device=device)
     released = released_file(model)
     validation = open_dataset(cell.dataset, "validation", resolution)
-    # Before the work: a file that cannot be read ends the job here, not at its end.
+    # Before the work: a file that cannot be read or is missing ends the job here, not at its end.
+    protocol_fingerprint, *_ = map(fingerprint, cell.protocols)
     remarks = validation.remarks(protocol.reconstruction_images)
     try:
         result = evaluate_reconstruction(
@@ -90,9 +94,13 @@ def evaluate(
         kind="reconstruction",
         number_class=number_class(cell.autoencoder),
         cell=vars(cell.names),
-        values={**result.values, "parameters": Value(value=count_parameters(model), n=1)},
+        values={
+            **result.values,
+            "parameters": Value(value=count_parameters(model), n=1),
+            **encoder_change(cell.autoencoder, weights),
+        },
         protocol=described(protocol),
-        protocol_fingerprint=fingerprint(protocol),
+        protocol_fingerprint=protocol_fingerprint,
         dataset_fingerprint=validation.fingerprint,
         excluded=result.excluded,
         further=additional_measured(further, result.further),
@@ -106,6 +114,25 @@ def evaluate(
         ),
         remarks=[*remarks, *(f"{autoencoder}: {each}" for each in result.remarks)],
     ).write(record)
+
+
+def encoder_change(autoencoder: ResolvedAutoencoder, weights: Path | None) -> dict[str, Value]:
+    """Return the number of the encoder's tensors that a last phase on the decoder's head changed.
+
+    Nothing without such a phase, and where the weights of the phase before are not beside these.
+    """
+    training = autoencoder.training
+    if not (weights and training and training.start) or training.settings.trains != "decoder-head":
+        return {}
+    before = weights.parents[1] / training.start.autoencoder / training.start.phase
+    files = [folder / layout.AUTOENCODER_WEIGHTS for folder in (before, weights)]
+    if not all(file.is_file() for file in files):
+        return {}
+    from safetensors.torch import load_file
+
+    old, new = map(load_file, files)
+    changed = sum(not new[name].equal(old[name]) for name in new if name.startswith(ENCODER))
+    return {"encoder_tensors_changed": Value(value=changed, n=1)}
 
 
 def number_class(autoencoder: ResolvedAutoencoder) -> str:

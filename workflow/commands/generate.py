@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +49,7 @@ def generate(
     started = time.monotonic()
     from dcae.data.loading import open_dataset
     from evaluation.features.fingerprints import fingerprint
-    from evaluation.quality.generation import evaluate_generation, save_generation_samples
+    from evaluation.quality.generation import evaluate_generation, real_image_controls, save_generation_samples
 
     process, processes, device = options.share_of_work()
     benchmark = Benchmark.load(benchmark_file)
@@ -62,6 +63,7 @@ def generate(
     released = (released_file(model) for model in (source.denoiser, source.autoencoder))
     inputs = input_hashes(denoiser, weights, captions, *released, *cell.autoencoder.files)
     real_images = open_dataset(cell.evaluated_on, protocol.generation_reference, resolution)
+    protocol_fingerprint, *_ = map(fingerprint, cell.protocols)  # before the work, which a missing file would lose
     result = evaluate_generation(
         source=source,
         class_names=classes,
@@ -82,6 +84,14 @@ def generate(
         print(f"process {process + 1}/{processes} has done its share; the last one writes the record", flush=True)
         return
     save_generation_samples(result, images)
+    values, others = dict(result.values), dict(result.further)
+    if protocol.generation_controls:
+        real = open_dataset(cell.evaluated_on, protocol.generation_controls, resolution)
+        controls = real_image_controls(
+            source.autoencoder, real, real_images, reference, [protocol, *further], device=device
+        )
+        values |= controls.pop(protocol.name).values
+        others = {name: replace(each, values=each.values | controls[name].values) for name, each in others.items()}
     sampling = {
         "sampler": entry.sampler,
         "sampling_steps": entry.sampling_steps,
@@ -94,12 +104,12 @@ def generate(
         kind="generation",
         number_class="reproduced" if denoiser or cell.autoencoder.training else "re-evaluated",
         cell=vars(cell.names),
-        values=result.values,
+        values=values,
         protocol=described(protocol) | sampling,
-        protocol_fingerprint=fingerprint(protocol),
+        protocol_fingerprint=protocol_fingerprint,
         dataset_fingerprint=real_images.fingerprint,
         excluded=result.excluded,
-        further=additional_measured(further, result.further, sampling),
+        further=additional_measured(further, others, sampling),
         device=device_description(device),
         provenance=provenance(
             GENERATE,

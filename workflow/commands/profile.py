@@ -25,8 +25,9 @@ def profile(
 ) -> None:
     """Measure speed, memory, parameters and GMACs of a diffusion model at an autoencoder's latent shape."""
     started = time.monotonic()
-    from evaluation.efficiency.denoiser import DenoiserShape, profile_denoiser
+    from evaluation.efficiency.denoiser import DenoiserShape
     from evaluation.efficiency.profile import MeasurementFailed
+    from evaluation.efficiency.repeats import profile_in_processes
     from evaluation.features.fingerprints import fingerprint
 
     cell = Benchmark.load(benchmark_file).resolve(
@@ -36,7 +37,7 @@ def profile(
     chosen = device or options.device()
     channels = cell.autoencoder.entry.latent_channels
     shape = DenoiserShape(cell.diffusion, channels, cell.latent_size, patch_size, len(class_names(cell)))
-    measured = profile_denoiser(shape, cell.efficiency, chosen)
+    measured = profile_in_processes(shape, cell.efficiency, chosen)
     if measured.failed:
         raise MeasurementFailed("; ".join(f"{name}: {why}" for name, why in measured.failed.items()))
     Record(

@@ -110,7 +110,7 @@ def works(benchmark: Benchmark) -> list[Work]:
     for entry in map(benchmark.autoencoder, names):
         found += [of_coder(entry, kind, benchmark.config) for kind in ("encode", "decode")]
     found += [of_denoiser(benchmark.resolve(cell)) for cell in benchmark.cells.generation]
-    return list({work.key: work for work in found}.values())
+    return list({work.key: work for work in reversed(found)}.values())[::-1]
 
 
 class Costs:

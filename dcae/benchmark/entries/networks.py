@@ -13,7 +13,9 @@ from dcae.benchmark.entries.base import Settings
 class NetworkWeights(Settings):
     """Weights of a feature network: a file in config/weights.yaml, or random weights from a seed."""
 
-    network: str = Field(description="alex or vgg (LPIPS), inception-v3, dinov2-vit-*-14, or an open_clip model name")
+    network: str = Field(
+        description="alex or vgg (LPIPS), inception-v3, scene-classifier, dinov2-vit-*-14, or an open_clip model name"
+    )
     weights: str = Field(description="a name in config/weights.yaml, or random")
     seed: int = Field(0, ge=0)
 

@@ -20,6 +20,9 @@ class AdamW(Settings):
     eps: PositiveFloat = Field(1e-8, description="term in the denominator, for numerical stability")
     decay_norms_and_biases: bool = False
     warmup_steps: int = Field(0, ge=0)
+    cosine_steps: PositiveInt | None = Field(
+        None, description="the learning rate falls along a half cosine to 0 at this step; default: it is constant"
+    )
 
 
 class Perceptual(Settings):

@@ -194,6 +194,16 @@ def test_weights_that_others_trained_count_only_where_there_are_no_own():
     assert "released" in [test.b.autoencoder for test in judged("dc-ae-better", [*without, *released]).tests]
 
 
+def test_weights_of_another_training_set_are_compared_only_where_there_is_no_other():
+    records = of(synthetic.demo_records(False), "dc-ae-f32-demo", "sd-vae-f32-demo", resolution=64, diffusion=None)
+    mixture = [
+        synthetic.elsewhere(each, autoencoder="mixture", published_dataset=None)
+        for each in of(records, "sd-vae-f32-demo")
+    ]
+    assert [t.b.autoencoder for t in judged("dc-ae-better", [*records, *mixture]).tests] == ["sd-vae-f32-demo"]
+    assert [t.b.autoencoder for t in judged("dc-ae-better", [records[-1], *mixture]).tests] == ["mixture"]
+
+
 def test_speeds_are_ratios_of_one_model_on_one_device():
     records = synthetic.demo_records(False)
     test = single("training-speed-f64", records)

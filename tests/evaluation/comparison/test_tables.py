@@ -45,6 +45,15 @@ def test_less_is_better_for_lpips_and_equal_is_not_distinguishable():
     assert difference(a, a, LPIPS).verdict == "not distinguishable"
 
 
+def test_nothing_is_bold_where_a_control_is_better():
+    base = 25 + 4 * images(0)
+    rows = {"a": measured(psnr=base), "b": measured(psnr=base - 1), "blur": measured(psnr=base - 2)}
+    shapes = dict.fromkeys(rows, "1x1x1")
+    assert "**24" in to_markdown(main_table(rows, shapes, "title", "caption"))
+    rows["blur"] = measured(psnr=base + 1)
+    assert "**" not in to_markdown(main_table(rows, shapes, "title", "caption"))
+
+
 def test_only_what_is_better_than_every_other_is_bold_and_a_perfect_control_does_not_contend():
     base = 25 + 4 * images(0)
     rows = {

@@ -2,6 +2,7 @@
 """Warm-up, medians, spread over repeats; on a clock that the test moves."""
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -37,9 +38,14 @@ def test_time_is_a_median_after_warm_up(clock):
     assert duration.n == 6
     assert duration.value == pytest.approx(0.1)
     assert duration.repeats == pytest.approx([0.1, 1.05, 0.15])
-    quartiles = torch.tensor([0.1, 0.1, 2.0, 0.1, 0.2, 0.1]).quantile(torch.tensor([0.25, 0.75]))
+    assert duration.standard_error == pytest.approx(statistics.stdev(duration.repeats) / 3**0.5)
+
+
+def test_the_error_is_that_of_a_median_where_repeats_agree_by_chance():
+    steps = [0.1, 0.2, 0.3, 0.4]
+    quartiles = torch.tensor(steps * 2).quantile(torch.tensor([0.25, 0.75]))
     spread = float(quartiles[1] - quartiles[0]) / 1.349
-    assert duration.standard_error == pytest.approx((math.pi / 2 / 6) ** 0.5 * spread, rel=1e-5)
+    assert summary([steps, steps]).standard_error == pytest.approx((math.pi / 2 / 8) ** 0.5 * spread, rel=1e-5)
 
 
 def test_warm_up_goes_on_until_a_step_is_as_fast_as_before_but_not_for_ever(clock):

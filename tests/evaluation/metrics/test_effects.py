@@ -44,6 +44,12 @@ def test_images_that_both_sides_share_cancel():
     assert not apart.paired and apart.low < 0.6
 
 
+def test_images_that_came_back_unchanged_are_left_out():
+    a, b = np.array([30.0, 32.0, np.inf, 31.0]), np.array([29.0, 30.0, 40.0, 30.0])
+    found = effect(value(31.0, 0.5, 4), value(32.25, 2.0, 4), rows=(a, b))
+    assert (found.estimate, found.n, found.paired) == (pytest.approx(4 / 3), 3, True)
+
+
 def test_groups_that_both_sides_share_cancel_in_a_ratio():
     noise = np.random.default_rng(1).normal(0, 0.01, 64)
     a, b = (value(s, 0.5, 640, leave_group_out=list(s * np.exp(noise))) for s in (6.0, 3.0))

@@ -13,7 +13,9 @@ from dcae.benchmark import Config
 from dcae.benchmark.entries import Protocol, SubsetDetector
 from dcae.data.dataset import ImageDataset
 from evaluation.features.reference import ReferenceError, read_detections, write_reference
-from evaluation.quality.distances import members
+from evaluation.metrics.frechet import Reference
+from evaluation.metrics.kid_cmmd import kernel_inception_distance
+from evaluation.quality.distances import distances, members
 from evaluation.quality.reconstruction import evaluate_reconstruction, write_rows
 from tests.evaluation import tiny_detectors
 
@@ -133,3 +135,13 @@ def test_a_protocol_without_subsets_loads_no_detector_and_keeps_nothing(tmp_path
         assert not [name for name in (*file.keys(), *file.metadata().values()) if "detections" in name]
     with pytest.raises(ReferenceError, match=r"reference\.safetensors: face was not looked for; write it again"):
         read_detections(path, protocol(face=FACE))
+
+
+def test_kid_of_reconstructions_is_by_the_protocols_estimator():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.rand(60, 32, generator=generator)
+    made = real + 0.05 * torch.rand(60, 32, generator=generator)
+    for estimator, paired in (("paired", True), ("unpaired", False)):
+        chosen = protocol().model_copy(update={"kid_estimator": estimator})
+        found = distances({"inception": made}, {"inception": Reference(real, None)}, chosen, paired=True)
+        assert found.values["kid"].value == kernel_inception_distance(made, real, paired).estimate

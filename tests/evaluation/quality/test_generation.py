@@ -24,7 +24,7 @@ from dcae.diffusion.models.build import build_denoiser
 from evaluation.features.quantisation import to_uint8
 from evaluation.features.reference import ReferenceError, write_reference
 from evaluation.metrics.frechet import frechet_distance_of_features
-from evaluation.quality.generation import class_captions, evaluate_generation, guidance_scales
+from evaluation.quality.generation import class_captions, evaluate_generation, guidance_scales, real_image_controls
 from evaluation.quality.sample_set import ImageSource, write_sample_set
 
 ENTRY = DiffusionEntry(
@@ -116,7 +116,7 @@ def test_values_with_and_without_guidance(parts):
         assert value.random_features
         assert value.standard_error > 0 or value.value in (0, 1)
     assert set(result.excluded) == {f"fid_infinity_{setting}" for setting in settings}
-    assert "needs at least 5000 images, there are 10" in result.excluded["fid_infinity_with_guidance"]
+    assert "needs at least 25000 images, there are 10" in result.excluded["fid_infinity_with_guidance"]
     assert result.values["fid_without_guidance"].value != result.values["fid_with_guidance"].value
     assert list(result.samples) == ["without_guidance", "with_guidance"]
     for images in result.samples.values():
@@ -263,3 +263,18 @@ def test_samples_that_are_not_finite_are_errors(parts):
         parts["source"].denoiser.output.weight.fill_(float("nan"))
     with pytest.raises(ValueError, match="tiny: decoded samples hold NaN"):
         evaluate_generation(**parts)
+
+
+def test_real_images_bound_what_samples_can_reach(parts, dataset, protocol):
+    entry = ScenesEntry(name="s", kind="scenes", train_images=1, validation_images=12)
+    other = open_dataset(entry, "validation", 64)
+    shared = {"dataset": dataset, "reference": parts["reference"], "protocols": [protocol]}
+    found = {
+        name: real_image_controls(load(name), other, **shared)[protocol.name].values for name in ("identity", "blur")
+    }
+    real = found["identity"]["fid_of_real_images"]
+    assert real.n == IMAGES and real == found["blur"]["fid_of_real_images"]
+    assert found["identity"]["fid_of_autoencoded_images"].value == pytest.approx(real.value, rel=1e-6)
+    assert found["blur"]["fid_of_autoencoded_images"] != real
+    same = real_image_controls(load("identity"), dataset, **shared)[protocol.name].values
+    assert same["fid_of_real_images"].value < real.value

@@ -197,7 +197,7 @@ def test_values_that_need_more_images_are_left_out_by_name(protocols, dataset, f
         "kid": "needs at least 3 images, there are 2",
         "precision": "needs at least 4 images, there are 2",
         "recall": "needs at least 4 images, there are 2",
-        "rfid_infinity": "needs at least 5000 images, there are 2",
+        "rfid_infinity": "needs at least 25000 images, there are 2",
     }
 
 

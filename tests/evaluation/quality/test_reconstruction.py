@@ -73,7 +73,7 @@ def test_values_say_where_they_come_from(results):
     for name in ("rfid", "psnr", "ssim", "lpips"):
         assert 0 < values[name].standard_error < abs(values[name].value)
     assert len(values["rfid"].leave_group_out) == IMAGES
-    assert results["blur"].excluded == {"rfid_infinity": "needs at least 5000 images, there are 6"}
+    assert results["blur"].excluded == {"rfid_infinity": "needs at least 25000 images, there are 6"}
 
 
 def test_numbers_are_means_over_images(results):

@@ -117,7 +117,7 @@ def test_the_difference_is_paired_where_both_records_have_their_groups(records):
     variant = data.loc["dc-ae-f32-no-gan"]
     assert variant["rFID, difference to base"] == pytest.approx(2, abs=0.2)
     assert variant["rFID, difference to base, standard error"] < 0.2 < math.hypot(5, 5)
-    assert variant["rFID, compared with base"] == "worse"
+    assert variant["rFID, compared with base"] == "worse, one training each"
     assert data.loc["dc-ae-f32-full-gan", "rFID, compared with base"] == "="
     assert pandas.isna(data.loc["dc-ae-f32", "rFID, compared with base"])  # itself
 

@@ -58,6 +58,19 @@ def test_values_read_as_in_an_entry():
     ]
 
 
+def test_of_a_mapping_that_another_entry_chose_only_what_differs_is_shown():
+    wide, deep = {"widths": [8, 16], "depths": [1, 2]}, {"widths": [8, 16], "depths": [3, 2]}
+    choices = [
+        Choice("autoencoders", name, "stages", value, "tiny")
+        for name, value in (("one", wide), ("two", deep), ("three", wide), ("four", {"widths": [8]}))
+    ]
+    assert frame(choices).set_index("Entry")["Value"].to_dict() == {
+        "one, three": "{widths: [8, 16], depths: [1, 2]}",
+        "two": "as one, but {depths: [3, 2]}",
+        "four": "{widths: [8]}",
+    }
+
+
 def test_long_reasons_are_broken_in_print_and_whole_in_csv():
     reason = " ".join(LONG.split())
     assert reason in set(frame(CHOICES)["Reason"])

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import pandas
 import pytest
 
-from dcae.benchmark.record import Record
+from dcae.benchmark.record import Record, Value
 from evaluation.published import read_published
 from evaluation.tables.formats import FORMATS, Number, to_csv, to_markdown, write_table
 from evaluation.tables.metrics import METRICS
 from evaluation.tables.paper import build_table
-from evaluation.tables.rows import ABLATIONS, CONTROLS, HEADINGS, NOT_RUN, RE_EVALUATED, REPRODUCED
+from evaluation.tables.rows import ABLATIONS, CONTROLS, HEADINGS, NOT_RUN, RE_EVALUATED, REPRODUCED, SUPPLIED
+from evaluation.tables.seeds import over_seeds
 from tests.evaluation import synthetic
 
 
@@ -56,7 +58,7 @@ def of_paper(table: int, diffusion: str, dataset: str, resolution: int, name: st
     """Records of one row that the paper prints: of its data, resolution and models."""
     cell = synthetic.generation_cell(diffusion.lower(), diffusion, name, patch_size)
     place = {"dataset": dataset, "dataset_paper_name": dataset, "published_dataset": dataset, "resolution": resolution}
-    return synthetic.generation(cell | place | {"published_resolution": resolution, "tables": (table,)})
+    return synthetic.generation(cell | place | {"published_resolution": resolution, "tables": (table,)}, False)
 
 
 def test_table_5_stands_beside_the_paper_s_fid_and_clip_score():
@@ -65,7 +67,7 @@ def test_table_5_stands_beside_the_paper_s_fid_and_clip_score():
     data = frame(table)
     assert list(data["FID w/ CFG, paper"]) == [6.3, 6.1]
     assert list(data["CLIP score w/ CFG, paper"]) == [26.36, 26.41]
-    assert list(data["CLIP score w/ CFG [random features]"]) == [22.0, 22.0]
+    assert list(data["CLIP score w/ CFG"]) == [22.0, 22.0]
     assert list(data["Training (images/s), paper"]) == [43, 173]
     assert [section.heading for section in table.sections] == [REPRODUCED]  # nothing is left that was not run
 
@@ -171,7 +173,8 @@ def test_no_ratio_without_an_f8_p2_row(records):
     assert frame(build_table(3, left))["Training (images/s), ratio to f8 p2"].isna().all()
 
 
-def test_table_1_takes_the_dit_xl_row_of_dc_ae_from_table_3_and_says_so(records):
+def test_table_1_takes_the_dit_xl_row_of_dc_ae_from_table_3_and_says_so():
+    records = synthetic.demo_records(False)
     table = build_table(1, records)
     row = frame(table).set_index(["Diffusion model", "Autoencoder"]).loc[("dit-demo", "dc-ae-f32-demo")]
     assert row["FID w/o CFG, paper"] == 9.56
@@ -180,7 +183,7 @@ def test_table_1_takes_the_dit_xl_row_of_dc_ae_from_table_3_and_says_so(records)
 
 def test_paper_names_stand_in_brackets_behind_entry_names(records):
     text = to_markdown(build_table(1, records))
-    assert "| uvit-demo (UViT-S) | dc-ae-f64-demo (DC-AE-f64)" in text
+    assert "| uvit-demo (stands in for UViT-S) | dc-ae-f64-demo (DC-AE-f64)" in text
     assert "| sd-vae-f8-space-to-channel-demo " in text
 
 
@@ -197,7 +200,8 @@ def test_classes_stand_under_headings_of_their_own(records):
     mixed = changed(records, is_kind("reconstruction", "sd-vae-f8-demo"), number_class="re-evaluated")
     table = build_table(2, mixed)
     headings = [section.heading for section in table.sections]
-    assert headings == [REPRODUCED, RE_EVALUATED, ABLATIONS, CONTROLS] == [h for h in HEADINGS if h != NOT_RUN]
+    assert headings == [REPRODUCED, RE_EVALUATED, ABLATIONS, CONTROLS]
+    assert headings == [heading for heading in HEADINGS if heading not in (NOT_RUN, SUPPLIED)]
     data = frame(table).groupby("section")["Autoencoder"].unique()
     assert list(data[RE_EVALUATED]) == ["sd-vae-f8-demo"]
     assert set(data[CONTROLS]) == {"identity", "blur", "mean-colour"}
@@ -253,6 +257,93 @@ def test_bold_only_if_distinguishable(records, difference, error, bold):
 def test_lower_is_bold_where_lower_is_better(records):
     place = [r for r in records if r.cell.dataset == "photographs" and r.cell.spatial_compression == 64]
     assert bold_names(build_table(2, place), "rFID ↓ [random features]") == ["dc-ae-f64-demo"]
+
+
+def speeds(spread: float):
+    """Two rows of one device, the first one faster, whose repeats differ by a share of their value."""
+    records = of_paper(3, "DiT-XL", "ImageNet", 512, "sd-vae-f8-demo", 2)
+    records += of_paper(3, "DiT-XL", "ImageNet", 512, "dc-ae-f32-demo", 1)
+    fields = {"n": 90, "standard_error": 1.0, "unit": "images/s"}
+    found = []
+    for record, speed in zip((r for r in records if r.kind == "efficiency"), (993.0, 771.0), strict=True):
+        value = Value(value=speed, repeats=[speed, speed * (1 - spread)], **fields)
+        found.append(synthetic.changed(record, values={**record.values, "training_images_per_second": value}))
+    return found
+
+
+def test_speeds_whose_repeats_differ_are_marked_and_never_bold():
+    steady, unsteady = (build_table(3, speeds(spread)) for spread in (0.01, 0.2))
+    assert bold_names(steady, "Training (images/s) ↑") == ["sd-vae-f8-demo"]
+    assert bold_names(unsteady, "Training (images/s) ↑") == []
+    assert {number.mark for number in entries(unsteady, "Training (images/s) ↑") if number.value} == {"u"}
+    assert any(note.startswith("u: repeats of this value differ by more than 5%") for note in unsteady.notes)
+    assert not any(note.startswith("u: ") for note in steady.notes)
+
+
+def test_rows_that_lose_to_a_control_are_marked_named_and_never_bold(records):
+    place = [r for r in records if r.cell.dataset == "photographs" and r.kind == "reconstruction"]
+    assert bold_names(build_table(2, place), "PSNR (dB) ↑") == ["dc-ae-f32-demo", "dc-ae-f64-demo"]
+    low = with_psnr(with_psnr(place, "dc-ae-f64-demo", 12.0, 0.1), "sd-vae-f64-demo", 11.0, 0.1)
+    low = with_psnr(low, "mean-colour", 13.5, 0.1)
+    table = build_table(2, low)
+    assert bold_names(table, "PSNR (dB) ↑") == ["dc-ae-f32-demo"]
+    names, numbers = entries(table, "Autoencoder"), entries(table, "PSNR (dB) ↑")
+    assert {n for n, number in zip(names, numbers, strict=True) if number.mark == "§"} == {
+        "dc-ae-f64-demo", "sd-vae-f64-demo",
+    }  # fmt: skip
+    (note,) = (note for note in table.notes if note.startswith("§: worse than a control. 2 rows are: "))
+    assert "dc-ae-f64-demo on photographs at 128 px (PSNR (dB): blur, mean-colour)" in note
+    assert "<sup>§</sup>" in to_markdown(table) and r"\S" in FORMATS["tex"](table)
+
+
+def test_a_control_of_a_latent_shape_is_compared_with_that_shape_alone(records):
+    place = [r for r in records if r.cell.dataset == "photographs" and r.kind == "reconstruction"]
+    facts = synthetic.autoencoder("patch-pca-f32c32", 32, 32, None, "controls", kind="python")
+    table = build_table(2, [*place, synthetic.reconstruction("photographs", 128, facts, 0.95)])
+    note = next(note for note in table.notes if note.startswith("§"))
+    assert "dc-ae-f32-demo on photographs" in note and "sd-vae-f32-demo" in note
+    assert "f64" not in note and "f8-demo" not in note
+
+
+def test_random_features_stand_beside_no_number_of_the_paper(records):
+    names = {column.name for column in build_table(1, records).columns}
+    assert {name for name in names if "paper" in name} == {"Diffusion model in the paper", "Autoencoder in the paper",
+                                                           "Dataset in the paper"}  # fmt: skip
+    assert "FID w/o CFG, paper" in {column.name for column in build_table(1, synthetic.demo_records(False)).columns}
+
+
+def test_a_model_on_other_data_stands_in_for_the_paper_s(records):
+    assert "uvit-demo (stands in for UViT-S)" in to_markdown(build_table(3, records))
+    same = build_table(3, of_paper(3, "DiT-XL", "ImageNet", 512, "sd-vae-f8-demo", 2))
+    assert "dit-xl (DiT-XL)" in to_markdown(same)
+
+
+def test_the_number_of_samples_is_in_the_head_of_the_column(records):
+    assert "FID w/o CFG ↓ [random features] N 256" in to_markdown(build_table(1, records))
+
+
+def test_weights_of_the_user_are_a_class_of_their_own(records):
+    mine = [synthetic.elsewhere(r, supplied=True) for r in records if is_kind("reconstruction", "sd-vae-f8-demo")(r)]
+    mine = changed(mine, lambda record: True, number_class="re-evaluated")
+    assert [section.heading for section in build_table(2, mine).sections] == [SUPPLIED]
+    assert set(frame(build_table(2, mine))["Number class"]) == {"supplied"}
+
+
+def test_a_row_of_several_seeds_is_their_mean_and_says_so(records):
+    (one,) = (r for r in records if is_kind("reconstruction", "dc-ae-f32-demo")(r) and r.cell.dataset == "photographs")
+    found = []
+    for seed, psnr in enumerate((24.0, 25.0, 29.0)):
+        value = one.values["psnr"].model_copy(update={"value": psnr, "standard_error": 0.3})
+        record = synthetic.changed(one, values={**one.values, "psnr": value})
+        name = "dc-ae-f32-demo" + (f"@seed{seed}" if seed else "")
+        found.append(synthetic.elsewhere(record, autoencoder=name))
+    pooled, _ = over_seeds(found, {})
+    table = build_table(2, pooled)
+    row = frame(table).iloc[0]
+    assert (row["Autoencoder"], row["Seeds"], row["PSNR (dB)"], row["PSNR (dB), n"]) == ("dc-ae-f32-demo", 3, 26.0, 64)
+    assert row["PSNR (dB), standard error"] == pytest.approx(math.hypot(0.3, math.sqrt(7 / 3)))
+    assert "± one standard error over images and seeds" in table.caption
+    assert "of one training each" in build_table(2, records).caption
 
 
 def test_controls_and_ablations_are_never_bold(records):
@@ -326,7 +417,8 @@ def test_a_cell_with_speed_but_no_quality_is_half_run(records):
     assert all(number.value for number in entries(table, "Latency (ms) ↓"))
 
 
-def test_planned_cells_without_records_are_not_run(records):
+def test_planned_cells_without_records_are_not_run():
+    records = synthetic.demo_records(False)
     cells = [record.cell for record in records if record.kind == "generation"]
     left = [record for record in records if record.cell.autoencoder != "dc-ae-f64-demo"]
     data = frame(build_table(1, left, planned=cells)).set_index("Autoencoder")

@@ -96,7 +96,7 @@ def test_a_raised_version_makes_a_training_train_again(finished):
 
 
 def test_a_job_refuses_an_entry_that_changed_after_the_plan():
-    training = Benchmark.load(REPOSITORY / "config" / "demo.yaml").final_training("dc-ae-f32-demo")
+    training = Benchmark.load(REPOSITORY / "config" / "demo.yaml").final_training("dc-ae-f32c64-mini")
     planned = TRAIN_AUTOENCODER.configuration(training)
     assert TRAIN_AUTOENCODER.planned(training, planned) == planned
     assert TRAIN_AUTOENCODER.planned(training, None) == planned
