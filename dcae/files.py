@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -57,6 +57,8 @@ def replacing(path: Path | str, temporary: Path | None = None) -> Iterator[Path]
     temporary = temporary or temporary_beside(path)
     try:
         yield temporary
+        with suppress(OSError):  # of a file system without modes
+            os.chmod(temporary, 0o666 & ~_umask())  # safetensors gives its files to their owner alone
         os.replace(temporary, path)
     except Exception as error:
         written = temporary.stat().st_size if temporary.is_file() else 0
@@ -66,6 +68,12 @@ def replacing(path: Path | str, temporary: Path | None = None) -> Iterator[Path]
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 @functools.cache
