@@ -12,9 +12,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-UMASK = os.umask(0o022)  # there is no other way to read it
-os.umask(UMASK)
-
 
 def sha256(path: Path) -> str:
     """Return the hexadecimal sha256 of a file's content."""
@@ -60,8 +57,8 @@ def replacing(path: Path | str, temporary: Path | None = None) -> Iterator[Path]
     temporary = temporary or temporary_beside(path)
     try:
         yield temporary
-        with suppress(OSError):  # some file systems have no modes
-            temporary.chmod(0o666 & ~UMASK)  # safetensors makes files that nobody else can read
+        with suppress(OSError):  # of a file system without modes
+            temporary.chmod(0o666 & ~_umask())  # safetensors gives its files to their owner alone
         os.replace(temporary, path)
     except Exception as error:
         written = temporary.stat().st_size if temporary.is_file() else 0
@@ -71,6 +68,12 @@ def replacing(path: Path | str, temporary: Path | None = None) -> Iterator[Path]
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)  # there is no other way to read it
+    os.umask(mask)
+    return mask
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,5 +249,6 @@ def verify(folder: Path, index: dict[str, Any], names: Sequence[str] | None = No
 def _damaged(path: Path, reason: str) -> CacheError:
     """Set a damaged shard and the index of its folder aside, and return the error about it."""
     remedy = set_aside(path)
-    (path.parent / INDEX).unlink(missing_ok=True)
+    with suppress(OSError):  # missing, or in a folder of somebody else
+        (path.parent / INDEX).unlink()
     return CacheError(f"{path}: {reason}; {remedy}")

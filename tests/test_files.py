@@ -2,10 +2,13 @@
 """Atomic writes and content hashes of files."""
 
 import os
+import stat
 import subprocess
 
+import numpy as np
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from dcae.files import DiskFull, content_hashes, replacing, sha256
 
@@ -38,6 +41,17 @@ def test_two_machines_write_beside_each_other(tmp_path, monkeypatch):
             there.write_text("there")
         here.write_text("here")
     assert (tmp_path / "file").read_text() == "here"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_decides_who_reads_weights(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "weights.safetensors") as temporary:
+            save_file({"a": np.zeros(1)}, temporary)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "weights.safetensors").stat().st_mode) == mode
 
 
 @pytest.mark.parametrize("save", ["write", "safetensors"])
@@ -75,12 +89,3 @@ def test_hashes_follow_the_content_of_files_and_of_folders(tmp_path):
     }
     (tmp_path / "notes.txt").write_text("other")
     assert content_hashes([tmp_path / "notes.txt"]) != {str(tmp_path / "notes.txt"): found[str(tmp_path / "notes.txt")]}
-
-
-def test_written_files_have_the_mode_of_the_umask(tmp_path):
-    """safetensors makes files that nobody else can read."""
-    path = tmp_path / "a.safetensors"
-    with replacing(path) as temporary:
-        temporary.touch(mode=0o600)
-    (tmp_path / "usual").touch()
-    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode

@@ -15,6 +15,7 @@ def main() -> None:
     status = hand_over(sys.argv[1:])
     if status is not None:
         end_as(status)
+    sys.stdout.reconfigure(errors="backslashreplace")  # for locales that lack a sign of the paper, such as ×
     from workflow import cli  # not before: it takes longer than to hand over
 
     cli.main()

@@ -55,7 +55,6 @@ def main() -> None:
     Errors of the project's own classes are printed without a traceback. A training that stopped before its end, and
     that the same command resumes, exits with ``EXIT_UNFINISHED``.
     """
-    sys.stdout.reconfigure(errors="backslashreplace")  # for locales that lack a sign of the paper, such as ×
     try:
         app(prog_name="dcae")
     except Exception as error:

@@ -288,6 +288,7 @@ def main() -> None:
     # A terminal, timeout or systemd sends them to the whole group, so that jobs save; the server ends with its run.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    sys.stdout.reconfigure(errors="backslashreplace")  # of forks, as in workflow/__main__.py
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         path = Path(listener.getsockname())
         try:

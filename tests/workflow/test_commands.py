@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -156,3 +158,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / ".snakemake").touch()
     with pytest.raises(ConfigError, match=r"live-runs/tiny.lock: Not a directory; runs need a current folder"):
         release_locks_of_dead_runs(tmp_path / ".snakemake", "tiny")
+
+
+def test_a_locale_that_lacks_a_sign_prints_it_as_its_number():
+    program = "import sys; from workflow import __main__, cli; cli.main = lambda: print('8 × 8'); __main__.main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+    assert done.stdout == b"8 \\xd7 8\n"

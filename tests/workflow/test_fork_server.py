@@ -162,6 +162,19 @@ def test_snakemake_hands_its_jobs_over(clone):
     assert "forked\n" in (clone.folder / "results/tiny/logs/reference/reconstruction-scenes-tiny-64.log").read_text()
 
 
+def test_a_run_whose_output_is_a_file_hands_its_jobs_over(clone, tmp_path):
+    command = [sys.executable, "-c", STARTER.replace("flush=True", "flush=True, file=sys.stderr")]
+    with (tmp_path / "output").open("w") as output:
+        starter = subprocess.Popen(
+            command, cwd=clone.folder, env=clone.environment, stdin=subprocess.PIPE, stdout=output,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        address = starter.stderr.readline().split()[0]
+        forked = clone.run(*DCAE, *WRONG, check=False, **{ADDRESS: address})
+        starter.communicate(timeout=60)
+    assert "Usage: dcae train autoencoder" in forked.stderr and "Traceback" not in forked.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_training_which_saves_and_stops(shared, number, tmp_path):
     endless(shared.clone)

@@ -161,7 +161,7 @@ def test_a_run_that_is_killed_and_started_again_trains_nothing_twice(slurm, tmp_
     """The first run's job goes on; the second's ends at once, frees its GPU and leaves the log of the first."""
     clone = copy_repository(tmp_path / "clone")
     clone.edit("config/recipes/tiny-two-phase.yaml", " steps: 6", " steps: 1000000")
-    log = clone.folder / "results/tiny/logs/train/dc-ae-tiny-low-resolution-full.log"
+    log = clone.folder / "results/tiny/logs/train/dc-ae-tiny-low-resolution-full.attempts.log"
     target = (f"{FOLDER}/low-resolution-full/config.json", "--configfile", TINY)
     known = {job["JobId"] for job in jobs()}
     killed = subprocess.Popen(

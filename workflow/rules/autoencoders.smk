@@ -28,13 +28,14 @@ rule train_autoencoder:
         # A changed dataset entry makes the job look at its images, by which it knows if it has to train.
         data=lambda wildcards: configuration.training_data(jobs.training(wildcards)),
         images=jobs.images(jobs.training_images),
+        attempts=layout.rule(layout.TRAINING_ATTEMPTS),  # Snakemake removes the log of the attempt before
         version=steps.TRAIN_AUTOENCODER.version,
     message:
         "training {wildcards.autoencoder}, phase {wildcards.phase}"
     shell:
         "{params.launch} train autoencoder {params.file:q} --autoencoder {wildcards.autoencoder} --phase {wildcards.phase}"
         " {params.start} --output {params.folder} --state {params.state} --configuration {params.configuration}"
-        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -ia {log}"
+        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -ia {log} {params.attempts}"
 
 
 size_of_reference_features = jobs.sized("reference_features", jobs.reference)
@@ -60,7 +61,7 @@ rule reference_features:
     shell:
         "dcae reference {params.file:q} --purpose {wildcards.purpose} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} --output {output} --configuration {params.configuration}"
-        " 2>&1 | tee -ia {log}"
+        " 2>&1 | tee -i {log}"
 
 
 size_of_evaluate_reconstruction = jobs.sized("evaluate_reconstruction", jobs.cell)
@@ -95,4 +96,4 @@ rule evaluate_reconstruction:
         "{params.launch} evaluate {params.file:q} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --reference {input.reference}"
         " --record {output.record} --images {output.images} --rows {output.rows} --state {params.state}"
-        " --configuration {params.configuration} 2>&1 | tee -ia {log}"
+        " --configuration {params.configuration} 2>&1 | tee -i {log}"

@@ -30,7 +30,7 @@ rule encode_latents:
     shell:
         "{params.launch} encode {params.file:q} --autoencoder {wildcards.autoencoder} {params.weights}"
         " --dataset {wildcards.dataset} --resolution {wildcards.resolution} --output {params.folder}"
-        " --configuration {params.configuration} 2>&1 | tee -ia {log}"
+        " --configuration {params.configuration} 2>&1 | tee -i {log}"
 
 
 size_of_encode_captions = jobs.sized("encode_captions", jobs.captions_cell)
@@ -58,7 +58,7 @@ rule encode_captions:
     shell:
         "{params.launch} captions {params.file:q} --diffusion {wildcards.diffusion} --dataset {wildcards.dataset}"
         " --split {wildcards.split} --output {params.folder} --configuration {params.configuration}"
-        " 2>&1 | tee -ia {log}"
+        " 2>&1 | tee -i {log}"
 
 
 size_of_train_denoiser = jobs.sized("train_denoiser", jobs.generation_cell)
@@ -90,6 +90,7 @@ rule train_denoiser:
         state=layout.rule(layout.DENOISER_STATE),
         configuration=jobs.configuration(steps.TRAIN_DENOISER, jobs.generation_cell),
         images=jobs.images(jobs.images_on_the_fly),
+        attempts=layout.rule(layout.DENOISER_ATTEMPTS),  # Snakemake removes the log of the attempt before
         version=steps.TRAIN_DENOISER.version,
     message:
         "training {wildcards.diffusion}, patch size {wildcards.patch_size}, on latents of {wildcards.autoencoder}"
@@ -98,7 +99,7 @@ rule train_denoiser:
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} {params.latents} {params.captions} {params.accumulation} --output {params.folder}"
         " --state {params.state} --configuration {params.configuration}"
-        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -ia {log}"
+        " ${{SLURM_JOB_ID:+--time-limit {resources.runtime}}} 2>&1 | tee -ia {log} {params.attempts}"
 
 
 size_of_evaluate_generation = jobs.sized("evaluate_generation", jobs.generation_cell)
@@ -137,7 +138,7 @@ rule evaluate_generation:
         " --autoencoder {wildcards.autoencoder} {params.weights} --dataset {wildcards.dataset}"
         " --resolution {wildcards.resolution} {params.denoiser} {params.captions} --reference {input.reference}"
         " --features {params.features} --record {output.record} --images {output.images}"
-        " --configuration {params.configuration} 2>&1 | tee -ia {log}"
+        " --configuration {params.configuration} 2>&1 | tee -i {log}"
 
 
 size_of_profile_efficiency = jobs.sized("profile_efficiency", jobs.generation_cell)
@@ -164,4 +165,4 @@ rule profile_efficiency:
     shell:
         "dcae profile {params.file:q} --diffusion {wildcards.diffusion} --patch-size {wildcards.patch_size}"
         " --autoencoder {wildcards.autoencoder} --dataset {wildcards.dataset} --resolution {wildcards.resolution}"
-        " --record {output} --configuration {params.configuration} 2>&1 | tee -ia {log}"
+        " --record {output} --configuration {params.configuration} 2>&1 | tee -i {log}"

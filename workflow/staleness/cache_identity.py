@@ -7,7 +7,6 @@ and not compared: the images where only their latents were brought, the file of 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,9 @@ def latents_identity(
         released: sha256 of the file of released weights; default: the one that the entry pins.
     """
     entry, base, pretrained = cell.autoencoder.entry, cell.autoencoder.base, cell.autoencoder.pretrained
-    stored = json.loads((weights / layout.CONFIG).read_text(encoding="utf-8")) if weights else {}
+    from dcae.autoencoders.folder import read_config  # loads torch, which a plan does without
+
+    stored = read_config(weights) if weights else {}
     pinned = pretrained.sha256 if pretrained else "none"
     return {
         "autoencoder": entry.name,
