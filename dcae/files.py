@@ -58,7 +58,7 @@ def replacing(path: Path | str, temporary: Path | None = None) -> Iterator[Path]
     try:
         yield temporary
         with suppress(OSError):  # of a file system without modes
-            os.chmod(temporary, 0o666 & ~_umask())  # safetensors gives its files to their owner alone
+            temporary.chmod(0o666 & ~_umask())  # safetensors gives its files to their owner alone
         os.replace(temporary, path)
     except Exception as error:
         written = temporary.stat().st_size if temporary.is_file() else 0
@@ -71,7 +71,7 @@ def replacing(path: Path | str, temporary: Path | None = None) -> Iterator[Path]
 
 
 def _umask() -> int:
-    mask = os.umask(0o022)
+    mask = os.umask(0o022)  # there is no other way to read it
     os.umask(mask)
     return mask
 

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
 from dcae.files import replacing
 
@@ -19,6 +19,16 @@ DISAGREEMENT = 0.05  # largest difference of repeats, as a share of the value
 def _json_number(number: float) -> float | str:
     """JSON has no infinity; the PSNR of identical images needs one."""
     return number if math.isfinite(number) else str(number)
+
+
+def _is_number(number: float) -> float:
+    if math.isnan(number):
+        raise ValueError("is not a number")
+    return number
+
+
+class RecordError(ValueError):
+    """A file is no record; the message names it."""
 
 
 Number = Annotated[float, PlainSerializer(_json_number, when_used="json")]
@@ -36,12 +46,12 @@ class Value(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    value: Number
-    n: int
-    standard_error: Number | None = None
+    value: Annotated[Number, AfterValidator(_is_number)]
+    n: int = Field(ge=0)
+    standard_error: Annotated[Number, AfterValidator(_is_number), Field(ge=0)] | None = None
     unit: str = ""
     random_features: bool = False
-    unchanged: int = 0
+    unchanged: int = Field(0, ge=0)
     leave_group_out: list[Number] | None = None
     repeats: list[Number] = []
     extrapolated: bool = False
@@ -128,11 +138,33 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Read one record. Raises ``ValueError`` naming the file if it does not follow the schema."""
+        """Read one record.
+
+        Raises:
+            RecordError: the file is missing or damaged, of another version, or holds impossible values.
+        """
         try:
-            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not a record of schema version {SCHEMA_VERSION}: {error}") from error
+            content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            reason = f"{place}: {first['msg']}" if place else first["msg"]
+            if isinstance(content, dict) and content.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+                reason = f"it has schema version {content['schema_version']!r}, of another version of dcae"
+        except (OSError, ValueError, RecursionError) as error:
+            reason = str(error)
+        raise RecordError(
+            f"{path} is not a record of schema version {SCHEMA_VERSION}: {reason}; remove it and run again"
+        )
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, whose keys have to be different."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key appears twice")
+    return found
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -86,11 +86,19 @@ def gaussian_divergence(mean_difference: Tensor, log_variance: Tensor, model_log
     return 0.5 * (log_ratio.exp() - 1 - log_ratio + mean_difference**2 * torch.exp(-model_log_variance))
 
 
+def normal_cdf(values: Tensor) -> Tensor:
+    """Return the normal distribution function in DiT's approximation (``diffusion/diffusion_utils.py``).
+
+    The exact one would move the bound at timestep 0 by up to 4.7 %, and the gradient of the variance by up to 38 %.
+    """
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)))
+
+
 def discretised_nats(values: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return the negative log-probability of a value's bin; the outer bins are open (Ho et al., equation 13)."""
     inverse_deviation = torch.exp(-0.5 * log_variance)
-    below_upper = torch.special.ndtr((values - mean + HALF_BIN) * inverse_deviation)
-    below_lower = torch.special.ndtr((values - mean - HALF_BIN) * inverse_deviation)
+    below_upper = normal_cdf((values - mean + HALF_BIN) * inverse_deviation)
+    below_lower = normal_cdf((values - mean - HALF_BIN) * inverse_deviation)
     upper = torch.where(values > 0.999, 1.0, below_upper)
     lower = torch.where(values < -0.999, 0.0, below_lower)
     return -(upper - lower).clamp(min=SMALLEST_PROBABILITY).log()

@@ -174,13 +174,16 @@ class MemoryEstimator:
 # --- the whole ------------------------------------------------------------------------------------------------------
 
 
-def profile_denoiser(shape: DenoiserShape, protocol: EfficiencyProtocol, device: str | torch.device = "cpu") -> Profile:
+def profile_denoiser(
+    shape: DenoiserShape, protocol: EfficiencyProtocol, device: str | torch.device = "cpu", memory: bool = True
+) -> Profile:
     """Measure a diffusion model with random weights on random latents.
 
     Args:
         shape: the model and its latents.
         protocol: batch sizes, precision, backends and measuring time.
         device: ``cpu`` or ``cuda``; CPU speed is that of as many threads as torch has now.
+        memory: measure the memory of training as well; on a CPU counting it takes longer than all else.
 
     Returns:
         ``parameters``, ``gmacs`` (per image), ``peak_memory_gb`` and ``peak_memory_gib`` (of training),
@@ -204,7 +207,8 @@ def profile_denoiser(shape: DenoiserShape, protocol: EfficiencyProtocol, device:
     for work in ("training", "inference"):
         needs.protocols_batch_size(work)  # before anything is measured
     profile.begin(device, protocol)
-    needs.values(profile)
+    if memory:
+        needs.values(profile)
 
     def train(size: int) -> Value:
         if size > protocol.memory_batch_size and "peak_memory_gb" in profile.values:

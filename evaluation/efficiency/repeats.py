@@ -35,10 +35,11 @@ def profile_in_processes(shape: DenoiserShape, protocol: EfficiencyProtocol, dev
     """
     share = protocol.model_copy(update={"seconds": protocol.seconds / protocol.repeats, "repeats": 1})
     arguments = shape, share, str(device), torch.get_num_threads()
+    fork = device == "cpu" and has_one_thread()
     profiles = []
-    for _ in range(protocol.repeats):
-        with Worker(fork=device == "cpu" and has_one_thread()) as process:
-            profiles.append(process.call(_measure, *arguments, seconds=LONGEST_REPEAT))
+    for repeat in range(protocol.repeats):
+        with Worker(fork) as process:
+            profiles.append(process.call(_measure, *arguments, repeat == 0, seconds=LONGEST_REPEAT))
     return combine(profiles)
 
 
@@ -48,20 +49,23 @@ def has_one_thread() -> bool:
     return tasks.is_dir() and len(list(tasks.iterdir())) == 1
 
 
-def _measure(shape: DenoiserShape, protocol: EfficiencyProtocol, device: str, threads: int) -> Profile:
+def _measure(shape: DenoiserShape, protocol: EfficiencyProtocol, device: str, threads: int, memory: bool) -> Profile:
     torch.set_num_threads(threads)
-    return profile_denoiser(shape, protocol, device)
+    return profile_denoiser(shape, protocol, device, memory)
 
 
 def combine(profiles: Sequence[Profile]) -> Profile:
-    """Return the medians over processes, with the error between them; a value that one lacks is missing."""
+    """Return the medians over processes, with the error between them.
+
+    A time that one process lacks is missing; what is not timed may be in the first profile alone.
+    """
     first = profiles[0]
     excluded = {name: why for each in profiles for name, why in each.excluded.items()}
-    values = {
-        name: _over_processes([each.values[name] for each in profiles])
-        for name in first.values
-        if all(name in each.values for each in profiles)
-    }
+    values = {}
+    for name, value in first.values.items():
+        found = [each.values[name] for each in profiles if name in each.values]
+        if not value.repeats or len(found) == len(profiles):
+            values[name] = _over_processes(found)
     remarks = dict.fromkeys(remark for each in profiles for remark in each.remarks)
     conditions = {**first.conditions, "processes": len(profiles)}
     return Profile(values, excluded, conditions, [*remarks, *disagreements(values)])

@@ -12,6 +12,7 @@ Tables read this module, so it imports torch only where something is computed.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -248,3 +249,14 @@ def set_metrics(metrics: Sequence[QualityMetric]) -> list[SetMetric]:
 def metrics_of_reconstructions(metrics: Sequence[QualityMetric] = METRICS) -> list[QualityMetric]:
     """All under their names for reconstructions: rfid, psnr, ssim, lpips, kid, …."""
     return [metric.of_reconstructions() if isinstance(metric, SetMetric) else metric for metric in metrics]
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """Return the least and the greatest possible value of a record's name, such as ``rfid`` or ``psnr_face``.
+
+    Unbiased estimators (KID, FID∞) may be negative; of other names nothing is known.
+    """
+    for metric in (*METRICS, CLIP_SCORE):
+        if re.fullmatch(rf"r?{metric.name}(_(?!infinity).*)?", name) and metric.name not in ("kid", "fid_infinity"):
+            return metric.range
+    return -math.inf, math.inf

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dcae.benchmark import Provenance, Record, Value, write_atomically
-from dcae.benchmark.record import schema
+from dcae.benchmark.record import RecordError, schema
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,8 +39,10 @@ def test_round_trip_keeps_infinity(tmp_path):
 def test_what_is_no_record_is_refused_by_name(tmp_path):
     path = tmp_path / "other.json"
     path.write_text('{"schema_version": 1}')
-    with pytest.raises(ValueError, match=r"other\.json"):
+    with pytest.raises(RecordError, match=r"other\.json is not a record of schema version 1: .*remove it"):
         Record.read(path)
+    with pytest.raises(RecordError, match=r"missing\.json is not a record"):
+        Record.read(tmp_path / "missing.json")
 
 
 def test_equal_text_leaves_the_file_alone(tmp_path):

@@ -29,7 +29,7 @@ def check(
     entry: Annotated[str, typer.Argument(help="a name in config/datasets, or a file")],
     resolution: Annotated[
         list[int] | None,
-        typer.Option(help="pixels per side, may be given several times; default: 256 to 2048"),
+        typer.Option(min=1, help="pixels per side, may be given several times; default: 256 to 2048"),
     ] = None,
     split: Annotated[Literal["train", "validation"] | None, typer.Option(help="default: both")] = None,
     manifest: Annotated[

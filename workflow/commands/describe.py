@@ -50,7 +50,7 @@ def _about_autoencoder(entry: Entry, resolution: int) -> dict[str, object]:
 
 def describe(
     entry: Annotated[str, typer.Argument(help="kind/name, for example autoencoders/dc-ae-f32c32, or a file")],
-    resolution: Annotated[int, typer.Option(help="pixels per side, for latent shape and GMACs")] = 256,
+    resolution: Annotated[int, typer.Option(min=1, help="pixels per side, for latent shape and GMACs")] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
     """Describe an entry: for an autoencoder its latent shape, parameters, GMACs, source and licence."""

@@ -9,7 +9,7 @@ from dcae.benchmark import Benchmark
 from evaluation.tables.rows import Result
 from workflow import layout
 from workflow.commands import options
-from workflow.commands.tables import read_results
+from workflow.commands.tables import finish, read_results
 
 
 def figures(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path(layout.RESULTS)) -> None:
@@ -23,5 +23,7 @@ def figures(benchmark_file: options.BenchmarkFile, results: options.ResultsFolde
         return layout.file(benchmark.name, grid, results, **result.record.cell)
 
     folder = layout.file(benchmark.name, layout.FIGURES, results)
-    written = draw_figures(read_results(benchmark, results), grid_of, folder)
+    problems: list[str] = []
+    written = draw_figures(read_results(benchmark, results, problems), grid_of, folder)
     print(f"figures: {', '.join(str(path) for path in written)}")
+    finish(problems)

@@ -3,19 +3,28 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from dcae.benchmark import Benchmark, Record
+from dcae.benchmark.record import RecordError
+from evaluation.metrics.registry import bounds
 from evaluation.tables.cells import planned_cells
 from evaluation.tables.registry import write_tables
 from evaluation.tables.rows import Result
 from workflow import layout
 from workflow.commands import options
 
+TOLERANCE = 1e-3  # of rounding: the distance of equal features is not quite zero
+
 
 def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path(layout.RESULTS)) -> None:
     """Write every table from the records that are there, with the published numbers. Trains nothing.
+
+    Files that are damaged or impossible are named and left out; the exit status is then 1.
 
     Some tables depend on the benchmark: literature values need released autoencoders, the tables of subsets and of
     generation protocols need protocols that ask for them.
@@ -23,19 +32,42 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     from evaluation.tables.controls import check_controls
 
     benchmark = Benchmark.load(benchmark_file)
-    measured = read_results(benchmark, results)
+    problems: list[str] = []
+    measured = read_results(benchmark, results, problems)
     for check in check_controls(result.record for result in measured):
         print(check)
-    per_image = read_per_image(benchmark, results, measured)
+    per_image = read_per_image(benchmark, results, measured, problems)
     written = write_tables(benchmark, measured, per_image, layout.file(benchmark.name, layout.TABLES, results))
     print(f"{len(measured)} records: {', '.join(str(path) for path in written)}")
+    finish(problems)
 
 
-def read_results(benchmark: Benchmark, results: Path) -> list[Result]:
-    """Read the records of a benchmark's cells, in the order of the benchmark."""
+def finish(problems: list[str]) -> None:
+    """Name what was left out, and end with exit status 1 if anything was."""
+    for problem in problems:
+        print(f"LEFT OUT: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+
+
+def read_results(benchmark: Benchmark, results: Path, problems: list[str] | None = None) -> list[Result]:
+    """Read the records of a benchmark's cells, in the order of the benchmark.
+
+    Args:
+        problems: receives a line for each file that is no record of its cell, or a record of impossible values.
+
+    Raises:
+        RecordError: there is such a file, and no list to receive it.
+    """
     found: dict[tuple, Record] = {}
     for path in sorted(layout.file(benchmark.name, layout.RECORDS, results).rglob("*.json")):
-        record = Record.read(path)
+        try:
+            record = _read(path, benchmark, results)
+        except RecordError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+            continue
         found[record.kind, tuple(sorted(record.cell.items()))] = record
     ordered = []
     for kind, cell in planned_cells(benchmark):
@@ -49,13 +81,39 @@ def read_results(benchmark: Benchmark, results: Path) -> list[Result]:
     return ordered
 
 
-def read_per_image(benchmark: Benchmark, results: Path, measured: list[Result]) -> dict[tuple, Any]:
-    """Read the per-image values of the reconstructions, by cell, where they are there."""
+def _read(path: Path, benchmark: Benchmark, results: Path) -> Record:
+    record = Record.read(path)
+    pattern = {"reconstruction": layout.RECONSTRUCTION_RECORD, "generation": layout.GENERATION_RECORD}
+    try:
+        place = layout.file(benchmark.name, pattern.get(record.kind, layout.EFFICIENCY_RECORD), results, **record.cell)
+    except (KeyError, TypeError):
+        place = None
+    if place != path:
+        raise RecordError(f"{path} is the record of another cell, {record.cell}; remove it and run again")
+    for name, value in record.values.items():
+        low, high = bounds(name)
+        if not low - TOLERANCE <= value.value <= high + TOLERANCE:
+            raise RecordError(f"{path}: {name} is {value.value:g}, which no {name} can be; remove it and run again")
+    return record
+
+
+def read_per_image(
+    benchmark: Benchmark, results: Path, measured: list[Result], problems: list[str] | None = None
+) -> dict[tuple, Any]:
+    """Read the per-image values of the reconstructions, by cell, where they are there; see ``read_results``."""
+    import pyarrow
+
     from evaluation.metrics.paired import read_rows
 
     found = {}
     for result in (each for each in measured if each.kind == "reconstruction"):
         path = layout.file(benchmark.name, layout.PER_IMAGE, results, **result.record.cell)
         if path.is_file():
-            found[result.cell.identity] = read_rows(path)
+            try:
+                found[result.cell.identity] = read_rows(path)
+            except (pyarrow.ArrowException, OSError) as error:
+                problem = f"{path} cannot be read ({error}); remove it and the record of its cell, and run again"
+                if problems is None:
+                    raise RecordError(problem) from error
+                problems.append(problem)
     return found

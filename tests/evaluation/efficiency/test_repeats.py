@@ -47,4 +47,5 @@ def test_a_model_is_measured_in_as_many_processes_as_there_are_repeats():
         value = found.values[name]
         assert len(value.repeats) == 2 and value.value == pytest.approx(statistics.median(value.repeats))
     assert found.conditions["processes"] == 2
+    assert found.values["peak_memory_gib"].value > 0  # measured once
     assert found.failed == {}
