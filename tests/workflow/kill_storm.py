@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=25, help="number of kills (default: 25)")
     parser.add_argument("--seed", type=int, default=0, help="of moments and targets (default: 0)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the runs as well
     with tempfile.TemporaryDirectory(prefix="dcae-storm-") as folder:
         whole = copy_repository(Path(folder) / "undisturbed")
         started = time.monotonic()

@@ -97,6 +97,11 @@ def _dataset(entry: DatasetEntry, *excluded: str) -> dict[str, Any]:
     return _without(entry, *excluded) | version
 
 
+def _split(entry: DatasetEntry, split: Literal["train", "validation"]) -> dict[str, Any]:
+    """Return the decisive fields of a data set for the images of a split."""
+    return _dataset(entry, *(VALIDATION_FIELDS if split == "train" else ()))
+
+
 def _without(entry: Entry, *fields: str) -> dict[str, Any]:
     return {key: value for key, value in entry.decisive().items() if key not in fields}
 
@@ -144,7 +149,7 @@ def training(training: Training) -> str:
 def training_data(training: Training) -> str:
     """Digest of all about a training's datasets but their validation; a change makes a job look if it has to train."""
     datasets = (training.datasets[name] for name in sorted(training.datasets))
-    return digest(*(_dataset(each, *VALIDATION_FIELDS) for each in datasets))
+    return digest(*(_split(each, "train") for each in datasets))
 
 
 def autoencoder(autoencoder: ResolvedAutoencoder) -> str:
@@ -164,7 +169,8 @@ def reference(cell: ReferenceCell) -> str:
         detectors = each.detectors if cell.purpose == "reconstruction" else []
         weights = _weight_files(each.inception, each.dinov2, each.cmmd, *detectors)
         protocols.append([_without(each, *excluded), weights])
-    return digest(_dataset(cell.dataset), cell.resolution, protocols)
+    split = cell.protocols[0].generation_reference if cell.purpose == "generation" else "validation"
+    return digest(_split(cell.dataset, split), cell.resolution, protocols)
 
 
 def reconstruction(cell: ResolvedCell) -> str:
@@ -176,13 +182,13 @@ def reconstruction(cell: ResolvedCell) -> str:
 
 def latents(cell: ResolvedCell) -> str:
     """Digest of a dataset's latents; trained weights are an input file."""
-    images = _dataset(cell.dataset, *VALIDATION_FIELDS)
+    images = _split(cell.dataset, "train")
     return digest(autoencoder(cell.autoencoder), images, cell.resolution, cell.seed)
 
 
 def captions(cell: CaptionsCell) -> str:
     """Digest of a dataset's captions as a diffusion model's text encoder embeds them."""
-    return digest(_dataset(cell.dataset), cell.diffusion.text_encoder.model_dump(mode="json"))
+    return digest(_split(cell.dataset, cell.split), cell.diffusion.text_encoder.model_dump(mode="json"))
 
 
 def denoiser(cell: ResolvedGeneration) -> str:
@@ -209,7 +215,7 @@ def generation(cell: ResolvedGeneration) -> str:
         schedule.model_dump(mode="json") if schedule else "none",
         latents(cell),
         cell.patch_size,
-        _dataset(cell.evaluated_on),
+        _split(cell.evaluated_on, cell.protocols[0].generation_reference),
         _protocols(cell.protocols),
         cell.seed,
     )
@@ -219,7 +225,7 @@ def efficiency(cell: ResolvedGeneration) -> str:
     """Digest of an efficiency record, which depends on shapes only; of the data, on the number of classes."""
     shape = [cell.autoencoder.entry.latent_channels, cell.latent_size, cell.latent_size]
     architecture = _without(cell.diffusion, "recipe", *SAMPLING_FIELDS)
-    classes_of = [_dataset(cell.dataset, *VALIDATION_FIELDS)] if cell.diffusion.conditioning == "class" else []
+    classes_of = [_split(cell.dataset, "train")] if cell.diffusion.conditioning == "class" else []
     return digest(architecture, shape, cell.patch_size, cell.efficiency, *classes_of)
 
 

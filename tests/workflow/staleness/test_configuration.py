@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell
-from tests.benchmark.test_benchmark import DEMO, changed, entry_text, with_protocols
+from tests.benchmark.test_benchmark import FAMILIES, changed, entry_text, with_protocols
 from workflow.staleness import configuration
 
 
@@ -34,7 +34,7 @@ def test_a_changed_entry_changes_its_own_jobs_and_no_others(tmp_path):
     entry = entry_text("diffusion", "dit-demo")
     (tmp_path / "diffusion").mkdir()
     (tmp_path / "diffusion" / "other-dit.yaml").write_text(yaml.safe_dump({**entry, "guidance_scale": 7.0}))
-    generation = yaml.safe_load(DEMO.read_text())["generation"]
+    generation = yaml.safe_load(FAMILIES.read_text())["generation"]
     generation[1]["diffusion"] = "other-dit"
     after = all_digests(Benchmark.load(changed(tmp_path, generation=generation)))
     renamed = {key.replace("other-dit", "dit-demo"): value for key, value in after.items()}
@@ -47,7 +47,7 @@ def test_what_leaves_the_weights_as_they_are_makes_no_training_stale(tmp_path):
     before = all_digests(Benchmark.load(changed(tmp_path)))
     (tmp_path / "recipes").mkdir()
     recipe = entry_text("recipes", "demo-single-phase")
-    recipe["phases"][0] |= {"checkpoint_every": 7, "gradient_checkpointing": True}
+    recipe["phases"]["single"] |= {"checkpoint_every": 7, "gradient_checkpointing": True}
     (tmp_path / "recipes" / "other-recipe.yaml").write_text(yaml.safe_dump(recipe))
     entry = {
         **entry_text("autoencoders", "sd-vae-f8-demo"),
@@ -56,13 +56,13 @@ def test_what_leaves_the_weights_as_they_are_makes_no_training_stale(tmp_path):
     }
     (tmp_path / "autoencoders").mkdir()
     (tmp_path / "autoencoders" / "other.yaml").write_text(yaml.safe_dump(entry))
-    names = [*yaml.safe_load(DEMO.read_text())["autoencoders"], "other"]
+    names = [*yaml.safe_load(FAMILIES.read_text())["autoencoders"], "other"]
     after = all_digests(Benchmark.load(changed(tmp_path, autoencoders=names)))
     assert after["train other single"] == before["train sd-vae-f8-demo single"]
 
 
 def test_a_changed_diffusion_recipe_makes_stale_what_it_decides(tmp_path):
-    plan = {**yaml.safe_load(DEMO.read_text())["generation"][1], "diffusion": "other-dit"}
+    plan = {**yaml.safe_load(FAMILIES.read_text())["generation"][1], "diffusion": "other-dit"}
     plan["autoencoders"] = ["dc-ae-f32-demo"]
     little = {"generation": [plan], "autoencoders": plan["autoencoders"], "controls": [], "studies": {}}
     cell = GenerationCell("scenes", plan["resolution"], "dc-ae-f32-demo", "other-dit", 1)
@@ -82,7 +82,7 @@ def test_a_changed_diffusion_recipe_makes_stale_what_it_decides(tmp_path):
     other_training, other_generation = digests_with(label_dropout=0.2)
     assert other_training != training and other_generation == generation
     # Released weights are sampled by it without any training.
-    schedule = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
+    schedule = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.03}
     other_training, other_generation = digests_with(noise_schedule=schedule)
     assert other_training != training and other_generation != generation
 
@@ -94,7 +94,7 @@ def test_speed_depends_on_the_data_by_the_number_of_their_classes(tmp_path, cond
         (tmp_path / kind).mkdir()
     (tmp_path / "diffusion" / "other-dit.yaml").write_text(yaml.safe_dump(entry))
     (tmp_path / "datasets" / "folder.yaml").write_text("kind: folder\npath: pictures\n")
-    plan = {**yaml.safe_load(DEMO.read_text())["generation"][1], "diffusion": "other-dit"}
+    plan = {**yaml.safe_load(FAMILIES.read_text())["generation"][1], "diffusion": "other-dit"}
     plans = [plan, {**plan, "dataset": "folder"}]
     benchmark = Benchmark.load(changed(tmp_path, generation=plans))
     of_scenes, of_folder = (
@@ -106,7 +106,7 @@ def test_speed_depends_on_the_data_by_the_number_of_their_classes(tmp_path, cond
 
 
 def test_a_block_decides_how_many_samples_its_cells_are_of(tmp_path):
-    plan = yaml.safe_load(DEMO.read_text())["generation"][1]
+    plan = yaml.safe_load(FAMILIES.read_text())["generation"][1]
     usual = Benchmark.load(changed(tmp_path, generation=[plan]))
     fewer = Benchmark.load(changed(tmp_path, generation=[{**plan, "generation_images": 7}]))
     cell = usual.cells.generation[0]
@@ -118,7 +118,7 @@ def test_a_block_decides_how_many_samples_its_cells_are_of(tmp_path):
 @pytest.mark.parametrize("kind", ["reconstruction", "generation"])
 def test_additional_protocols_decide_the_digests_of_their_kind_alone(tmp_path, kind):
     benchmark = Benchmark.load(with_protocols(tmp_path, ["other"], kind, inception_resize="clean"))
-    plain = Benchmark.load(DEMO)
+    plain = Benchmark.load(FAMILIES)
     cell, generated = plain.cells.reconstruction[0], plain.cells.generation[0]
     found = {
         "reconstruction": [configuration.reconstruction(each.resolve(cell)) for each in (benchmark, plain)],
@@ -150,7 +150,7 @@ def test_a_file_that_an_entry_names_counts_by_its_content(tmp_path, monkeypatch)
     (tmp_path / "autoencoders").mkdir()
     for name, content in (("mine", entry), ("above", above)):
         (tmp_path / "autoencoders" / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    names = [*yaml.safe_load(DEMO.read_text())["autoencoders"], "mine", "above"]
+    names = [*yaml.safe_load(FAMILIES.read_text())["autoencoders"], "mine", "above"]
     benchmark = Benchmark.load(changed(tmp_path, autoencoders=names))
 
     def of_mine() -> list[str]:
@@ -177,7 +177,7 @@ def test_a_folder_of_weights_without_a_pinned_hash_counts_by_its_content(tmp_pat
         "pretrained": {"id": str(folder.parent), "subfolder": "vae"},
     }
     (tmp_path / "autoencoders").mkdir()
-    names = [*yaml.safe_load(DEMO.read_text())["autoencoders"], "my-kl"]
+    names = [*yaml.safe_load(FAMILIES.read_text())["autoencoders"], "my-kl"]
 
     def digest_with(content: bytes, **pretrained) -> str:
         (folder / "diffusion_pytorch_model.safetensors").write_bytes(content)
@@ -193,7 +193,7 @@ def test_a_folder_of_weights_without_a_pinned_hash_counts_by_its_content(tmp_pat
 
 def test_another_version_of_scenes_changes_what_is_made_of_scenes_alone(monkeypatch):
     """Images that this project draws change with their code, which their own version tells."""
-    benchmark = Benchmark.load(DEMO)
+    benchmark = Benchmark.load(FAMILIES)
     cells = [benchmark.resolve(cell) for cell in benchmark.cells.generation]
 
     def digests() -> dict[str, list[str]]:
@@ -222,7 +222,7 @@ def test_another_version_of_scenes_changes_what_is_made_of_scenes_alone(monkeypa
     ],
 )
 def test_features_of_real_images_depend_on_the_fields_of_their_purpose(field, value, stale):
-    benchmark = Benchmark.load(DEMO)
+    benchmark = Benchmark.load(FAMILIES)
     changed_purposes = set()
     for purpose in ("reconstruction", "generation"):
         cell = configuration.reference_cell(benchmark, purpose, "scenes", 64)
