@@ -217,7 +217,7 @@ def test_an_id_is_found_under_weights_dir_and_if_not_the_error_says_how_to_get_i
 @torch.no_grad()
 def test_images_of_another_size_than_a_model_takes_are_refused(tmp_path):
     _, entry = saved("rae-dinov2-b", tmp_path, resolutions=[32])
-    with pytest.raises(ValueError, match=r"encode returns \(1, 768, 4, 4\) for images \(1, 3, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"encode returns \(1, 768, 4, 4\), expected \(1, 768, 2, 2\)"):
         load(entry)
 
 

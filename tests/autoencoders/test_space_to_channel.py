@@ -15,7 +15,7 @@ from tests.autoencoders.small import dc_ae
 def config(tmp_path):
     folder = tmp_path / "config" / "autoencoders"
     folder.mkdir(parents=True)
-    (folder / "below.yaml").write_text(yaml.safe_dump(dc_ae(latent_scale=[float(i) for i in range(8)])))
+    (folder / "below.yaml").write_text(yaml.safe_dump(dc_ae(latent_scale=[float(i) for i in range(1, 9)])))
     above = {"kind": "space-to-channel", "autoencoder": "below", "factor": 2}
     (folder / "above.yaml").write_text(yaml.safe_dump({**above, "spatial_compression": 16, "latent_channels": 32}))
     (folder / "wrong.yaml").write_text(yaml.safe_dump({**above, "spatial_compression": 16, "latent_channels": 16}))
