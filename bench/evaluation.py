@@ -131,7 +131,7 @@ def write_photographs(folder: Path) -> None:
 
 
 def photographs(folder: Path) -> ImageDataset:
-    """Open the written files as a data set."""
+    """Open the written files as a dataset."""
     return open_dataset(FolderEntry(name="bench", kind="folder", path=str(folder)), "validation", RESOLUTION)
 
 

@@ -2,7 +2,7 @@
 """Random numbers that depend only on their purpose.
 
 A training that is stopped and continued must draw the same numbers as an undisturbed one, on any number of processes.
-Every draw therefore names its purpose: the seed, a word, and the number of the step or the sample. Data sets draw with
+Every draw therefore names its purpose: the seed, a word, and the number of the step or the sample. Datasets draw with
 numpy's generators.
 """
 

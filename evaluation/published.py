@@ -10,7 +10,7 @@ digit), ``protocol`` (after the name of the entry here that is the same, if ther
 
 Autoencoders are named as in the paper. Table 2's baselines carry their channels too (SD-VAE-f32c32), since they are not
 the public models that Tables 1 and 3 call SD-VAE-f32. ``tokens`` of Tables 3 and 5 is computed, (resolution / (f p))^2.
-A number that the paper prints once for two data sets ("FFHQ & MJHQ") is that of each. † marks a diffusion model
+A number that the paper prints once for two datasets ("FFHQ & MJHQ") is that of each. † marks a diffusion model
 that was trained for four times as many steps.
 
 Reconstruction as others have published it is in ``reconstruction.csv``, one line per source. Columns: ``autoencoder``
@@ -170,7 +170,7 @@ def _read_file(path: Path) -> Iterator[PublishedValue]:
 
 
 def _values(line: dict[str, str]) -> list[PublishedValue]:
-    """The number of a line, for each of its data sets."""
+    """The number of a line, for each of its datasets."""
     given = _given(line, ("table", "autoencoder", "column", "value", "printed_precision", "source"))
     whole = {name: int(given[name]) if given[name] else None for name in ("resolution", "patch_size", "tokens")}
     number = {name: float(given[name]) for name in ("value", "printed_precision")}
@@ -204,7 +204,7 @@ def _given(line: dict[str, str], required: Iterable[str]) -> dict[str, str | Non
 
 @dataclass(frozen=True)
 class PublishedReconstruction:
-    """The numbers of one source for one autoencoder on one data set; ``values``: metric to the number as printed."""
+    """The numbers of one source for one autoencoder on one dataset; ``values``: metric to the number as printed."""
 
     autoencoder: str | None
     printed_name: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered of data sets is kept apart for each test, and never in the cache of whoever runs the tests."""
+"""What is remembered of datasets is kept apart for each test, and never in the cache of whoever runs the tests."""
 
 import pytest
 

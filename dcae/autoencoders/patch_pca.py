@@ -67,10 +67,10 @@ def principal_components(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.n
 def patch_pca(
     spatial_compression: int, latent_channels: int, dataset: Mapping[str, Any], resolution: int, images: int
 ) -> PatchPCA:
-    """Fit a ``PatchPCA`` on the first training images of a data set; the factory of the entries ``patch-pca-*``.
+    """Fit a ``PatchPCA`` on the first training images of a dataset; the factory of the entries ``patch-pca-*``.
 
     Args:
-        dataset: fields of a data set's entry; the entry of the autoencoder has them whole, so that its results are
+        dataset: fields of a dataset's entry; the entry of the autoencoder has them whole, so that its results are
             known by them.
         resolution: in pixels, of the images that it is fitted on.
         images: number of them.

@@ -25,11 +25,11 @@ class Study(Settings):
         description="entry with a row in Table 2, shown with the study and compared with nothing: its role",
     )
     datasets: dict[str, list[PositiveInt]] | None = Field(
-        None, description="data set: resolutions, out of those under reconstruction; default: all of them"
+        None, description="dataset: resolutions, out of those under reconstruction; default: all of them"
     )
 
     def places(self, reconstruction: Mapping[str, Mapping[int, object]]) -> list[tuple[str, int]]:
-        """Return data set and resolution of its cells, given all of the benchmark's."""
+        """Return dataset and resolution of its cells, given all of the benchmark's."""
         chosen = self.datasets if self.datasets is not None else reconstruction
         return [(dataset, resolution) for dataset, resolutions in chosen.items() for resolution in resolutions]
 
@@ -74,7 +74,7 @@ def shown_beside(studies: Studies, autoencoder: str) -> tuple[tuple[str, str, st
 
 
 class PublishedTwin(Settings):
-    """Published cell to compare with: its data set and resolution in the paper."""
+    """Published cell to compare with: its dataset and resolution in the paper."""
 
     dataset: str
     resolution: PositiveInt
@@ -89,12 +89,12 @@ class PublishedRows(PublishedTwin):
 
 
 class ReconstructionPlan(Settings):
-    """Every autoencoder is measured on every data set at every resolution here that it supports."""
+    """Every autoencoder is measured on every dataset at every resolution here that it supports."""
 
     protocol: str
     additional_protocols: list[str] = Field([], description="additional protocols, measured in the same pass")
     datasets: dict[str, dict[PositiveInt, PublishedTwin | None]] = Field(
-        description="data set: resolution: the published cell to compare with, or null"
+        description="dataset: resolution: the published cell to compare with, or null"
     )
 
 
@@ -106,10 +106,10 @@ class GenerationPlan(Settings):
     """
 
     diffusion: str
-    dataset: str = Field(description="data set that the diffusion model is trained on")
+    dataset: str = Field(description="dataset that the diffusion model is trained on")
     evaluated_on: str | None = Field(
         None,
-        description="data set whose images and captions samples are compared with; default: the training data set",
+        description="dataset whose images and captions samples are compared with; default: the training dataset",
     )
     resolution: PositiveInt
     patch_sizes: dict[PositiveInt, list[PositiveInt]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check a data set's files: read and decode each once, and report unusual images.
+"""Check a dataset's files: read and decode each once, and report unusual images.
 
 The resulting manifest has one row per image with the sha256 of its file; its fingerprint compares two copies of a data
 set.
@@ -74,7 +74,7 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The findings on a data set."""
+    """The findings on a dataset."""
 
     dataset: str
     splits: dict[str, SplitReport]
@@ -96,7 +96,7 @@ def check_dataset(
     processes: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Report, pa.Table]:
-    """Check every image file of a data set.
+    """Check every image file of a dataset.
 
     Args:
         entry: of ``config/datasets``; its files are listed again.
@@ -106,10 +106,10 @@ def check_dataset(
         progress: called with split, number of images done, and number of images.
 
     Returns:
-        The report and the manifest (``SCHEMA``), in the order of the data set.
+        The report and the manifest (``SCHEMA``), in the order of the dataset.
 
     Raises:
-        DatasetError: the data set cannot be opened.
+        DatasetError: the dataset cannot be opened.
     """
     uncounted = entry.model_copy(update={"expected_images": None})
     manifests, reports = [], {}
@@ -137,7 +137,7 @@ def manifest_fingerprint(manifest: pa.Table) -> str:
 
 
 def write_manifest(manifest: pa.Table, report: Report, path: Path | str) -> None:
-    """Write a manifest as parquet atomically, with data set and fingerprint as its metadata."""
+    """Write a manifest as parquet atomically, with dataset and fingerprint as its metadata."""
     table = manifest.replace_schema_metadata({"dataset": report.dataset, "fingerprint": report.fingerprint})
     with replacing(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interface of every image data set."""
+"""The interface of every image dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dcae.randomness import numpy_generator
 
 
 class Sample(NamedTuple):
-    """One image with its label and caption; ``caption`` is empty if the data set has none."""
+    """One image with its label and caption; ``caption`` is empty if the dataset has none."""
 
     image: Tensor  # uint8 [3, R, R], RGB
     label: int
@@ -79,7 +79,7 @@ class ImageDataset(Dataset[Sample]):
     def check_index(self, index: int) -> None:
         # IndexError, as of a list, also ends ``for sample in dataset``.
         if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of a data set of {len(self)} images")
+            raise IndexError(f"image {index} of a dataset of {len(self)} images")
 
 
 def generator(seed: int, split: Split, index: int) -> np.random.Generator:
@@ -88,5 +88,5 @@ def generator(seed: int, split: Split, index: int) -> np.random.Generator:
 
 
 def fingerprint(**decisive: Any) -> str:
-    """Return the sha256 (first 16 hex digits) of everything that decides the images of a data set."""
+    """Return the sha256 (first 16 hex digits) of everything that decides the images of a dataset."""
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

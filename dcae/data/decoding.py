@@ -3,10 +3,10 @@
 
 - Greyscale and black-and-white images get three equal channels; palettes are looked up.
 - CMYK becomes RGB by Pillow's formula, without a colour profile, as in every loader built on it.
-- Transparent pixels follow the data set's rule (``transparency`` of its entry).
+- Transparent pixels follow the dataset's rule (``transparency`` of its entry).
 - More than 8 bits per channel and animations are refused, rather than cutting bits or taking the first frame silently.
 - Camera raw files are refused by their ending: Pillow would return the small preview inside.
-- A JPEG file without an end marker, whose tail was lost, follows the data set's rule (``incomplete`` of its entry).
+- A JPEG file without an end marker, whose tail was lost, follows the dataset's rule (``incomplete`` of its entry).
 - More than 179 million pixels are refused, as by Pillow, and images more than 100 times as long as wide.
 - EXIF orientation and embedded colour profiles are not applied: published protocols do neither. Pillow applies the
   orientation of TIFF files, which is part of their format.
@@ -101,7 +101,7 @@ def decode(
         if incomplete == "refuse" and lacks_end(data):
             raise DatasetError(
                 f"{where}: is incomplete (a JPEG without an end marker); replace or remove the file, or set "
-                "`incomplete: keep` in the data set's entry"
+                "`incomplete: keep` in the dataset's entry"
             )
         layered = image.convert("RGBA") if header.transparency else None
         without_alpha = image.convert("RGB")
@@ -203,7 +203,7 @@ def _by_rule(without_alpha: Image.Image, layered: Image.Image, where: str, trans
         return without_alpha
     if transparency == "refuse":
         raise DatasetError(
-            f"{where}: has transparent pixels; give the data set's entry a rule "
+            f"{where}: has transparent pixels; give the dataset's entry a rule "
             "(`transparency`: drop, white or black), or replace the file"
         )
     return Image.alpha_composite(Image.new("RGBA", layered.size, transparency), layered).convert("RGB")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Widths and heights of a data set's images, read once from their headers and cached."""
+"""Widths and heights of a dataset's images, read once from their headers and cached."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Images(ImageDataset):
     def fingerprint(self) -> str:
         """Hash official names, labels and sizes of the files.
 
-        Hashing the content of a large data set would take hours; official names are equal in every layout.
+        Hashing the content of a large dataset would take hours; official names are equal in every layout.
         """
         return fingerprint(
             kind="images",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open the images or captions of a data set's entry, and fingerprint them."""
+"""Open the images or captions of a dataset's entry, and fingerprint them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dcae.data.storage.archives import is_there
 
 
 def open_dataset(entry: DatasetEntry, split: Split, resolution: int, crop: Crop = "centre") -> ImageDataset:
-    """Open the images of one split of a data set.
+    """Open the images of one split of a dataset.
 
     Args:
         entry: of ``config/datasets``; a relative ``path`` counts from the current directory.
@@ -47,7 +47,7 @@ def _open_files(entry: ImageFilesEntry, split: Split, resolution: int, crop: Cro
     kept = large_enough(samples, resolution, _processes()) if _discards(entry, split) else np.arange(len(samples))
     if len(kept) < len(samples):
         print(
-            f"data set {entry.name}: {len(samples) - len(kept):,} of {len(samples):,} training images are smaller than "
+            f"dataset {entry.name}: {len(samples) - len(kept):,} of {len(samples):,} training images are smaller than "
             f"{resolution} px and left out",
             file=sys.stderr,
             flush=True,
@@ -91,7 +91,7 @@ def caption_rows(entry: DatasetEntry, split: Split, resolution: int) -> np.ndarr
 
 
 def images_fingerprint(entry: DatasetEntry, split: Split, resolution: int) -> str | None:
-    """Return the fingerprint of a data set's images; ``None`` if its path does not exist, as with copied latents.
+    """Return the fingerprint of a dataset's images; ``None`` if its path does not exist, as with copied latents.
 
     Raises:
         DatasetError: the path exists, but images are missing.
@@ -108,7 +108,7 @@ def _is_here(entry: DatasetEntry) -> bool:
     if not isinstance(entry, ImageFilesEntry) or is_there(entry.path):
         return True
     print(
-        f"data set {entry.name}: {entry.path} does not exist, so cached latents and captions of its images are used "
+        f"dataset {entry.name}: {entry.path} does not exist, so cached latents and captions of its images are used "
         "without comparing them",
         file=sys.stderr,
         flush=True,

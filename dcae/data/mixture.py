@@ -19,7 +19,7 @@ from dcae.data.dataset import ImageDataset, fingerprint
 from dcae.randomness import numpy_generator
 
 BLOCK = 1000
-"""Draws in a block; every block holds each data set in exactly its share."""
+"""Draws in a block; every block holds each dataset in exactly its share."""
 
 
 @lru_cache(maxsize=16)
@@ -38,10 +38,10 @@ def epoch_index(n: int, seed: int, k: int, stream: int = 0) -> int:
 
 
 def shares_of_block(weights: Sequence[float]) -> list[int]:
-    """Return how many of ``BLOCK`` draws each data set gets, by the largest remainder method.
+    """Return how many of ``BLOCK`` draws each dataset gets, by the largest remainder method.
 
     Raises:
-        ValueError: a weight is not positive, or so small that its data set would never be drawn.
+        ValueError: a weight is not positive, or so small that its dataset would never be drawn.
     """
     if min(weights) <= 0:
         raise ValueError(f"weights of a mixture must be positive, got {list(weights)}")
@@ -54,11 +54,11 @@ def shares_of_block(weights: Sequence[float]) -> list[int]:
 
 
 class Mixture(Dataset[Tensor]):
-    """Images drawn from several data sets of one resolution, each data set without replacement within its epochs.
+    """Images drawn from several datasets of one resolution, each dataset without replacement within its epochs.
 
     Args:
         datasets: all of the same resolution.
-        weights: relative share of draws of each data set.
+        weights: relative share of draws of each dataset.
         seed: of the order; not negative.
 
     Raises:
@@ -67,9 +67,9 @@ class Mixture(Dataset[Tensor]):
 
     def __init__(self, datasets: Sequence[ImageDataset], weights: Sequence[float], seed: int):
         if not datasets or len(datasets) != len(weights):
-            raise ValueError(f"a mixture of {len(datasets)} data sets needs as many weights, got {len(weights)}")
+            raise ValueError(f"a mixture of {len(datasets)} datasets needs as many weights, got {len(weights)}")
         if len({dataset.resolution for dataset in datasets}) > 1:
-            raise ValueError(f"data sets differ in resolution: {[dataset.resolution for dataset in datasets]}")
+            raise ValueError(f"datasets differ in resolution: {[dataset.resolution for dataset in datasets]}")
         self.datasets, self.seed, self.resolution = list(datasets), seed, datasets[0].resolution
         self.counts = shares_of_block(weights)
         self.members = np.repeat(np.arange(len(datasets)), self.counts)  # of a block, before it is shuffled
@@ -78,7 +78,7 @@ class Mixture(Dataset[Tensor]):
         )
 
     def locate(self, k: int) -> tuple[int, int, int]:
-        """Return draw ``k`` (0, 1, ...) as (number of the data set, index in it, epoch of that data set)."""
+        """Return draw ``k`` (0, 1, ...) as (number of the dataset, index in it, epoch of that dataset)."""
         block, position = divmod(k, BLOCK)
         order = self.members[permutation(BLOCK, self.seed, 0, block)]
         number = int(order[position])

@@ -82,7 +82,7 @@ class Photographs(ImageDataset):
     Args:
         seed: of the crops; not negative.
         split: training and validation pictures are disjoint.
-        images: number of crops; a longer data set starts with the images of a shorter one.
+        images: number of crops; a longer dataset starts with the images of a shorter one.
         resolution: side in pixels.
     """
 

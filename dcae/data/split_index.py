@@ -21,7 +21,7 @@ NONE = -1
 
 @dataclass(frozen=True)
 class SplitIndex:
-    """The samples of one split, by index; equal for every layout of a data set."""
+    """The samples of one split, by index; equal for every layout of a dataset."""
 
     files: Files
     members: np.ndarray  # int64 [N], file numbers

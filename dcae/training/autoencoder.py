@@ -32,7 +32,7 @@ from dcae.training.perceptual import perceptual_network
 # Raise it when results change, and say below what each raise changed.
 RESULTS_VERSION = 1
 
-VALIDATION_IMAGES = 8  # the first ones of each data set
+VALIDATION_IMAGES = 8  # the first ones of each dataset
 SHOWN_IMAGES = 8  # of these, with their reconstructions
 EVALUATION_BATCH = 16  # at most, and no more than a training step holds in memory
 
@@ -194,7 +194,7 @@ class PhaseTraining:
                 shown.append(torch.stack([images, reconstructions], dim=1))
         count = len(self.validation)
         numbers = {f"validation_{name}": sum(row[name] for row in rows).item() / count for name in rows[0]}
-        pairs = torch.cat(shown)[:: -(-count // SHOWN_IMAGES)]  # from all data sets
+        pairs = torch.cat(shown)[:: -(-count // SHOWN_IMAGES)]  # from all datasets
         return engine.Validation(numbers, {"reconstructions": _picture(pairs)})
 
     def measure_scale(self) -> None:
@@ -248,9 +248,9 @@ def train_autoencoder_phase(
 
     Args:
         entry: the autoencoder.
-        recipe: the recipe with the phase and the mixture of data sets.
+        recipe: the recipe with the phase and the mixture of datasets.
         phase_name: name of the phase.
-        datasets: entry of each data set in the recipe.
+        datasets: entry of each dataset in the recipe.
         output: folder for the finished autoencoder, filled when complete.
         state: folder for checkpoints and the completion record, next to the output.
         start: folder of the autoencoder that the phase starts from; ``None`` starts from random weights.

@@ -180,7 +180,7 @@ def fingerprint(latents: Path) -> str:
 
 def _content(folder: Path, *fields: str) -> str:
     """Return the digest of a folder's shards and of the given fields of its index."""
-    index = read_index(folder, "the data set")
+    index = read_index(folder, "the dataset")
     return digest({**{name: index[name] for name in fields}, "shards": list(index["shards"].values())})
 
 

@@ -76,7 +76,7 @@ class Side(Settings):
     patch_size: PositiveInt | None = None
     table: PositiveInt | None = None
     resolution: Literal["lowest", "highest"] | None = Field(
-        None, description="of the data set; the sides may have different ones"
+        None, description="of the dataset; the sides may have different ones"
     )
 
     def matches(self, cell: TableCell, study: str | None, bases: frozenset[str]) -> bool:

@@ -126,7 +126,7 @@ class _Records:
         self._resolutions = {place: sorted(found) for place, found in sides.items()}
 
     def is_at(self, cell: TableCell, where: str, study: str | None) -> bool:
-        """Return whether a cell has the lowest, or the highest of several resolutions of its data set in a study."""
+        """Return whether a cell has the lowest, or the highest of several resolutions of its dataset in a study."""
         found = self._resolutions.get((cell.dataset, study), [])
         if where == "lowest":
             return found[:1] == [cell.resolution]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's pictures as a data set: every image file in a folder or zip file; unreadable ones are left out and named."""
+"""A user's pictures as a dataset: every image file in a folder or zip file; unreadable ones are left out and named."""
 
 from __future__ import annotations
 

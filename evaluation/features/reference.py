@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reference features: features of real images, computed once and shared by every cell they belong to.
 
-One safetensors file per data set, split and resolution holds, for each feature set of the benchmark's protocols,
+One safetensors file per dataset, split and resolution holds, for each feature set of the benchmark's protocols,
 ``<set>/features`` float32 [N, d]; for more than 65,536 images, their ``mean`` and ``scatter`` in float64, and the
 features of 10,000 of them. Where protocols name subsets, ``detections/<key>`` float64 [N, 2] is the number of faces, or
 pieces of text, in each image, and the share of it that they cover. The metadata identify images and networks, and a
@@ -58,7 +58,7 @@ class ReferenceError(ValueError):
 
 
 def batches(dataset: ImageDataset, images: int, batch_size: int, workers: int = 0, start: int = 0) -> Iterator[Tensor]:
-    """Yield images ``start`` ... ``images - 1`` of a data set in order, as uint8 batches [B, 3, R, R]."""
+    """Yield images ``start`` ... ``images - 1`` of a dataset in order, as uint8 batches [B, 3, R, R]."""
     chosen = Subset(dataset, range(start, min(images, len(dataset))))
     pinned = torch.cuda.is_available()
     yield from DataLoader(chosen, batch_size, num_workers=workers, collate_fn=_images_of, pin_memory=pinned)
@@ -115,11 +115,11 @@ def write_reference(
     metrics: Sequence[QualityMetric] = METRICS,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the features of the first ``images`` images of a data set; the same call resumes a stopped one.
+    """Write the features of the first ``images`` images of a dataset; the same call resumes a stopped one.
 
     Args:
         dataset: of one split at one resolution.
-        images: number of images; all, if the data set has fewer.
+        images: number of images; all, if the dataset has fewer.
         protocol: names feature networks, weights, resize and subsets.
         path: safetensors file, written by a rename; until then, finished shards are in a folder beside it.
         batch_size: changes features by float32 rounding only.
@@ -135,7 +135,7 @@ def write_reference(
     protocols = (protocol, *further)
     images = min(images, len(dataset))
     if images < 1:
-        raise ReferenceError(f"{path}: a reference needs images, and the data set has none")
+        raise ReferenceError(f"{path}: a reference needs images, and the dataset has none")
     extractor, detectors = Extractor(protocols, device, metrics), Detectors(protocols)
     metadata = _identity(dataset, images, protocols, metrics)
     metadata |= {f"{DETECTIONS} {key}": reason for key, reason in detectors.left_out.items()}

@@ -45,7 +45,7 @@ METRICS = {"rfid": "rFID ↓", "psnr": "PSNR (dB) ↑"}
 
 
 def _rows(count: int) -> tuple[Figure, list[list[Axes]]]:
-    """A row of two panels, rFID and PSNR, for each data set."""
+    """A row of two panels, rFID and PSNR, for each dataset."""
     figure, axes = new_figure(max(1, count), 2, 2.0 * max(1, count) + 0.25)
     if not count:
         for axis in axes[0]:

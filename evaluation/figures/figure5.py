@@ -85,7 +85,7 @@ def _panel(axis: Axes, bars: Sequence[Bar], title: str, y_title: str, filled: bo
 
 @styled
 def figure_5(results: Sequence[Result], published: Published) -> Figure:
-    """Draw rFID by the GAN's use, at each data set's lowest resolution; the paper's numbers in a panel of their own."""
+    """Draw rFID by the GAN's use, at each dataset's lowest resolution; the paper's numbers in a panel of their own."""
     panels = []
     for dataset, found in resolutions(results).items():
         here = reconstructions(results, dataset, found[0])

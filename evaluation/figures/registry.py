@@ -25,7 +25,7 @@ RESULTS_VERSION = 2  # 2: no unguided FID as a guided one; means over seeds; sec
 # Name and caption of each figure.
 FIGURES = {
     "figure2a": (
-        "Figure 2a. Reconstruction rFID over spatial compression, at each data set's lowest resolution; the paper's "
+        "Figure 2a. Reconstruction rFID over spatial compression, at each dataset's lowest resolution; the paper's "
         "numbers (Table 2, and Figure 2a for f8) in a panel of their own. Lower is better."
     ),
     "figure2b": (
@@ -39,7 +39,7 @@ FIGURES = {
         "Paper: Table 3."
     ),
     "figure3a": (
-        "Figure 3a. Reconstruction over spatial compression at each data set's lowest resolution: with and without "
+        "Figure 3a. Reconstruction over spatial compression at each dataset's lowest resolution: with and without "
         "residual shortcuts, beside the training-free space-to-channel operation on the f8 autoencoder."
     ),
     "figure3b": (
@@ -47,7 +47,7 @@ FIGURES = {
         "f8 for comparison."
     ),
     "figure5": (
-        "Figure 5. Reconstruction rFID at each data set's lowest resolution without a GAN loss, with one on all "
+        "Figure 5. Reconstruction rFID at each dataset's lowest resolution without a GAN loss, with one on all "
         "parameters, and with one on the decoder's head alone (the third phase); the paper's numbers in a panel of "
         "their own. Lower is better."
     ),

@@ -72,7 +72,7 @@ def _measured(name: str, value: Value | None, decimals: int) -> str:
 
 @styled
 def figure_reconstruction_samples(results: Sequence[Result], grid_of: GridOf) -> Figure:
-    """Draw validation images and their reconstructions, at each data set's highest resolution, f ascending."""
+    """Draw validation images and their reconstructions, at each dataset's highest resolution, f ascending."""
     chosen = [
         result
         for result in results

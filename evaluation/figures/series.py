@@ -67,7 +67,7 @@ def compression(result: Result) -> int:
 
 
 def resolutions(results: Iterable[Result]) -> dict[str, list[int]]:
-    """Return the resolutions that each data set was reconstructed at, ascending."""
+    """Return the resolutions that each dataset was reconstructed at, ascending."""
     found: dict[str, set[int]] = {}
     for result in results:
         if result.kind == "reconstruction":
@@ -76,7 +76,7 @@ def resolutions(results: Iterable[Result]) -> dict[str, list[int]]:
 
 
 def reconstructions(results: Iterable[Result], dataset: str, resolution: int) -> list[Result]:
-    """Return the reconstructions of one data set and resolution, without the controls."""
+    """Return the reconstructions of one dataset and resolution, without the controls."""
     place = dataset, resolution
     return [
         result

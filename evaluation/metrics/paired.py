@@ -21,7 +21,7 @@ from evaluation.metrics.jackknife import Jackknife, group_sizes
 
 CONFIDENCE = 0.95
 Verdict = Literal["better", "worse", "not distinguishable"]
-PerImage = Mapping[str, np.ndarray]  # image (its index in the data set), psnr, ssim, lpips, ...: [N] each
+PerImage = Mapping[str, np.ndarray]  # image (its index in the dataset), psnr, ssim, lpips, ...: [N] each
 
 
 class PairingError(ValueError):

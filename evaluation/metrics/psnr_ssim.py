@@ -16,7 +16,7 @@ SSIM_C1, SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 def psnr(images: Tensor, references: Tensor) -> Tensor:
     """Compute the peak signal-to-noise ratio in dB of each image, float64 [B]; infinite for equal images.
 
-    The value of a data set is the mean over images. Pooling the squared errors first, as torchmetrics does by default,
+    The value of a dataset is the mean over images. Pooling the squared errors first, as torchmetrics does by default,
     gives up to 2 dB less.
     """
     squared_error = (images.double() - references.double()).square().flatten(1).mean(1)

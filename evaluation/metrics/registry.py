@@ -64,7 +64,7 @@ class QualityMetric:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMetric(QualityMetric):
-    """A metric of each reconstruction and its original; the value of a data set is the mean over images.
+    """A metric of each reconstruction and its original; the value of a dataset is the mean over images.
 
     Attributes:
         load: returns the function that computes it, given the weights of its network (``None`` without a network) and

@@ -128,7 +128,7 @@ def evaluate_generation(
         ValueError: the numbers of captions and images differ, or samples hold NaN or infinity.
     """
     if source.captions is not None:
-        source.captions.check_number(len(dataset), "samples are compared with a data set")
+        source.captions.check_number(len(dataset), "samples are compared with a dataset")
     source = replace(source, quantisation=protocol.quantisation, precision=protocol.sampling_precision)
     protocols = [protocol, *further]
     count = protocol.generation_reference_images

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One pass over a data set for any number of protocols: decode once, autoencode once, feed every network.
+"""One pass over a dataset for any number of protocols: decode once, autoencode once, feed every network.
 
 The result is a table with one row per image, and columns of numbers and of feature vectors. Statistics are computed
 from the whole table in the order of the images, so shards, processes and restarts change no result.
@@ -129,7 +129,7 @@ def measure(
     seed: int = 0,
     padding: str | None = None,
 ) -> Table:
-    """Return the table of images ``start`` ... ``start + count - 1`` of a data set.
+    """Return the table of images ``start`` ... ``start + count - 1`` of a dataset.
 
     The random numbers of autoencoders that sample their latents are a function of ``seed`` and ``start``.
     """

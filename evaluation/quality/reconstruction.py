@@ -63,7 +63,7 @@ class Reconstruction:
 
     Attributes:
         values: rfid, psnr, ssim, lpips, kid, precision, recall, ....
-        per_image: psnr, ssim, lpips, face_count, ldm/lpips, ..., float64 [N], in the order of the data set.
+        per_image: psnr, ssim, lpips, face_count, ldm/lpips, ..., float64 [N], in the order of the dataset.
         pairs: input and reconstruction, uint8 [K, 2, 3, R, R].
         excluded: values that were left out, with the reason.
         further: values of the additional protocols, by their names.
@@ -104,7 +104,7 @@ def evaluate_reconstruction(
     shard_size: int = SHARD_SIZE,
     metrics: Sequence[QualityMetric] = METRICS,
 ) -> Reconstruction | None:
-    """Measure an autoencoder on the first ``protocol.reconstruction_images`` images of a data set.
+    """Measure an autoencoder on the first ``protocol.reconstruction_images`` images of a dataset.
 
     With a ``state`` folder, features and rows are stored there shard by shard: a killed evaluation resumes, and several
     processes share the work. The last one to finish returns the result, which does not depend on their number.
@@ -260,7 +260,7 @@ def save_reconstruction_samples(result: Reconstruction, path: Path) -> None:
 
 
 def write_rows(result: Reconstruction, path: Path) -> None:
-    """Write the values of every image as parquet, columns ``image`` (index in the data set), psnr, ssim, lpips, ....
+    """Write the values of every image as parquet, columns ``image`` (index in the dataset), psnr, ssim, lpips, ....
 
     Two autoencoders measured on the same images are compared by the differences of these rows
     (``evaluation.metrics.paired``), whose error is far smaller than that of either mean.

@@ -18,7 +18,7 @@ KINDS = {
     "autoencoders": "Autoencoders",
     "recipes": "Recipes",
     "diffusion": "Diffusion models",
-    "datasets": "Data sets",
+    "datasets": "Datasets",
     "protocols": "Protocols",
 }
 WHOLE_ENTRY = "*"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Marks for values that were not measured as the others of their table or figure, so that nobody compares them.
 
-Values are comparable if they share the protocol, by its fingerprint, and at one place (data set and resolution) the
-images, by the data set's fingerprint and their number: rFID of 2,000 images is not that of 50,000.
+Values are comparable if they share the protocol, by its fingerprint, and at one place (dataset and resolution) the
+images, by the dataset's fingerprint and their number: rFID of 2,000 images is not that of 50,000.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Aspect = tuple[Hashable, Hashable]  # the group of values that is compared, and 
 class HowMeasured:
     """The protocol and the images that values were measured with.
 
-    ``group``: values are compared within it, such as the kind of record; ``place``: data set and resolution.
+    ``group``: values are compared within it, such as the kind of record; ``place``: dataset and resolution.
     """
 
     group: str
@@ -124,5 +124,5 @@ def _other_images(other: HowMeasured, usual: HowMeasured) -> str:
     if other.images != usual.images:
         what = f"of {other.images:,} images instead of {usual.images:,}"
     else:
-        what = f"the data set's fingerprint is {other.dataset_fingerprint} instead of {usual.dataset_fingerprint}"
+        what = f"the dataset's fingerprint is {other.dataset_fingerprint} instead of {usual.dataset_fingerprint}"
     return f"other images of {dataset} at {resolution} px than the unmarked values, not comparable: {what}"

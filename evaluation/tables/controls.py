@@ -48,7 +48,7 @@ class ControlCheck:
 
 
 def check_controls(records: Iterable[Record], metrics: Sequence[QualityMetric] = CHECKED) -> list[ControlCheck]:
-    """Check every expectation about the controls, for each data set and resolution that has any of them.
+    """Check every expectation about the controls, for each dataset and resolution that has any of them.
 
     A control that is missing where others are present counts as broken, since it cannot be checked. Returns an empty
     list if there are no controls at all.

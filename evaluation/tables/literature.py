@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of published reconstruction numbers of released autoencoders, by data set and source."""
+"""The table of published reconstruction numbers of released autoencoders, by dataset and source."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CAPTION = (
 def build_published_elsewhere(
     autoencoders: Iterable[str], rows: Iterable[PublishedReconstruction] | None = None
 ) -> Table:
-    """Build a section for each data set and resolution; entries of the benchmark first, then autoencoders without one.
+    """Build a section for each dataset and resolution; entries of the benchmark first, then autoencoders without one.
 
     Args:
         autoencoders: names of the benchmark's entries, in its order.

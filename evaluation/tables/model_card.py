@@ -178,7 +178,7 @@ def _data(model: TrainedAutoencoder) -> str:
     for dataset in model.datasets:
         share = ", ".join(sorted({f"{share:.1%}" for share in shares[dataset.name].values()}))
         rows.append([dataset.name, share, dataset.description or dataset.kind, dataset.licence or "–"])
-    return "## Data\n\n" + _pipe(rows, ["data set", "share of the images", "what it is", "licence"])
+    return "## Data\n\n" + _pipe(rows, ["dataset", "share of the images", "what it is", "licence"])
 
 
 # --- metrics ---
@@ -195,7 +195,7 @@ def _metrics(model: TrainedAutoencoder, published: Published | None) -> str:
     ]
     if not rows:
         return "## Metrics\n\nNone were measured with these weights."
-    columns = ["data set", "px", "diffusion model", "metric", "value ± standard error", "n", "protocol", "paper"]
+    columns = ["dataset", "px", "diffusion model", "metric", "value ± standard error", "n", "protocol", "paper"]
     kept = [index for index in range(len(columns)) if any(row[index] != "–" for row in rows)]
     table = _pipe([[row[index] for index in kept] for row in rows], [columns[index] for index in kept])
     notes = ["Values with different protocols must not be compared."]

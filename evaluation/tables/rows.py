@@ -45,7 +45,7 @@ class TableCell:
     autoencoder: str | None = None
     diffusion: str | None = None
     patch_size: int | None = None
-    evaluated_on: str | None = None  # data set that samples are compared with
+    evaluated_on: str | None = None  # dataset that samples are compared with
     # Names in the paper, and the place of the published numbers that it is compared with.
     dataset_paper_name: str | None = None
     autoencoder_paper_name: str | None = None
@@ -90,7 +90,7 @@ class TableCell:
 
     @property
     def place(self) -> str:
-        """Data set and resolution, for headings and notes."""
+        """Dataset and resolution, for headings and notes."""
         return f"{display_name(self, 'dataset')} at {self.resolution} px"
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small replicas of the official layouts of data sets, with images that tell which they are."""
+"""Small replicas of the official layouts of datasets, with images that tell which they are."""
 
 import io
 import json

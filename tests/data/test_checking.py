@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The check of a data set finds what is unusual in it, and its manifest tells two copies apart."""
+"""The check of a dataset finds what is unusual in it, and its manifest tells two copies apart."""
 
 import hashlib
 import io

@@ -81,7 +81,7 @@ def test_records_remark_on_the_share_of_enlarged_images(folder):
 def test_discarding_leaves_out_small_training_images_only_and_tells_how_many(folder, capsys):
     dataset = open_dataset(entry(folder, "discard"), "train", 20)
     assert names(dataset) == ["a.jpg", "c.jpg", "e.jpg"]
-    assert "data set mine: 2 of 5 training images are smaller than 20 px and left out" in capsys.readouterr().err
+    assert "dataset mine: 2 of 5 training images are smaller than 20 px and left out" in capsys.readouterr().err
     assert dataset.enlarged() == 0
     assert dataset.fingerprint != open_dataset(entry(folder), "train", 20).fingerprint
     assert len(open_dataset(entry(folder, "discard"), "validation", 20)) == 5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From entries to data sets."""
+"""From entries to datasets."""
 
 import pickle
 

@@ -14,7 +14,7 @@ from dcae.data.mixture import BLOCK, Mixture, epoch_index, shares_of_block
 
 
 class Numbered(ImageDataset):
-    """Images that show their data set, index and epoch in their three channels."""
+    """Images that show their dataset, index and epoch in their three channels."""
 
     def __init__(self, number, images, resolution=1):
         self.number, self.images, self.resolution, self.fingerprint = number, images, resolution, f"{number}-{images}"

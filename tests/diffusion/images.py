@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny data set and autoencoders whose latents are known, for the tests of cached latents."""
+"""A tiny dataset and autoencoders whose latents are known, for the tests of cached latents."""
 
 from pathlib import Path
 from typing import NamedTuple

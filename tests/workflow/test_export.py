@@ -128,7 +128,7 @@ def test_the_card_tells_every_phase(monkeypatch, tmp_path, tiny):
 def test_the_card_tells_metrics_with_protocol_and_kind_of_features(monkeypatch, tmp_path, tiny):
     write_record(tmp_path / "results", sha256(tiny[1] / WEIGHTS))
     export(monkeypatch, tmp_path, "dc-ae-tiny")
-    titles = ("data set", "px", "metric", "value ± standard error", "n", "protocol")
+    titles = ("dataset", "px", "metric", "value ± standard error", "n", "protocol")
     start = ["scenes-tiny", "64"]
     end = ["8", "random-features-tiny 01234567"]
     assert table(card(tmp_path).text, *titles) == [

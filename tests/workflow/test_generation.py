@@ -267,7 +267,7 @@ def test_a_data_set_without_captions_is_refused_naming_it(released, capsys):
     Image.new("RGB", (64, 64)).save(released / "pictures/train/one.png")
     which = ("--diffusion", "pixart-demo", "--dataset", "plain-folder", "--split", "train", "--output", "captions")
     error = refusal(capsys, dcae("captions", "config/mine.yaml", *which))
-    assert "data set plain-folder: 1 of 1 images have no caption, image 0 first" in error
+    assert "dataset plain-folder: 1 of 1 images have no caption, image 0 first" in error
 
 
 def test_captions_and_conditioning_must_go_together(released, capsys):

@@ -83,7 +83,7 @@ def test_everything_that_is_missing_is_told_at_once(replica, monkeypatch, capsys
     for part in ("missing weights 'inception-2015-12-05'", "missing weights 'lpips-alexnet'", "put it at"):
         assert part in error
     assert "clip" not in error  # no caption, no CLIP score
-    assert "missing data set 'nowhere'" in error and "nowhere/validation: no such folder" in error
+    assert "missing dataset 'nowhere'" in error and "nowhere/validation: no such folder" in error
 
 
 def test_fewer_images_than_the_published_values_are_of_verify_nothing(replica, monkeypatch, capsys):

@@ -72,12 +72,12 @@ def _dataset(name: str) -> Entry:
     path = Path(name)
     found = read_entry("datasets", path) if path.suffix in (".yaml", ".yml") else Config().entry("datasets", name)
     if not isinstance(found, ImageFilesEntry):
-        raise ConfigError(f"data set {found.name} is of kind {found.kind}: it has no image files to check")
+        raise ConfigError(f"dataset {found.name} is of kind {found.kind}: it has no image files to check")
     return found
 
 
 def _text(report: Report) -> list[str]:
-    lines = [f"data set {report.dataset}"]
+    lines = [f"dataset {report.dataset}"]
     for name, split in report.splits.items():
         lines += ["", *_split_lines(name, split)]
     both = report.in_both_splits

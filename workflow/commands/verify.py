@@ -109,11 +109,11 @@ def missing_parts(check: GoldenCheck, config: Config) -> list[str]:
     try:
         dataset = check_dataset(check, config)
     except DatasetError as error:
-        return [*found, f"missing data set {check.dataset!r}: {error}"]
+        return [*found, f"missing dataset {check.dataset!r}: {error}"]
     if len(dataset) < check.images or protocol.reconstruction_images < check.images:
         used = min(len(dataset), protocol.reconstruction_images)
         found.append(
-            f"data set {check.dataset!r} and protocol {check.protocol!r} give {used} validation images, "
+            f"dataset {check.dataset!r} and protocol {check.protocol!r} give {used} validation images, "
             f"the published values are of {check.images}"
         )
     return found

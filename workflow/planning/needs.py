@@ -33,7 +33,7 @@ T5_PARAMETERS = 4.8e9
 TEXT_BATCH, SAMPLES_BATCH, ENCODE_BATCH, EVALUATE_BATCH = 32, 64, 32, 16  # as in the commands
 PIXELS_AT_ONCE = 2**22  # as dcae.autoencoders.tiling
 PROFILE_HOURS = 0.1
-UNKNOWN_IMAGES = 1_300_000  # of a data set whose entry does not say
+UNKNOWN_IMAGES = 1_300_000  # of a dataset whose entry does not say
 
 
 class NotCounted(ValueError):

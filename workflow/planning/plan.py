@@ -257,7 +257,7 @@ def subjects(benchmark: Benchmark, rule: str) -> list[Any]:
 
 
 def latent_bytes(cell: ResolvedGeneration) -> int:
-    """Return the bytes of a data set's latents, float32; moments are two numbers for each."""
+    """Return the bytes of a dataset's latents, float32; moments are two numbers for each."""
     base, entry = cell.autoencoder.base, cell.autoencoder.entry
     numbers = 2 if getattr(base, "posterior", "mode") == "moments" else 1
     return images(cell.dataset, "train") * entry.latent_channels * cell.latent_size**2 * 4 * numbers

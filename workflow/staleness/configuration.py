@@ -30,7 +30,7 @@ FIELDS_OF_THE_OTHER_PURPOSE = {
 }
 RUNTIME_FIELDS = ("checkpoint_every", "gradient_checkpointing")
 DATA_VERSIONS = {"scenes": "dcae/data/scenes/dataset.py", "photographs": "dcae/data/photographs.py"}
-"""Kind of data set to the file with the ``VERSION`` of its images, for those that this project makes itself."""
+"""Kind of dataset to the file with the ``VERSION`` of its images, for those that this project makes itself."""
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ABOUT_THE_PAPER = ("paper_name", "paper_datasets")  # they choose the published numbers beside an entry's
@@ -92,13 +92,13 @@ def read_version(module: str, constant: str) -> int:
 
 
 def _dataset(entry: DatasetEntry, *excluded: str) -> dict[str, Any]:
-    """Return the decisive fields of a data set, with the version of images that this project makes itself."""
+    """Return the decisive fields of a dataset, with the version of images that this project makes itself."""
     version = {"version": read_version(DATA_VERSIONS[entry.kind], "VERSION")} if entry.kind in DATA_VERSIONS else {}
     return _without(entry, *excluded) | version
 
 
 def _split(entry: DatasetEntry, split: Literal["train", "validation"]) -> dict[str, Any]:
-    """Return the decisive fields of a data set for the images of a split."""
+    """Return the decisive fields of a dataset for the images of a split."""
     return _dataset(entry, *(VALIDATION_FIELDS if split == "train" else ()))
 
 

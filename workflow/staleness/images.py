@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State of a data set's image files: pictures that are added, removed or changed make stale what was made of them."""
+"""State of a dataset's image files: pictures that are added, removed or changed make stale what was made of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def images_state(entry: DatasetEntry, split: Split, known: Path) -> str:
     Where the images are not mounted, as on a machine that has the results alone, it is the last known one.
 
     Args:
-        entry: of the data set.
+        entry: of the dataset.
         split: of its images.
         known: file that keeps the state, once there are results.
     """

@@ -40,7 +40,7 @@ class AutoencoderFields(Entry):
     paper_name: str | None = Field(None, description="name in the paper's tables")
     paper_datasets: list[str] | None = Field(
         None,
-        description="data sets, as the paper names them, whose Table 2 values belong to these weights; default: all",
+        description="datasets, as the paper names them, whose Table 2 values belong to these weights; default: all",
     )
     spatial_compression: PositiveInt
     latent_channels: PositiveInt

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data set entries."""
+"""Dataset entries."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class ExpectedImages(Settings):
 
 
 class ImageFilesEntry(Entry):
-    """Fields of every data set of image files, whatever its layout (``dcae/data/layouts``)."""
+    """Fields of every dataset of image files, whatever its layout (``dcae/data/layouts``)."""
 
     paper_name: str | None = None
-    path: str = Field(description="folder of the data set; a relative path starts at the current directory")
+    path: str = Field(description="folder of the dataset; a relative path starts at the current directory")
     smaller_images: Literal["upsample", "discard"] = Field(
         "upsample",
         description="training images whose short side is below the resolution: upsample or discard; validation images "

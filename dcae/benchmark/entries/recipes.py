@@ -103,7 +103,7 @@ class Phase(TrainingFields):
 
 
 class AutoencoderRecipe(Entry):
-    """A chain of phases over a mixture of data sets, whose weights are shares of the images."""
+    """A chain of phases over a mixture of datasets, whose weights are shares of the images."""
 
     kind: Literal["autoencoder"]
     datasets: dict[str, PositiveFloat]

@@ -21,7 +21,7 @@ class SuiteEntry(Entry):
     tables: list[int] = Field([], description="tables of the paper, all of whose rows are measured")
     diffusion: dict[str, str] = Field({}, description="the paper's name of a diffusion model: its entry")
     autoencoders: dict[str, str] = Field({}, description="the paper's name of an autoencoder: its entry")
-    classes: dict[str, PositiveInt] = Field({}, description="number of classes of the paper's data sets; default: none")
+    classes: dict[str, PositiveInt] = Field({}, description="number of classes of the paper's datasets; default: none")
     resolutions: dict[str, list[PositiveInt]] = Field({}, description="autoencoders to measure: resolutions in pixels")
     phases: dict[str, list[PositiveInt]] = Field(
         {}, description="autoencoders whose phases 1 and 2 are compared: resolutions in pixels"

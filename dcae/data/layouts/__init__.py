@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Index the image files of a split in the official layout of each data set. No module here imports torch."""
+"""Index the image files of a split in the official layout of each dataset. No module here imports torch."""

@@ -53,7 +53,7 @@ def index_split(entry: DatasetEntry, split: Split, refresh: bool = False) -> Spl
         case WebDatasetEntry():
             samples = index_webdataset(entry, split, refresh)
         case _:
-            raise DatasetError(f"data set {entry.name} is of kind {entry.kind}: it has no image files")
+            raise DatasetError(f"dataset {entry.name} is of kind {entry.kind}: it has no image files")
     _check_expected(entry, split, samples)
     return samples
 
@@ -63,6 +63,6 @@ def _check_expected(entry: DatasetEntry, split: str, samples: SplitIndex) -> Non
     count = getattr(expected, split) if expected else None
     if count is not None and len(samples) != count:
         raise DatasetError(
-            f"data set {entry.name}: {len(samples):,} {split} images in {samples.files.root}, expected {count:,}; "
+            f"dataset {entry.name}: {len(samples):,} {split} images in {samples.files.root}, expected {count:,}; "
             "get the missing images, or, to use a part, copy the entry and correct `expected_images`"
         )

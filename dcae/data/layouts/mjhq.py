@@ -42,7 +42,7 @@ def index_mjhq(entry: MJHQEntry, split: Split, refresh: bool = False) -> SplitIn
     if entry.validation_per_category == "all":
         if split == "train":
             raise DatasetError(
-                f"data set {entry.name} has no training images: its entry makes all of them validation images; "
+                f"dataset {entry.name} has no training images: its entry makes all of them validation images; "
                 "train on an entry whose validation_per_category is a number"
             )
         held_out = np.ones(len(names), bool)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data set of procedural scenes: labelled, captioned images at any resolution, without download."""
+"""The dataset of procedural scenes: labelled, captioned images at any resolution, without download."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Scenes(ImageDataset):
     Args:
         seed: of the scenes; not negative.
         split: the two splits have independent random numbers.
-        images: number of images; a longer data set starts with the images of a shorter one.
+        images: number of images; a longer dataset starts with the images of a shorter one.
         resolution: side in pixels.
         classes: names of the classes, in the order of their labels; all of them by default.
 

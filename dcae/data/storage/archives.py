@@ -274,7 +274,7 @@ def open_files(path: Path | str, refresh: bool = False) -> Files:
 
 
 def read_side_file(path: Path | str, purpose: str) -> bytes:
-    """Read a file of a data set that is not an image, possibly from within a zip file.
+    """Read a file of a dataset that is not an image, possibly from within a zip file.
 
     Args:
         path: of the file.

@@ -56,7 +56,7 @@ def store(key: str, state: Any, table: pa.Table) -> None:
             writer.write_table(table)
     except OSError as error:
         warnings.warn(
-            f"{folder()} cannot be written ({error}), so every job lists its data sets again; "
+            f"{folder()} cannot be written ({error}), so every job lists its datasets again; "
             "set DCAE_CACHE to a writable folder",
             stacklevel=2,
         )

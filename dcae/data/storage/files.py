@@ -111,7 +111,7 @@ def are_images(names: pa.StringArray) -> pa.BooleanArray:
 
 
 def is_data(name: str) -> bool:
-    """Return whether a file or folder of this name, without its path, may belong to a data set."""
+    """Return whether a file or folder of this name, without its path, may belong to a dataset."""
     return not NEVER_DATA.fullmatch(name)
 
 

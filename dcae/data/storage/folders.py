@@ -151,8 +151,8 @@ def _check_link(link: Path, real: Path) -> None:
         raise DatasetError(f"{link}: a broken link ({error}); remove it, or restore its target") from None
     if not target.is_relative_to(real):
         raise DatasetError(
-            f"{link}: a link to {target}, outside the data set's folder; put the files themselves there, "
+            f"{link}: a link to {target}, outside the dataset's folder; put the files themselves there, "
             "or set `path` to the folder that has them"
         )
     if target.is_dir():
-        raise DatasetError(f"{link}: a link to another folder of the data set, whose images would count twice")
+        raise DatasetError(f"{link}: a link to another folder of the dataset, whose images would count twice")

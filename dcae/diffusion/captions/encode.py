@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Embeds a data set's captions once, into shards (see ``dcae.shards``)."""
+"""Embeds a dataset's captions once, into shards (see ``dcae.shards``)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def encode_captions(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Embed a data set's captions, shard by shard, as ``encode_dataset`` encodes its images.
+    """Embed a dataset's captions, shard by shard, as ``encode_dataset`` encodes its images.
 
     Args:
         text_encoder: captions to embeddings [B, T, C] and mask [B, T], such as ``T5TextEncoder``.
@@ -70,6 +70,6 @@ def _check_captions(dataset: ImageDataset, identity: dict[str, Any]) -> None:
     without = [index for index in range(len(dataset)) if not dataset.caption(index)]
     if without:
         raise DatasetError(
-            f"data set {identity.get('dataset', 'unnamed')}: {len(without)} of {len(dataset)} images have no caption, "
+            f"dataset {identity.get('dataset', 'unnamed')}: {len(without)} of {len(dataset)} images have no caption, "
             f"image {without[0]} first; a model with captions needs one for each (in a folder, a.txt next to a.jpg)"
         )

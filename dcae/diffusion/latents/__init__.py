@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latents of a data set: encoded into cached shards, or on the fly."""
+"""Latents of a dataset: encoded into cached shards, or on the fly."""

@@ -45,7 +45,7 @@ class LatentDataset:
         captions: CaptionDataset | None = None,
     ):
         self.folder = Path(folder)
-        self._index = read_index(self.folder, "the data set")
+        self._index = read_index(self.folder, "the dataset")
         self.identity = self._index["identity"]
         check_identity(self.folder, "latents", self.identity, expected_identity)
         self.shape = tuple(self._index["shape"])

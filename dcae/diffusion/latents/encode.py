@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encodes a data set's latents once, into shards of safetensors and an ``index.json`` (see ``dcae.shards``).
+"""Encodes a dataset's latents once, into shards of safetensors and an ``index.json`` (see ``dcae.shards``).
 
 - ``shard-00000-….safetensors`` …: ``labels`` int64 [n], and float32 [n, c, h, w], not normalised: ``latents``, or
   ``mean`` and ``std`` where every training step samples the posterior anew;
@@ -74,7 +74,7 @@ def encode_dataset(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Encode a data set's images shard by shard; the same call again continues with the missing shards.
+    """Encode a dataset's images shard by shard; the same call again continues with the missing shards.
 
     Latents of another identity in the folder are replaced. Several processes, on one machine or many, fill one folder
     together, given their numbers; they need not communicate.
@@ -84,7 +84,7 @@ def encode_dataset(
             ``latent_posterior`` selects the mode of the posterior, a sample, or its moments.
         dataset: item i has ``image`` uint8 [3, R, R] and ``label``; ``classes`` lists the names.
         folder: created if missing.
-        identity: everything that decides the latents (autoencoder, weights, data set, resolution, ...), as JSON.
+        identity: everything that decides the latents (autoencoder, weights, dataset, resolution, ...), as JSON.
         first: encode only this many images.
         batch_size: images at a time.
         shard_size: images per shard.

@@ -16,7 +16,7 @@ from dcae.diffusion.models.embeddings import check_labels
 
 
 class EncodedOnTheFly:
-    """A data set's images and the autoencoder that encodes them; used like ``LatentDataset``.
+    """A dataset's images and the autoencoder that encodes them; used like ``LatentDataset``.
 
     Attributes:
         shape: (c, h, w).
@@ -49,7 +49,7 @@ class EncodedOnTheFly:
         self._checked = False
         self.captions = captions
         if captions is not None:
-            captions.check_number(len(images), "the data set has images")
+            captions.check_number(len(images), "the dataset has images")
 
     def __len__(self) -> int:
         return len(self.images)

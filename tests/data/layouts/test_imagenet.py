@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ImageNet: three layouts, one data set."""
+"""ImageNet: three layouts, one dataset."""
 
 import zipfile
 from pathlib import Path

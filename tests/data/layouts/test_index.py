@@ -10,7 +10,7 @@ from dcae.data.storage.files import DatasetError
 
 @pytest.mark.parametrize("name", ["scenes", "photographs"])
 def test_what_is_drawn_has_no_files(name):
-    with pytest.raises(DatasetError, match=f"data set {name} is of kind {name}: it has no image files"):
+    with pytest.raises(DatasetError, match=f"dataset {name} is of kind {name}: it has no image files"):
         index_split(Config().entry("datasets", name), "train")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered of data sets: apart from them, whole, and of no other state."""
+"""What is remembered of datasets: apart from them, whole, and of no other state."""
 
 import multiprocessing
 

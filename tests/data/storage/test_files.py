@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder, a tar file and a zip file of the same files are the same data set."""
+"""A folder, a tar file and a zip file of the same files are the same dataset."""
 
 import os
 import tempfile

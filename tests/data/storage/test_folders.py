@@ -103,7 +103,7 @@ def test_links_out_of_the_folder_are_refused(folder, tmp_path):
     secret = replicas.write(tmp_path / "secret.jpg", "secret")
     for target in (secret, tmp_path):
         (folder / "b" / "link.jpg").symlink_to(target)
-        with pytest.raises(DatasetError, match=r"b/link\.jpg: a link to .*, outside the data set's folder"):
+        with pytest.raises(DatasetError, match=r"b/link\.jpg: a link to .*, outside the dataset's folder"):
             names(folder)
         (folder / "b" / "link.jpg").unlink()
 
@@ -112,7 +112,7 @@ def test_links_within_the_folder(folder):
     (folder / "b" / "link.jpg").symlink_to("../a/4.jpg")
     assert "b/link.jpg" in names(folder)
     (folder / "b" / "again").symlink_to("../a")
-    with pytest.raises(DatasetError, match="b/again: a link to another folder of the data set"):
+    with pytest.raises(DatasetError, match="b/again: a link to another folder of the dataset"):
         names(folder)
 
 

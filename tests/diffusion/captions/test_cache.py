@@ -74,7 +74,7 @@ def test_captions_of_another_text_encoder_are_refused_naming_both(tmp_path):
 
 
 def test_a_data_set_without_captions_is_refused_naming_it(tmp_path):
-    with pytest.raises(DatasetError, match="data set letters: 2 of 5 images have no caption, image 1 first"):
+    with pytest.raises(DatasetError, match="dataset letters: 2 of 5 images have no caption, image 1 first"):
         encode_captions(lengths, Letters(5, silent=(1, 3)), tmp_path, IDENTITY)
     assert not list(tmp_path.iterdir())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoding a data set: what is written, what goes on after a stop, and what is refused."""
+"""Encoding a dataset: what is written, what goes on after a stop, and what is refused."""
 
 import json
 import multiprocessing
@@ -59,7 +59,7 @@ def test_a_stopped_encoding_goes_on_and_ends_in_the_same_files(tmp_path, autoenc
     with pytest.raises(KeyboardInterrupt):
         encode_dataset(autoencoder, Images(11, fails_at=9), stopped, IDENTITY, shard_size=4, batch_size=2)
     assert not (stopped / "index.json").exists()
-    with pytest.raises(CacheError, match=r"index\.json: no such file; encode the data set"):
+    with pytest.raises(CacheError, match=r"index\.json: no such file; encode the dataset"):
         LatentDataset(stopped)
     again = Images(11)
     encode_dataset(autoencoder, again, stopped, IDENTITY, shard_size=4, batch_size=2)

@@ -370,7 +370,7 @@ def test_reconstructions_stand_below_their_originals(records, grid_of):
     assert names[-2:] == ["scenes 128 px", "photographs 128 px"]
     assert not any("identity" in name or "-no-" in name for name in names)
     blocks = strips(figure)
-    assert len(blocks) == 2 * 7  # two data sets; original and six autoencoders
+    assert len(blocks) == 2 * 7  # two datasets; original and six autoencoders
     assert blocks[0].shape == (128, 3 * 128, 3)
     assert [int(blocks[0][0, 128 * k, 0]) for k in range(3)] == [10, 20, 30]
     assert int(blocks[2][0, 0, 0]) >= 100

@@ -168,7 +168,7 @@ def test_captions_of_other_images_than_samples_are_compared_with_are_refused(par
         lambda captions: (torch.zeros(len(captions), 2, 3), torch.ones(len(captions), 2)), fewer, tmp_path / "c", {}
     )
     source = replace(parts["source"], captions=CaptionDataset(tmp_path / "c"))
-    with pytest.raises(ValueError, match="holds 7 captions, but samples are compared with a data set of 12"):
+    with pytest.raises(ValueError, match="holds 7 captions, but samples are compared with a dataset of 12"):
         evaluate_generation(**{**parts, "source": source})
 
 

@@ -27,7 +27,7 @@ def of_fewer_images(record: Result, n: int = 20) -> Result:
 
 @pytest.fixture
 def records() -> list[Result]:
-    """Reconstructions of one data set at one resolution, f64, all of the same images."""
+    """Reconstructions of one dataset at one resolution, f64, all of the same images."""
     found = [each for each in synthetic.demo_records() if each.kind == "reconstruction"]
     here = [each for each in found if (each.cell.dataset, each.cell.spatial_compression) == ("photographs", 64)]
     return [synthetic.changed(each, dataset_fingerprint="photographs-1") for each in here]
@@ -58,7 +58,7 @@ def test_other_images_of_the_same_number_are_marked_and_never_paired(records):
     mixed = [changed(each, name, dataset_fingerprint="photographs-2") for each in records]
     marks = marks_of_records(each.record for each in mixed)
     assert [marks.of_record(each.record) for each in mixed if each.cell.autoencoder == name] == ["a"]
-    assert "the data set's fingerprint is photographs-2 instead of photographs-1" in marks.notes[0]
+    assert "the dataset's fingerprint is photographs-2 instead of photographs-1" in marks.notes[0]
     one, other = mixed[0], next(each for each in mixed if each.cell.autoencoder == name)
     left_out = {"leave_group_out": [1.0 + 0.01 * group for group in range(64)]}
     one, other = (

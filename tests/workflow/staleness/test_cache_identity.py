@@ -125,7 +125,7 @@ def test_latents_alone_can_be_brought_to_where_the_images_are_not(capsys):
     assert encode() == 0
     shutil.rmtree("pictures")
     assert train() == 0
-    said = "data set pictures: pictures does not exist, so cached latents and captions of its images are used"
+    said = "dataset pictures: pictures does not exist, so cached latents and captions of its images are used"
     assert said in capsys.readouterr().err
 
 
