@@ -13,12 +13,13 @@ from dcae.weights.catalogue import WeightsError
 def check_trained(*folders: Path | None) -> None:
     """Compare configuration and weights in folders of trained models with the sha256 that their trainings recorded.
 
-    A folder without the state of its training, as one that was brought from elsewhere, is not compared.
+    A folder without the state of its training, as one that was brought from elsewhere, is not compared; one that is
+    missing is refused where it is opened.
 
     Raises:
         WeightsError: a file is damaged; it is set aside, so that the training puts its copy there.
     """
-    for folder in filter(None, folders):
+    for folder in (each for each in folders if each and each.is_dir()):
         state = folder.with_name(f"{folder.name}.state")
         recorded = [
             _files(path) for path in sorted(state.glob("*/completed.json"), key=lambda path: path.stat().st_mtime)

@@ -22,7 +22,8 @@ from evaluation.efficiency.memory import BackendError, NotEnoughMemory, UnequalO
 from evaluation.efficiency.timing import disagreements, matrix_product_rate
 
 # Raise it when results change, and say below what each raise changed.
-RESULTS_VERSION = 2  # 2: repeats in processes of their own, whose spread is the error
+# 2: repeats in processes of their own, whose spread is the error
+RESULTS_VERSION = 2
 
 FAILED = "failed: "  # how the reason begins where neither memory nor unequal outputs are it
 LONGEST_REASON = 300  # characters of an error's first line

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from evaluation.figures.samples import GridOf
 
 # Raise it when figures change, and say below what each raise changed.
-RESULTS_VERSION = 2  # 2: no unguided FID as a guided one; means over seeds; second-hand numbers are marked
+# 2: no unguided FID as a guided one; means over seeds; second-hand numbers are marked
+RESULTS_VERSION = 2
 
 # Name and caption of each figure.
 FIGURES = {

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from evaluation.tables.paired import PerImageOfCells
 
 # Raise it when tables change, and say below what each raise changed.
-RESULTS_VERSION = 2  # 2: claims; means over seeds
+# 2: claims; means over seeds
+RESULTS_VERSION = 2
 
 FORMS = ("csv", "md", "html", "tex")
 WITHOUT_LATEX = ("csv", "md", "html")  # of long texts or many columns
