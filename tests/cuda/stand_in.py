@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -24,11 +25,10 @@ NOT_SUPPORTED = 3000  # of cuDNN; its graphs are not there, so that torch takes 
 
 
 def headers() -> Path | None:
-    """Return the folder of CUDA's headers, which Triton brings along."""
-    import triton
-
-    folder = Path(triton.__file__).parent / "backends" / "nvidia" / "include"
-    return folder if (folder / "cuda_runtime_api.h").is_file() else None
+    """Return the folder of CUDA's headers, which Triton brings along; ``None`` where torch has none."""
+    triton = importlib.util.find_spec("triton")
+    folder = Path(triton.origin).parent / "backends" / "nvidia" / "include" if triton else None
+    return folder if folder and (folder / "cuda_runtime_api.h").is_file() else None
 
 
 def missing() -> str | None:
