@@ -232,12 +232,11 @@ def _fork(listener: socket.socket, others: list[socket.socket]) -> dict[socket.s
     try:
         length, streams, _, _ = socket.recv_fds(waiting, NUMBER.size, 3)
         request = json.loads(_receive_all(waiting, NUMBER.unpack(length)[0]))
+        # torchrun's processes have a session of their own, whose groups nothing here can join.
+        served = request["session"] == os.getsid(0)
     except (OSError, struct.error, ValueError):  # killed before it had asked
-        waiting.close()
-        for stream in streams:
-            os.close(stream)
-        return {}
-    if request["session"] != os.getsid(0):  # torchrun's processes have their own, whose groups nothing here can join
+        served = False
+    if not served:
         waiting.close()
         for stream in streams:
             os.close(stream)

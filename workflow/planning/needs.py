@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from dcae.benchmark import Benchmark, Record, ResolvedCell, ResolvedGeneration, Training
 from dcae.benchmark.entries import AutoencoderFields, DatasetEntry, DiffusionEntry
@@ -41,10 +41,14 @@ class NotCounted(ValueError):
 
 
 class Needs:
-    """Needs of a benchmark's jobs on GPUs like a site's."""
+    """Needs of a benchmark's jobs on GPUs like a site's; each rule that needs a GPU has the method of its name."""
 
     def __init__(self, benchmark: Benchmark, site: Site):
         self.benchmark, self.site, self.costs = benchmark, site, Costs(benchmark.config)
+
+    def of(self, rule: str, subject: Any) -> Need:
+        """Return what the job of a rule needs for its subject. Raises ``NotCounted``."""
+        return getattr(self, rule)(subject)
 
     def _cost(self, work: Work) -> costs.Cost:
         found = self.costs.get(work)
@@ -107,13 +111,13 @@ class Needs:
 
     # --- caches ---
 
-    def encode(self, cell: ResolvedCell) -> Need:
+    def encode_latents(self, cell: ResolvedCell) -> Need:
         entry, side = cell.autoencoder.entry, cell.resolution
         cost, count = self._coder(entry, side, "encode"), images(cell.dataset, "train")
         hours = count * max(self._hours(cost.gmacs, CONVOLUTIONS, self.site.speeds.tf32), hours_to_read(side))
         return Need(hours, cost.fixed_gib, cost.image_gib, batch=at_once(side, ENCODE_BATCH))
 
-    def captions(self, cell: CaptionsCell) -> Need:
+    def encode_captions(self, cell: CaptionsCell) -> Need:
         encoder = cell.diffusion.text_encoder
         released = encoder.pretrained is not None
         parameters = T5_PARAMETERS if released else 1e6
@@ -125,7 +129,7 @@ class Needs:
             images(cell.dataset, cell.split) * self._hours(gmacs, TRANSFORMERS, rate), weights, 0.2, batch=TEXT_BATCH
         )
 
-    def reference(self, cell: ReferenceCell) -> Need:
+    def reference_features(self, cell: ReferenceCell) -> Need:
         first = cell.protocols[0]
         if cell.purpose == "generation":
             count = min(first.generation_reference_images, images(cell.dataset, first.generation_reference))
@@ -136,7 +140,7 @@ class Needs:
 
     # --- evaluation ---
 
-    def evaluate(self, cell: ResolvedCell) -> Need:
+    def evaluate_reconstruction(self, cell: ResolvedCell) -> Need:
         entry, side = cell.autoencoder.entry, cell.resolution
         encode, decode = (self._coder(entry, side, kind) for kind in ("encode", "decode"))
         gmacs = encode.gmacs + decode.gmacs + FEATURES_GMACS * len(cell.protocols)
@@ -145,7 +149,7 @@ class Needs:
         image = max(encode.image_gib, decode.image_gib)
         return Need(count * hours, decode.fixed_gib + FEATURES_GIB, image, batch=at_once(side, EVALUATE_BATCH))
 
-    def generate(self, cell: ResolvedGeneration) -> Need:
+    def evaluate_generation(self, cell: ResolvedGeneration) -> Need:
         protocol, entry, side = cell.protocols[0], cell.diffusion, cell.resolution
         denoiser = self._cost(costs.of_denoiser(cell))
         decode = self._coder(cell.autoencoder.entry, side, "decode")
@@ -162,7 +166,7 @@ class Needs:
         fixed = 4 * denoiser.parameters / 2**30 + decode.fixed_gib + FEATURES_GIB
         return Need(protocol.generation_images * (sampling + features), fixed + memory, 0)
 
-    def profile(self, cell: ResolvedGeneration) -> Need:
+    def profile_efficiency(self, cell: ResolvedGeneration) -> Need:
         return Need(PROFILE_HOURS, 0, 0, most_gpus=1)  # what does not fit is a result of it
 
 

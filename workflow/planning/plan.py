@@ -23,7 +23,7 @@ STEPS = (
     "train_autoencoder", "encode_latents", "encode_captions", "train_denoiser", "reference_features",
     "evaluate_reconstruction", "evaluate_generation", "profile_efficiency",
 )  # fmt: skip
-"""Rules whose jobs need a GPU, in the order of the work."""
+"""Rules whose jobs need a GPU, in the order of the work; ``Needs`` has a method for each."""
 
 STUDIES = "studies"  # in the place of a table: reconstruction of variants alone
 CHECKPOINTS = 2  # kept of each training
@@ -167,7 +167,7 @@ class _Jobs:
             return
         need, found, uncounted = None, None, ""
         try:
-            need = getattr(self.needs, METHODS[rule])(subject)
+            need = self.needs.of(rule, subject)
             found = size(need, self.site)
         except NotCounted as error:
             uncounted = str(error)
@@ -233,19 +233,6 @@ class _Jobs:
     def _parameters(self, work: costs.Work) -> int:
         found = self.needs.costs.get(work)
         return found.parameters if found else 0
-
-
-METHODS = {
-    "train_autoencoder": "train_autoencoder",
-    "reference_features": "reference",
-    "evaluate_reconstruction": "evaluate",
-    "encode_latents": "encode",
-    "encode_captions": "captions",
-    "train_denoiser": "train_denoiser",
-    "evaluate_generation": "generate",
-    "profile_efficiency": "profile",
-}
-"""Rule to the method of ``Needs``."""
 
 
 def subjects(benchmark: Benchmark, rule: str) -> list[Any]:

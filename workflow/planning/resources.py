@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dcae.benchmark import Benchmark
 from workflow.planning.needs import Needs, NotCounted
-from workflow.planning.plan import METHODS, subjects
+from workflow.planning.plan import subjects
 from workflow.planning.site import Site
 from workflow.planning.sizing import Size, parts_of, size
 
@@ -24,15 +25,15 @@ class Resources:
     def size(self, rule: str, subject: Any) -> Size:
         """Return the size of the job of a rule for its subject."""
         try:
-            return size(getattr(self.needs, METHODS[rule])(subject), self.site)
+            return size(self.needs.of(rule, subject), self.site)
         except NotCounted:
             minutes = min(UNKNOWN.minutes, self.site.longest_minutes or UNKNOWN.minutes)
-            return Size(1, 1, 0, minutes, UNKNOWN.attempts)
+            return replace(UNKNOWN, minutes=minutes)
 
     def accumulation(self, rule: str, subject: Any, gpus: int) -> int:
         """Return into how many parts each of so many GPUs divides its share of a batch."""
         try:
-            return parts_of(getattr(self.needs, METHODS[rule])(subject), self.site, gpus)
+            return parts_of(self.needs.of(rule, subject), self.site, gpus)
         except NotCounted:
             return 1
 
