@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW with linear warm-up and gradient clipping, and the exponential moving average of weights."""
+"""AdamW or Muon with linear warm-up and gradient clipping, and the exponential moving average of weights."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from dcae.benchmark.entries import EMA, AdamW
+from dcae.training.muon import Muon, is_matrix
 
 Part = TypeVar("Part")
 
 
-def parameter_groups(module: nn.Module, weight_decay: float, decay_norms_and_biases: bool) -> list[dict]:
-    """Group a module's trained parameters by weight decay.
+def parameter_groups(trained: Sequence[nn.Parameter], weight_decay: float, decay_norms_and_biases: bool) -> list[dict]:
+    """Group parameters by weight decay.
 
     Norms and biases are the parameters with fewer than two dimensions.
     """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in trained if decay_norms_and_biases or parameter.dim() >= 2]
     spared = [parameter for parameter in trained if not (decay_norms_and_biases or parameter.dim() >= 2)]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
@@ -42,21 +42,34 @@ class Updater:
     """
 
     def __init__(self, module: nn.Module, settings: AdamW, gradient_clip: float | None, accelerator: Accelerator):
-        groups = parameter_groups(module, settings.weight_decay, settings.decay_norms_and_biases)
-        optimiser = torch.optim.AdamW(
-            groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True
-        )
         self.module, self.settings = module, settings
         self.gradient_clip, self.accelerator = gradient_clip, accelerator
-        self.optimiser = accelerator.prepare_optimizer(optimiser)
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        matrices = [each for each in trained if settings.muon_learning_rate and is_matrix(each)]
+        chosen = set(map(id, matrices))
+        others = [each for each in trained if id(each) not in chosen]
+        groups = parameter_groups(others, settings.weight_decay, settings.decay_norms_and_biases)
+        self.optimisers = {}
+        if groups:
+            adamw = torch.optim.AdamW(
+                groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True
+            )
+            self.optimisers["adamw"] = accelerator.prepare_optimizer(adamw)
+        if matrices:
+            muon = Muon(matrices, settings.muon_learning_rate, settings.weight_decay)
+            self.optimisers["muon"] = accelerator.prepare_optimizer(muon)
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step; ``step`` counts from 0."""
+        """Return AdamW's learning rate at a step; ``step`` counts from 0."""
+        return self.settings.learning_rate * self.schedule(step)
+
+    def schedule(self, step: int) -> float:
+        """Return the learning rates' share of their full values at a step."""
         warmed_up = min(1.0, (step + 1) / max(self.settings.warmup_steps, 1))
         if self.settings.cosine_steps is None:
-            return self.settings.learning_rate * warmed_up
+            return warmed_up
         done = min(1.0, step / self.settings.cosine_steps)
-        return self.settings.learning_rate * warmed_up * (1 + math.cos(math.pi * done)) / 2
+        return warmed_up * (1 + math.cos(math.pi * done)) / 2
 
     def update(self, step: int, parts: Sequence[Part], loss_of: Callable[[Part], Tensor]) -> None:
         """Take one optimiser step along the gradient of the parts' mean loss.
@@ -64,24 +77,29 @@ class Updater:
         Only one part's graph is alive at a time: its backward pass follows its forward pass, ``loss_of``. Processes
         average their gradients in the last backward pass.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self.optimiser.zero_grad()
+        full = {"adamw": self.settings.learning_rate, "muon": self.settings.muon_learning_rate}
+        for name, optimiser in self.optimisers.items():
+            for group in optimiser.param_groups:
+                group["lr"] = full[name] * self.schedule(step)
+            optimiser.zero_grad()
         for number, part in enumerate(parts, start=1):
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.module):
                 self.accelerator.backward(loss_of(part) / len(parts))
         if self.gradient_clip:
             # Accelerate's own clipping would unscale the gradients of all optimisers at once in fp16.
-            self.accelerator.unscale_gradients(self.optimiser)
-            parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+            self.accelerator.unscale_gradients(list(self.optimisers.values()))
+            groups = [group for optimiser in self.optimisers.values() for group in optimiser.param_groups]
+            parameters = [parameter for group in groups for parameter in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
-        self.optimiser.step()
+        for optimiser in self.optimisers.values():
+            optimiser.step()
 
     def state_dict(self) -> dict:
-        return self.optimiser.state_dict()
+        return {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.optimiser.load_state_dict(state)
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state[name])
 
 
 class MovingAverage:

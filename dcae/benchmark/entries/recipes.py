@@ -15,6 +15,9 @@ class AdamW(Settings):
     """AdamW optimiser. Norms and biases are not decayed unless ``decay_norms_and_biases`` is on."""
 
     learning_rate: PositiveFloat
+    muon_learning_rate: PositiveFloat | None = Field(
+        None, description="kernels and matrices are trained by Muon, at this rate; default: all is trained by AdamW"
+    )
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     eps: PositiveFloat = Field(1e-8, description="term in the denominator, for numerical stability")
