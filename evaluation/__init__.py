@@ -9,6 +9,7 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
+        "features.quantisation": ["to_uint8"],
         "metrics.frechet": ["frechet_distance", "frechet_distance_of_features"],
         "metrics.jackknife": ["jackknife_frechet", "mean_and_standard_error"],
         "metrics.kid_cmmd": ["clip_mmd", "kernel_inception_distance"],

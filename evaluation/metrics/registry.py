@@ -144,10 +144,12 @@ def _lpips(weights: NetworkWeights, device: torch.device) -> OfPairs:
 
     from dcae.training.perceptual import perceptual_network
     from evaluation.features.quantisation import to_network
+    from evaluation.metrics.psnr_ssim import require_uint8
 
     network = perceptual_network(weights).to(device, memory_format=torch.channels_last)
 
     def lpips(images: Tensor, references: Tensor) -> Tensor:
+        require_uint8(images, references)
         pair = (to_network(each).contiguous(memory_format=torch.channels_last) for each in (images, references))
         return network(*pair).flatten().double()  # from [B, 1, 1, 1]
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation import to_uint8
 from evaluation.metrics.psnr_ssim import SSIM_SIGMA, SSIM_TAPS, _ssim_sum, psnr, ssim
 
 
@@ -50,6 +51,20 @@ def test_identical_images_have_infinite_psnr_and_others_do_not():
     values = psnr(torch.cat([images[:1], degraded(images)[1:]]), images)
     assert values[0] == math.inf
     assert values[1:].isfinite().all()
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_images_of_another_range_are_refused_and_not_measured(metric):
+    """Of images in [-1, 1], PSNR against 255 was 72.9 dB where 30.8 is right."""
+    images = photographs()
+    for floats in (images / 127.5 - 1, images / 255):
+        with pytest.raises(ValueError, match=r"expected uint8 images .* from 0 to 255, got torch.float32"):
+            metric(floats, floats.flip(0))
+        with pytest.raises(ValueError, match=r"to_uint8 converts images in \[-1, 1\]"):
+            metric(images, floats)
+    with pytest.raises(ValueError, match="differ in shape"):
+        metric(images, images[:1])
+    torch.testing.assert_close(metric(to_uint8(images / 127.5 - 1), degraded(images)), metric(images, degraded(images)))
 
 
 def test_ssim_is_that_of_torchmetrics():
