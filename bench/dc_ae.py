@@ -226,7 +226,7 @@ def kept_less(implementation: Implementation, resolution: int) -> float:
 def comparisons(device: str, tolerance: float) -> Iterator[bool]:
     """Compare speed and memory with diffusers, and the memory of phase 2 with the paper."""
     with tempfile.TemporaryDirectory() as folder:
-        save(load(ENTRY), Path(folder))
+        save(load(ENTRY, untrained=True), Path(folder))
         for setting in SETTINGS[device]:
             yield from compare(device, setting, Path(folder), tolerance)
     published = read_published()

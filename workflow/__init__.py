@@ -1,5 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the benchmark is run: the Snakemake rules and the ``dcae`` command line."""
-
-OWN_PACKAGES = ("dcae", "evaluation", "workflow")
-"""The packages of this project."""

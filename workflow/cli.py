@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from workflow import OWN_PACKAGES
+from dcae import OWN_PACKAGES
 from workflow.commands.captions import captions
 from workflow.commands.claims import claims
 from workflow.commands.compare import compare

@@ -30,7 +30,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import TextIO
 
-from workflow import OWN_PACKAGES
+from dcae import OWN_PACKAGES
 
 ADDRESS = "DCAE_FORK_SERVER"
 """Environment variable of jobs: path of the server's socket."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,6 +34,7 @@ def load(
     config: Config | None = None,
     device: str | torch.device = "cpu",
     seed: int = 0,
+    untrained: bool = False,
 ) -> Autoencoder:
     """Return the autoencoder of an entry, in evaluation mode.
 
@@ -43,17 +45,24 @@ def load(
         config: where names are looked up; defaults to the repository's ``config``.
         device: ``meta`` builds shapes without memory or weights.
         seed: of random weights, which are the same on every device. The global random state is left unchanged.
+        untrained: random weights are wanted; without it, a warning tells of them.
 
     Raises:
         ConfigError: the entry is wrong, or foreign code violates the contract.
         WeightsError: weights are missing, incomplete, of another architecture, or cannot be downloaded.
     """
     config = config or Config()
-    entry = _as_entry(entry, config)
+    entry = as_entry(entry, config)
     device = torch.device(device)
+    if not (untrained or weights or device.type == "meta") and has_random_weights(entry):
+        warnings.warn(
+            f"autoencoder {entry.name} has random weights: it is trained here, so give weights=FOLDER "
+            "(results/<benchmark>/autoencoders/<autoencoder>/<last phase>)",
+            stacklevel=2,
+        )
     with torch.random.fork_rng(devices=[]), torch.device("meta" if device.type == "meta" else "cpu"):
         torch.default_generator.manual_seed(seed)
-        autoencoder = _build(entry, weights, config, device, seed)
+        autoencoder = _build(entry, weights, config, device, seed, untrained)
     if entry.latent_scale is not None:
         autoencoder.latent_scale = entry.latent_scale
     if entry.latent_shift is not None:
@@ -67,6 +76,11 @@ def load(
     return _tiled(autoencoder, entry) if entry.tiling else autoencoder
 
 
+def has_random_weights(entry: AutoencoderFields) -> bool:
+    """Return whether an entry has neither released weights nor code of its own; one on top of another says nothing."""
+    return entry.kind in ("dc-ae", "diffusers") and not entry.pretrained
+
+
 def _tiled(autoencoder: nn.Module, entry: AutoencoderFields) -> Autoencoder:
     from dcae.autoencoders.tiling import Tiled
 
@@ -76,7 +90,8 @@ def _tiled(autoencoder: nn.Module, entry: AutoencoderFields) -> Autoencoder:
         raise ConfigError(f"autoencoder {entry.name}: {error}") from error
 
 
-def _as_entry(entry: str | Path | Mapping[str, Any] | AutoencoderFields, config: Config) -> AutoencoderFields:
+def as_entry(entry: str | Path | Mapping[str, Any] | AutoencoderFields, config: Config) -> AutoencoderFields:
+    """Return the entry that a name, the path of a YAML file, or a mapping of fields stands for."""
     if isinstance(entry, AutoencoderFields):
         return entry
     if isinstance(entry, Mapping):
@@ -87,7 +102,12 @@ def _as_entry(entry: str | Path | Mapping[str, Any] | AutoencoderFields, config:
 
 
 def _build(
-    entry: AutoencoderFields, weights: Path | None, config: Config, device: torch.device, seed: int
+    entry: AutoencoderFields,
+    weights: Path | None,
+    config: Config,
+    device: torch.device,
+    seed: int,
+    untrained: bool,
 ) -> Autoencoder:
     if isinstance(entry, DCAEEntry):
         return _build_dc_ae(entry, weights, device)
@@ -96,7 +116,7 @@ def _build(
     if isinstance(entry, SpaceToChannelEntry):
         from dcae.autoencoders.space_to_channel import SpaceToChannel
 
-        below = load(entry.autoencoder, weights=weights, config=config, device=device, seed=seed)
+        below = load(entry.autoencoder, weights, config, device, seed, untrained)
         return SpaceToChannel(below, entry.factor)
     return _build_python(entry, weights)
 

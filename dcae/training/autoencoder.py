@@ -280,7 +280,7 @@ def train_autoencoder_phase(
 
     def build(accelerator: Accelerator) -> engine.Task:
         # Training images fit into memory untiled, and gradients need whole images.
-        autoencoder = load(entry.model_copy(update={"tiling": None}), weights=start, seed=seed)
+        autoencoder = load(entry.model_copy(update={"tiling": None}), weights=start, seed=seed, untrained=True)
         plain = not getattr(entry, "variational", True)  # an entry of DC-AE states it
         if phase.losses.kl is not None and (plain or not hasattr(autoencoder, "posterior")):
             missing = "its entry does not say variational: true" if plain else "it has no method posterior(images)"

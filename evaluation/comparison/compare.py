@@ -108,7 +108,7 @@ def compare(
         DatasetError: no pictures.
     """
     pictures = find_pictures(folder, resolution)
-    protocol, metrics, warnings = _measurable(protocol, metrics, pictures)
+    protocol, metrics, warnings = measurable(protocol, metrics, pictures)
     by_name = {each.name: each for each in contenders}
     origins: dict[str, str] = {}
 
@@ -165,26 +165,19 @@ def _reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _measurable(
+def measurable(
     protocol: Protocol, metrics: Sequence[QualityMetric], pictures: Pictures
 ) -> tuple[Protocol, list[QualityMetric], list[str]]:
     """Return the protocol and the metrics without those that cannot be measured, and a line for each left out."""
     kept, subsets, lines = [], {}, []
     for metric in metrics:
-        weights = metric.weights(protocol)
-        if isinstance(metric, SetMetric) and len(pictures) < FEWEST_FOR_RFID:
-            reason = f"{len(pictures)} pictures are too few, it needs {FEWEST_FOR_RFID}"
-        elif isinstance(metric, ImageMetric) and (too_small := metric.too_small(pictures.resolution)):
-            reason = too_small
-        else:
-            reason = weights and _why_missing(weights_identity, weights)
-        if reason:
+        if reason := why_left_out(metric, protocol, pictures):
             title = metric.of_reconstructions().title if isinstance(metric, SetMetric) else metric.title
             lines.append(f"Left out: metric {title}: {reason}")
         else:
             kept.append(metric)
     for name, subset in (protocol.subsets or {}).items():
-        if reason := _why_missing(find, subset.weights):
+        if reason := why_missing(find, subset.weights):
             lines.append(f"Left out: pictures with {name}: {reason}")
         else:
             subsets[name] = subset
@@ -192,7 +185,17 @@ def _measurable(
     return protocol.model_copy(update=changes), kept, lines
 
 
-def _why_missing(lookup: Callable, weights: object) -> str | None:
+def why_left_out(metric: QualityMetric, protocol: Protocol, pictures: Pictures) -> str | None:
+    """Return why a metric cannot be measured on these pictures here; ``None`` if it can."""
+    if isinstance(metric, SetMetric) and len(pictures) < FEWEST_FOR_RFID:
+        return f"{len(pictures)} pictures are too few, it needs {FEWEST_FOR_RFID}"
+    if isinstance(metric, ImageMetric) and (too_small := metric.too_small(pictures.resolution)):
+        return too_small
+    weights = metric.weights(protocol)
+    return why_missing(weights_identity, weights) if weights else None
+
+
+def why_missing(lookup: Callable, weights: object) -> str | None:
     """Return the error of looking up weights, or ``None`` if they are there."""
     try:
         lookup(weights)

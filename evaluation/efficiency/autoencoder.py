@@ -82,7 +82,7 @@ def for_inference(
     entry: AutoencoderFields, protocol: EfficiencyProtocol, device: str | torch.device, config: Config | None
 ) -> nn.Module:
     """Build the autoencoder, its weights frozen, in the protocol's precision and channels-last."""
-    autoencoder = load(entry, config=config, device=device)
+    autoencoder = load(entry, config=config, device=device, untrained=True)
     return autoencoder.to(dtype=DTYPES[protocol.precision], memory_format=torch.channels_last).requires_grad_(False)
 
 
@@ -250,7 +250,7 @@ def profile_phases(
 
     def peaks(trains: str, batch_size: int) -> Peaks:
         counted = device.type == "cpu"
-        autoencoder = load(entry, config=config, device="meta" if counted else device)
+        autoencoder = load(entry, config=config, device="meta" if counted else device, untrained=True)
         freeze_all_but(autoencoder, trains)
         with fake_tensors(device):
             autoencoder = materialise(autoencoder, device) if counted else autoencoder

@@ -2,6 +2,7 @@
 """Every entry keeps the contract; weights go to a folder and back; mistakes are named."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -329,3 +330,17 @@ def test_check_leaves_no_trace(monkeypatch):
     monkeypatch.setitem(globals(), "Counting", Counting)
     autoencoder = load({**PYTHON, "factory": f"{__name__}:Counting"})
     assert autoencoder.norm.num_batches_tracked == 0
+
+
+def test_random_weights_are_told_of_unless_they_are_wanted(tmp_path):
+    with pytest.warns(UserWarning, match=r"dc-ae-f32-demo has random weights: .* give weights=FOLDER"):
+        load("dc-ae-f32-demo")
+    with pytest.warns(UserWarning, match="dc-ae-f8c4-demo has random weights"):
+        load("dc-ae-f8c4-space-to-channel-f64-demo")
+    save(load("dc-ae-f32-demo", untrained=True), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load("dc-ae-f32-demo", weights=tmp_path)
+        load("dc-ae-f32-demo", untrained=True)
+        load("dc-ae-f32-demo", device="meta")
+        load("identity")

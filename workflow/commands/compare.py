@@ -38,7 +38,7 @@ def compare(
         raise ConfigError(f"--protocol: {protocol!r} is a protocol of kind {chosen.kind}, expected quality")
     from evaluation.comparison.compare import compare as run
     from evaluation.comparison.compare import write_comparison
-    from workflow.provenance import device_description
+    from evaluation.provenance import device_description
 
     device = options.device()
     _make(output)

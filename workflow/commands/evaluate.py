@@ -11,9 +11,10 @@ import typer
 
 from dcae.benchmark import Benchmark, ReconstructionCell, Record, ResolvedAutoencoder, Value
 from dcae.weights.hub import released_file
+from evaluation.provenance import additional_measured, described, device_description, input_hashes
 from workflow import layout
 from workflow.commands import options
-from workflow.provenance import additional_measured, described, device_description, input_hashes, provenance
+from workflow.provenance import provenance
 from workflow.staleness import configuration as digests
 from workflow.staleness.steps import EVALUATE
 from workflow.trained import check_trained

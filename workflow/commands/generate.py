@@ -12,8 +12,9 @@ import typer
 
 from dcae.benchmark import Benchmark, Config, ConfigError, GenerationCell, Record, ResolvedGeneration
 from dcae.weights.hub import released_file
+from evaluation.provenance import additional_measured, described, device_description, input_hashes
 from workflow.commands import options
-from workflow.provenance import additional_measured, described, device_description, input_hashes, provenance
+from workflow.provenance import provenance
 from workflow.staleness.cache_identity import captions_identity
 from workflow.staleness.configuration import CaptionsCell
 from workflow.staleness.steps import GENERATE, TRAIN_DENOISER

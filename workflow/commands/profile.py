@@ -6,9 +6,10 @@ from __future__ import annotations
 import time
 
 from dcae.benchmark import Benchmark, GenerationCell, Record
+from evaluation.provenance import described, device_description
 from workflow.commands import options
 from workflow.commands.generate import class_names
-from workflow.provenance import described, device_description, provenance
+from workflow.provenance import provenance
 from workflow.staleness.steps import PROFILE
 
 

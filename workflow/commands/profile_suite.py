@@ -16,9 +16,10 @@ from dcae.benchmark.config import ConfigError
 from dcae.benchmark.entries import EfficiencyProtocol, SuiteEntry, digest
 from dcae.benchmark.entries.protocols import Backend
 from dcae.training.stopping import Unfinished
+from evaluation.provenance import described, device_description
 from workflow import layout
 from workflow.commands import options
-from workflow.provenance import described, device_description, provenance
+from workflow.provenance import provenance
 from workflow.staleness.steps import PROFILE
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from dcae.benchmark.config import REPOSITORY_CONFIG, read_yaml, validate
 from dcae.benchmark.entries import Protocol, Settings
 from dcae.benchmark.record import Value, write_atomically
 from dcae.weights.hub import hub_commit, released_file, weights_sha256
+from evaluation.provenance import sources_digest
 from workflow.commands import options
-from workflow.provenance import sources_digest
 
 if TYPE_CHECKING:
     from dcae.data.dataset import ImageDataset
