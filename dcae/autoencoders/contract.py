@@ -24,7 +24,10 @@ class OutputError(ValueError):
 
 
 class Autoencoder(nn.Module):
-    """Base class of this project's autoencoders. A user's own class need not inherit from it.
+    """Base class of this project's autoencoders.
+
+    A user's own class need not inherit from it: of an entry of kind ``python``, a module with ``encode`` and ``decode``
+    is enough, and the attributes that it lacks come from the entry.
 
     Attributes:
         spatial_compression: f, the ratio of image side to latent side.
@@ -108,7 +111,7 @@ def _scale_and_shift(by: Scaled, latents: Tensor) -> tuple[Tensor | float, Tenso
     if by.latent_scale is None:
         raise ValueError(
             "this autoencoder's latent_scale is unknown: train it (training measures the scale), "
-            "or set latent_scale in its entry"
+            "or set latent_scale in its entry: a number, or measured"
         )
     return _broadcastable(by.latent_scale, latents), _broadcastable(by.latent_shift, latents)
 
@@ -175,11 +178,9 @@ def check(autoencoder: nn.Module, entry: AutoencoderFields) -> None:
     """Check foreign code against its entry by encoding and decoding a small grey image.
 
     Raises:
-        ConfigError: a method or attribute is missing or raises an error, or a value, shape, type or range is wrong.
+        ConfigError: a method is missing or raises an error, or a value, shape, type or range is wrong.
     """
     missing = [name for name in ("encode", "decode") if not callable(getattr(autoencoder, name, None))]
-    numbers = ("spatial_compression", "latent_channels", "latent_scale", "latent_shift")
-    missing += [name for name in numbers if not hasattr(autoencoder, name)]
     if missing:
         kind = type(autoencoder).__name__
         raise ConfigError(

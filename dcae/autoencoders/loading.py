@@ -18,7 +18,9 @@ from dcae.autoencoders import contract, folder
 from dcae.autoencoders.contract import Autoencoder
 from dcae.benchmark.config import Config, ConfigError, make_entry, read_entry
 from dcae.benchmark.entries import (
+    MEASURED,
     AutoencoderFields,
+    Conventions,
     DCAEEntry,
     DiffusersEntry,
     PythonEntry,
@@ -53,6 +55,8 @@ def load(
     """
     config = config or Config()
     entry = as_entry(entry, config)
+    if is_measured := entry.latent_scale == MEASURED:
+        entry = without_scale(entry)
     device = torch.device(device)
     if not (untrained or weights or device.type == "meta") and has_random_weights(entry):
         warnings.warn(
@@ -63,7 +67,7 @@ def load(
     with torch.random.fork_rng(devices=[]), torch.device("meta" if device.type == "meta" else "cpu"):
         torch.default_generator.manual_seed(seed)
         autoencoder = _build(entry, weights, config, device, seed, untrained)
-    if entry.latent_scale is not None:
+    if entry.latent_scale is not None or is_measured:
         autoencoder.latent_scale = entry.latent_scale
     if entry.latent_shift is not None:
         autoencoder.latent_shift = entry.latent_shift
@@ -74,6 +78,15 @@ def load(
     if not isinstance(entry, DCAEEntry):
         contract.check(autoencoder, entry)
     return _tiled(autoencoder, entry) if entry.tiling else autoencoder
+
+
+def without_scale(entry: AutoencoderFields) -> AutoencoderFields:
+    """Return an entry without a latent scale, neither its own nor that of a release's ``config.json``."""
+    changes: dict[str, Any] = {"latent_scale": None}
+    if isinstance(entry, DiffusersEntry):
+        conventions = entry.conventions or Conventions()
+        changes["conventions"] = conventions.model_copy(update={"latent_statistics": "entry"})
+    return entry.model_copy(update=changes)
 
 
 def has_random_weights(entry: AutoencoderFields) -> bool:
@@ -185,18 +198,22 @@ def _build_python(entry: PythonEntry, weights: Path | None) -> nn.Module:
         raise ConfigError(f"autoencoder {entry.name}: importing {module_name}: {contract.told(error)}") from error
     call = f"autoencoder {entry.name}: {entry.factory}(**{entry.arguments})"
     try:
-        autoencoder = factory(**entry.arguments)
+        with warnings.catch_warnings():  # of a factory that reads a checkpoint where shapes alone are asked for
+            warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter.*")
+            autoencoder = factory(**entry.arguments)
     except (ConfigError, WeightsError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:  # foreign code
         raise ConfigError(f"{call}: {contract.told(error)}") from error
     if not isinstance(autoencoder, nn.Module):
         raise ConfigError(f"{call}: returns {type(autoencoder).__name__}, expected a torch.nn.Module")
+    of_the_entry = {"spatial_compression": entry.spatial_compression, "latent_channels": entry.latent_channels}
+    for name, value in {**of_the_entry, "latent_scale": entry.latent_scale, "latent_shift": 0.0}.items():
+        if not hasattr(autoencoder, name):
+            setattr(autoencoder, name, value)
     if weights is not None:
         folder.read_weights(weights, autoencoder)
         folder.take_latent_statistics(autoencoder, folder.read_config(weights), Path(weights) / folder.CONFIG)
-    elif entry.latent_scale is not None and not hasattr(autoencoder, "latent_scale"):
-        autoencoder.latent_scale = entry.latent_scale
     return autoencoder
 
 

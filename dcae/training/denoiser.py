@@ -17,6 +17,7 @@ from dcae.benchmark.entries import DiffusionEntry, DiffusionRecipe, digest
 from dcae.data.mixture import epoch_index
 from dcae.diffusion.captions.dataset import CaptionDataset, Captions
 from dcae.diffusion.latents.cached import LatentDataset
+from dcae.diffusion.latents.encode import plain
 from dcae.diffusion.models.build import build_denoiser
 from dcae.diffusion.models.checkpoint import save_denoiser
 from dcae.diffusion.models.u_vit import UViT
@@ -43,6 +44,7 @@ class Latents(Protocol):
 
     shape: tuple[int, int, int]
     classes: int
+    latent_scale: float | list[float]
     captions: CaptionDataset | None
 
     def __len__(self) -> int: ...
@@ -248,7 +250,8 @@ def train_denoiser(
         channels, side, _ = data.shape
         with seeded(seed, "denoiser"):
             denoiser = build_denoiser(entry, channels, side, patch_size, data.classes)
-        return DenoiserTraining(denoiser, recipe, data, seed, accelerator).task({"identity": identity})
+        metadata = {"identity": identity, "latent_scale": plain(data.latent_scale)}
+        return DenoiserTraining(denoiser, recipe, data, seed, accelerator).task(metadata)
 
     engine.run(
         build,

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from dcae.autoencoders.folder import entry_scale
-from dcae.autoencoders.loading import load
+from dcae.autoencoders.loading import load, without_scale
 from dcae.benchmark.config import Config, ConfigError
-from dcae.benchmark.entries import AutoencoderFields, Conventions, DiffusersEntry, Protocol
+from dcae.benchmark.entries import AutoencoderFields, DiffusersEntry, Protocol
 from dcae.benchmark.record import write_atomically
 from dcae.files import replacing, sha256
 from dcae.weights.catalogue import WeightsError, find
@@ -215,8 +215,7 @@ def _load(contender: Contender, resolution: int, config: Config, device: str | t
     if getattr(entry, "posterior", "mode") == "sample":
         entry = entry.model_copy(update={"posterior": "mode"})  # metrics are of the mode
     if isinstance(entry, DiffusersEntry) and entry_scale(entry) is None:  # normalised latents are not measured
-        conventions = (entry.conventions or Conventions()).model_copy(update={"latent_statistics": "entry"})
-        entry = entry.model_copy(update={"conventions": conventions})
+        entry = without_scale(entry)
     return load(entry, weights=contender.weights, config=config, device=device)
 
 

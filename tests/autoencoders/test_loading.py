@@ -221,7 +221,7 @@ def test_python_entry_is_built_saved_and_loaded(tmp_path):
         ({"factory": "no_such_package:thing"}, "factory no_such_package:thing: No module named.*PYTHONPATH"),
         ({"factory": f"{__name__}:Nothing"}, "has no attribute 'Nothing'"),
         ({"arguments": {"chanels": 3}}, "unexpected keyword argument 'chanels'"),
-        ({"factory": f"{__name__}:Bare"}, "Bare has no decode, spatial_compression, latent_channels, latent_scale"),
+        ({"factory": f"{__name__}:Bare"}, "Bare has no decode; see the contract"),
         ({"latent_channels": 6}, "latent_channels is 6 in the entry, 12 in the code"),
         ({"factory": f"{__name__}:Crooked"}, r"decode returns \(1, 3, 128, 128\)"),
     ],
@@ -229,6 +229,34 @@ def test_python_entry_is_built_saved_and_loaded(tmp_path):
 def test_python_entries_that_break_the_contract(change, message):
     with pytest.raises(ConfigError, match=message):
         load({**PYTHON, **change})
+
+
+class OnlyEncodes(torch.nn.Module):
+    """Someone's own autoencoder, f2 c12, without parameters, and with nothing but the two methods."""
+
+    def encode(self, images):
+        return torch.nn.functional.pixel_unshuffle(images, 2)
+
+    def decode(self, latents):
+        return torch.nn.functional.pixel_shuffle(latents, 2)
+
+
+def test_a_module_with_encode_and_decode_is_enough_and_the_entry_says_the_rest():
+    entry = {**PYTHON, "factory": f"{__name__}:OnlyEncodes"}
+    autoencoder = load(entry)
+    assert (autoencoder.spatial_compression, autoencoder.latent_channels) == (2, 12)
+    assert (autoencoder.latent_scale, autoencoder.latent_shift) == (None, 0.0)
+    given = load({**entry, "latent_scale": 0.5, "latent_shift": 1.0})
+    torch.testing.assert_close(normalise(given, torch.full((1, 12, 1, 1), 3.0)), torch.ones(1, 12, 1, 1))
+    stacked = {"kind": "space-to-channel", "autoencoder": "patch-pca-f8c4", "factor": 2}
+    assert load({**stacked, "spatial_compression": 16, "latent_channels": 16}).latent_scale == 1.0
+
+
+def test_a_scale_to_be_measured_takes_the_place_of_one_in_the_code(tmp_path):
+    assert load({**PYTHON, "latent_scale": "measured"}).latent_scale is None
+    for entry in ({**PYTHON, "recipe": "dc-ae-three-phase"}, dc_ae()):
+        with pytest.raises(ConfigError, match="latent_scale: measured is for entries of kind python or diffusers"):
+            load({**entry, "latent_scale": "measured"})
 
 
 def answering(what: str = "", where: str = "decode"):

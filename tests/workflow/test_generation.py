@@ -18,11 +18,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import evaluation.quality.generation
-from dcae.benchmark import Benchmark
+from dcae.benchmark import Benchmark, GenerationCell
 from dcae.diffusion.models.build import build_denoiser
 from dcae.diffusion.models.released_names import U_VIT_NAMES
 from evaluation.quality.sample_set import write_sample_set
 from workflow import cli
+from workflow.commands.generate import image_source, measured_remarks
 from workflow.staleness import configuration
 
 IMAGES = 6
@@ -292,3 +293,29 @@ def test_released_weights_of_another_shape_are_refused_naming_the_field(released
     write_config(released, **other)
     error = refusal(capsys, generate())
     assert "diffusion_model.pos_embed is [1, 18, 32], expected [1, 18, 64]" in error
+
+
+@pytest.mark.parametrize("latents", ["cached", "on-the-fly"])
+def test_a_measured_scale_is_kept_with_the_latents_and_with_the_denoiser(released, latents, monkeypatch):
+    """Measured again, on another device or with another library, it could differ in its last digit."""
+    without = {name: value for name, value in ENTRIES["autoencoders/tiny-vae"].items() if name != "conventions"}
+    write_config(
+        released,
+        **{
+            "autoencoders/tiny-vae": without | {"latent_scale": "measured"},
+            "recipes/two-steps": {"extends": "demo-uvit", "steps": 2, "latents": latents, "ema": None},
+            "diffusion/trained-uvit": ENTRIES["diffusion/trained-uvit"] | {"recipe": "two-steps"},
+        },
+    )
+    assert dcae("encode", "config/mine.yaml", *CELL, "--output", "measured") == 0
+    scale = json.loads(Path("measured/index.json").read_text())["latent_scale"]
+    rows = load_file(next(Path("measured").glob("*.safetensors")))["latents"]
+    assert scale == pytest.approx(1 / rows.square().mean().sqrt().item(), rel=1e-3)
+    folder = ("--latents", "measured") if latents == "cached" else ()
+    assert train(*folder) == 0
+    monkeypatch.setattr("dcae.diffusion.latents.scale.measured_scale", lambda *_: pytest.fail("measured again"))
+    benchmark = Benchmark.load("config/mine.yaml")
+    cell = benchmark.resolve(GenerationCell("few-scenes", 64, "tiny-vae", "trained-uvit", 4))
+    source = image_source(cell, benchmark.config, Path("denoiser"), None, None, 12, "cpu")
+    assert source.autoencoder.latent_scale == scale
+    assert measured_remarks(cell, scale) == [f"latent_scale {scale:g} was measured on training images of few-scenes"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcae.benchmark import Benchmark, Config, ConfigError, GenerationCell, Record, ResolvedGeneration
+from dcae.benchmark.entries import MEASURED
 from dcae.weights.hub import released_file
 from evaluation.provenance import additional_measured, described, device_description, input_hashes
 from workflow.commands import options
@@ -119,7 +120,15 @@ def generate(
             seed=cell.seed,
             started=started,
         ),
+        remarks=measured_remarks(cell, source.autoencoder.latent_scale),
     ).write(record)
+
+
+def measured_remarks(cell: ResolvedGeneration, scale: float) -> list[str]:
+    """Return a line on a latent scale that was measured, as the entry asks."""
+    if cell.autoencoder.base.latent_scale != MEASURED:
+        return []
+    return [f"latent_scale {scale:g} was measured on training images of {cell.dataset.name}"]
 
 
 def class_names(cell: ResolvedGeneration) -> list[str]:
@@ -162,8 +171,6 @@ def image_source(
         said = "give --captions, from dcae captions" if captions is None else "leave --captions out"
         raise ConfigError(f"diffusion entry {entry.name}: conditioning is {entry.conditioning}, so {said}")
     autoencoder = load(trained_autoencoder, weights=weights, config=config, device=device)
-    if autoencoder.latent_scale is None:  # as for the latents that the denoiser was trained on
-        autoencoder.latent_scale = measured_scale(autoencoder, open_dataset(cell.dataset, "train", cell.resolution))
     side = cell.resolution // autoencoder.spatial_compression
     shape = {"latent_channels": autoencoder.latent_channels, "latent_size": side, "patch_size": cell.patch_size}
     if denoiser is None:
@@ -177,6 +184,10 @@ def image_source(
                 f"{denoiser}: trained by configuration {trained_by}, the benchmark's entries say {wanted}: "
                 f"train {entry.name} p{cell.patch_size} on {trained_autoencoder.name} again"
             )
+        if autoencoder.latent_scale is None:  # measured, before the denoiser was trained
+            autoencoder.latent_scale = model.metadata.get("latent_scale")
+    if autoencoder.latent_scale is None:
+        autoencoder.latent_scale = measured_scale(autoencoder, open_dataset(cell.dataset, "train", cell.resolution))
     embedded = None
     if captions:
         split = cell.protocols[0].generation_reference

@@ -100,9 +100,13 @@ def latents_on_the_fly(
         from dcae.data.loading import caption_rows, open_dataset
         from dcae.diffusion.captions.dataset import CaptionDataset
         from dcae.diffusion.latents.on_the_fly import EncodedOnTheFly
+        from dcae.diffusion.latents.scale import measured_scale
 
         autoencoder = load(cell.autoencoder.entry, weights=weights, config=config, device=device)
         images = open_dataset(cell.dataset, "train", cell.resolution, cell.recipe.crop)
+        if autoencoder.latent_scale is None:
+            centred = open_dataset(cell.dataset, "train", cell.resolution)
+            autoencoder.latent_scale = measured_scale(autoencoder, centred)
         rows = caption_rows(cell.dataset, "train", cell.resolution) if captions else None
         return EncodedOnTheFly(autoencoder, images, CaptionDataset(captions, rows=rows) if captions else None)
 

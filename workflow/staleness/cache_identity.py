@@ -17,6 +17,7 @@ from workflow import layout
 from workflow.staleness.configuration import CaptionsCell
 from workflow.staleness.steps import CAPTIONS, ENCODE
 
+AS_RELEASED = "as released"  # or measured, where the release says nothing
 Identity = dict[str, str | None]
 
 
@@ -42,8 +43,8 @@ def latents_identity(
         "images": images,
         "resolution": str(cell.resolution),
         "posterior": getattr(base, "posterior", "mode"),
-        "latent_scale": str(_first_given(entry.latent_scale, stored.get("scaling_factor"), "as released")),
-        "latent_shift": str(_first_given(entry.latent_shift, stored.get("shift_factor"), "as released")),
+        "latent_scale": str(_first_given(entry.latent_scale, stored.get("scaling_factor"), AS_RELEASED)),
+        "latent_shift": str(_first_given(entry.latent_shift, stored.get("shift_factor"), AS_RELEASED)),
         "config": ENCODE.configuration(cell),
         "results_version": str(ENCODE.version),
         "weights": sha256(weights / layout.AUTOENCODER_WEIGHTS) if weights else released or pinned,

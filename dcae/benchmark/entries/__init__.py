@@ -4,6 +4,7 @@
 from pydantic import TypeAdapter
 
 from dcae.benchmark.entries.autoencoders import (
+    MEASURED,
     AutoencoderEntry,
     AutoencoderFields,
     Conventions,
@@ -64,6 +65,7 @@ __all__ = [
     "ADAPTERS",
     "DESCRIPTIVE",
     "EMA",
+    "MEASURED",
     "AdamW",
     "AutoencoderEntry",
     "AutoencoderFields",

@@ -30,11 +30,15 @@ class Tiling(Settings):
         return self
 
 
+MEASURED = "measured"
+
+
 class AutoencoderFields(Entry):
     """Fields of every autoencoder entry.
 
     ``latent_scale`` and ``latent_shift`` follow ``z = (latents - latent_shift) * latent_scale``; a trained autoencoder
-    that gives no scale gets 1/RMS of its latents on the training data.
+    that gives no scale gets 1/RMS of its latents on the training data. ``latent_scale: measured`` does the same for one
+    without training: 1/RMS of its latents of the training images of the dataset that a benchmark encodes.
     """
 
     paper_name: str | None = Field(None, description="name in the paper's tables")
@@ -44,7 +48,7 @@ class AutoencoderFields(Entry):
     )
     spatial_compression: PositiveInt
     latent_channels: PositiveInt
-    latent_scale: PositiveFloat | list[PositiveFloat] | None = None
+    latent_scale: PositiveFloat | list[PositiveFloat] | Literal["measured"] | None = None
     latent_shift: float | list[float] | None = None
     resolutions: list[PositiveInt] | None = Field(
         None, description="supported image sizes in pixels; default: every multiple of f"
@@ -62,6 +66,16 @@ class AutoencoderFields(Entry):
     def _start_needs_recipe(self):
         if self.start_from and not self.recipe:
             raise ValueError("start_from is given but recipe is not: there is no training to start")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_what_no_training_does(self):
+        without_training = getattr(self, "kind", None) in ("python", "diffusers") and not self.recipe
+        if self.latent_scale == MEASURED and not without_training:
+            raise ValueError(
+                "latent_scale: measured is for entries of kind python or diffusers without a recipe; a training "
+                "measures the scale by itself, a space-to-channel entry has that of the entry below"
+            )
         return self
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ RESULTS_VERSION = 2
 FORMAT = 2
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a latent scale or shift as JSON: a number, or a list with one per channel."""
     return value.flatten().tolist() if isinstance(value, Tensor) else value
 
@@ -109,8 +109,8 @@ def encode_dataset(
         "count": count,
         "classes": classes,
         "posterior": posterior_of(autoencoder),
-        "latent_scale": _plain(autoencoder.latent_scale),
-        "latent_shift": _plain(autoencoder.latent_shift) or 0.0,
+        "latent_scale": plain(autoencoder.latent_scale),
+        "latent_shift": plain(autoencoder.latent_shift) or 0.0,
         "shard_size": shard_size,
         "seed": seed,
     }
