@@ -12,6 +12,7 @@ from snakemake.utils import min_version
 
 from workflow import fork_server, layout
 from workflow.jobs import Jobs, folder_option
+from workflow.preflight import check, check_inputs
 from workflow.staleness import configuration, steps
 from workflow.startup import print_notices, put_own_commands_first, release_locks_of_dead_runs, use_gpus_here
 
@@ -23,6 +24,7 @@ jobs = Jobs(relpath(workflow.configfiles[0]) if workflow.configfiles else "confi
 if workflow.is_main_process:
     run_lock = release_locks_of_dead_runs(Path(".snakemake"), jobs.benchmark.name)
     print_notices(jobs.benchmark)
+    check(jobs.benchmark)
     if not jobs.on_a_cluster:
         use_gpus_here(workflow.global_resources)
 
@@ -53,6 +55,8 @@ localrules:
 
 
 onstart:
+    if workflow.is_main_process and not workflow.dag_settings.targets:  # a target may need none of them
+        check_inputs(jobs.benchmark)
     containers = workflow.deployment_settings.deployment_method  # whose jobs run elsewhere
     if workflow.is_main_process and workflow.local_exec and not (workflow.touch or containers):
         global server_of_jobs  # that is, for as long as this run lives

@@ -115,7 +115,7 @@ class GenerationPlan(Settings):
     patch_sizes: dict[PositiveInt, list[PositiveInt]]
     autoencoders: list[str] | None = None
     without: list[str] = Field([], description="autoencoders to leave out")
-    tables: list[int] = Field(description="tables of the paper that its cells belong to")
+    tables: list[Literal[1, 3, 4, 5]] = Field(description="tables of the paper that its cells belong to")
     published: PublishedRows | None = None
     generation_images: PositiveInt | None = Field(None, description="number of samples; default: the protocol's")
 

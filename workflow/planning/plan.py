@@ -12,6 +12,7 @@ from dcae.benchmark import Benchmark, ResolvedGeneration
 from dcae.benchmark.config import split_seed
 from dcae.benchmark.entries import Pretrained
 from dcae.weights.catalogue import WeightsError, weight_file, weights_dir
+from dcae.weights.pinning import HUB_ID
 from workflow import layout
 from workflow.planning import costs
 from workflow.planning.needs import Needs, NotCounted, images
@@ -62,13 +63,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Requirement:
-    """Data or weights that a benchmark needs: a name, where they are looked for, and whether they are there."""
+    """Data or weights that a benchmark needs: a name, where they are looked for, and whether they are there.
+
+    ``is_downloaded``: released weights that a run gets from the hub by itself.
+    """
 
     kind: str
     name: str
     place: str
     there: bool
     remark: str = ""
+    is_downloaded: bool = False
 
 
 @dataclass
@@ -134,8 +139,13 @@ def plan(benchmark: Benchmark, site: Site) -> Plan:
     """Return the plan of a benchmark at a site."""
     found = Plan(benchmark, site)
     found.jobs = list(_Jobs(benchmark, site).all())
-    found.requirements = [*_data(benchmark), *_weights(benchmark)]
+    found.requirements = requirements(benchmark)
     return found
+
+
+def requirements(benchmark: Benchmark) -> list[Requirement]:
+    """Return the data and weights that a benchmark needs, whether they are there or not."""
+    return [*_data(benchmark), *_weights(benchmark)]
 
 
 class _Jobs:
@@ -251,9 +261,11 @@ def latent_bytes(cell: ResolvedGeneration) -> int:
 
 
 def _data(benchmark: Benchmark) -> Iterable[Requirement]:
+    from dcae.data.storage.archives import is_there
+
     for kind, entry in benchmark.entries_used():
         if kind == "datasets" and hasattr(entry, "path"):
-            yield Requirement("data", entry.name, entry.path, Path(entry.path).is_dir())
+            yield Requirement("data", entry.name, entry.path, is_there(entry.path))
 
 
 def _weights(benchmark: Benchmark) -> Iterable[Requirement]:
@@ -282,9 +294,17 @@ def _weights(benchmark: Benchmark) -> Iterable[Requirement]:
 
 
 def _released(name: str, pretrained: Pretrained, remark: str) -> Requirement:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
     kept = weights_dir() / pretrained.id
     there = Path(pretrained.id).exists() or kept.is_dir() or _in_the_cache_of_the_hub(pretrained)
-    return Requirement("released", name, f"{pretrained.id} (hub, or {kept})", there, remark)
+    is_downloaded = not there and is_hub_id(pretrained.id) and not HF_HUB_OFFLINE
+    return Requirement("released", name, f"{pretrained.id} (hub, or {kept})", there, remark, is_downloaded)
+
+
+def is_hub_id(text: str) -> bool:
+    """Return whether a text names a repository of the hub, and not a place in a folder that is here."""
+    return bool(HUB_ID.fullmatch(text)) and not Path(text).parent.is_dir()
 
 
 def _in_the_cache_of_the_hub(pretrained: Pretrained) -> bool:
