@@ -26,6 +26,7 @@ from workflow.commands.plan import plan
 from workflow.commands.profile import profile
 from workflow.commands.profile_suite import profile_suite
 from workflow.commands.reference import reference
+from workflow.commands.run import run
 from workflow.commands.tables import tables
 from workflow.commands.train_autoencoder import train_autoencoder
 from workflow.commands.train_denoiser import train_denoiser
@@ -42,8 +43,8 @@ datasets.command("check")(check)
 datasets.command("verify-cache")(verify_cache)
 app.add_typer(datasets, name="data")
 for command in (
-    describe, new, plan, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite, tables,
-    claims, figures, diff, export, verify,
+    describe, new, run, plan, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite,
+    tables, claims, figures, diff, export, verify,
 ):  # fmt: skip
     app.command()(command)
 

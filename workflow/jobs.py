@@ -20,6 +20,7 @@ from dcae.benchmark.entries import DatasetEntry
 from evaluation.figures.registry import FIGURES
 from evaluation.tables.registry import tables_of
 from workflow import gpu_pool, layout
+from workflow.extended import in_force
 from workflow.planning.resources import Resources
 from workflow.planning.site import Site
 from workflow.planning.sizing import Size
@@ -53,7 +54,7 @@ class Jobs:
     """
 
     def __init__(self, path: str, site: str | None = None):
-        self.benchmark = Benchmark.load(path)
+        self.benchmark = Benchmark.load(in_force(path))
         self.path = path
         self.on_a_cluster = site is not None
         self.site = Site.read(site) if site else Site.here()
@@ -285,6 +286,25 @@ class Jobs:
     def figure_pictures(self) -> list[str]:
         """Return the figures that Snakemake's report shows."""
         return [self._file(layout.FIGURE, name=name, form="png") for name in FIGURES]
+
+    @property
+    def parts(self) -> dict[str, list[str]]:
+        """Return the names of tables and figures that are targets, with the files that each shows."""
+        cells = [*map(self.benchmark.resolve, self.benchmark.cells.generation)]
+        found = {name: self._reconstruction(layout.RECONSTRUCTION_RECORD) for name in ("table2", "ablations")}
+        for number in (1, 3, 4, 5):
+            names = [vars(cell.names) for cell in cells if any(number in plan.tables for plan in cell.plans)]
+            patterns = (layout.GENERATION_RECORD, layout.EFFICIENCY_RECORD)
+            found[f"table{number}"] = [self._file(pattern, **each) for each in names for pattern in patterns]
+        pictures = {
+            "reconstruction_samples": self._reconstruction(layout.RECONSTRUCTION_SAMPLES),
+            "generation_samples": self._generation(layout.GENERATION_SAMPLES),
+        }
+        return found | {name: [*self.records, *pictures.get(name, [])] for name in FIGURES}
+
+    def command_of(self, part: str) -> str:
+        """Return the sub-command that makes a table or a figure."""
+        return "figures" if part in FIGURES else "tables"
 
     @property
     def steps_on_the_way(self) -> list[str]:

@@ -40,6 +40,8 @@ EVALUATION_STATE = f"per_image/{_CELL}.state"
 RECONSTRUCTION_SAMPLES = f"samples/reconstruction/{_CELL}.png"
 GENERATION_SAMPLES = f"samples/generation/{_MODEL}.png"
 
+EXTENDED = "with"  # the benchmark with the entries of dcae run --with
+
 TABLES = "tables"
 TABLE = f"{TABLES}/{{name}}.{{form}}"
 FIGURES = "figures"

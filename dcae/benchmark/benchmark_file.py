@@ -114,6 +114,9 @@ class GenerationPlan(Settings):
     resolution: PositiveInt
     patch_sizes: dict[PositiveInt, list[PositiveInt]]
     autoencoders: list[str] | None = None
+    new_autoencoders: bool = Field(
+        False, description="those of `dcae run --with` as well, though autoencoders are named"
+    )
     without: list[str] = Field([], description="autoencoders to leave out")
     tables: list[Literal[1, 3, 4, 5]] = Field(description="tables of the paper that its cells belong to")
     published: PublishedRows | None = None

@@ -11,14 +11,15 @@ from typing import Annotated, Literal
 import typer
 
 from dcae.training.distributed import join_slurm_step, keep_freed_memory, own_cores
+from workflow.extended import in_force
 
 MOST_READERS = 8
 
 
 def _benchmark_file(given: str) -> Path:
-    """Return the file of a benchmark given by its path, or by its name in config/."""
+    """Return the file of a benchmark given by its path or its name in config/; in this run, the one that extends it."""
     named = Path("config", f"{given}.yaml")
-    return named if not Path(given).exists() and named.is_file() else Path(given)
+    return in_force(named if not Path(given).exists() and named.is_file() else Path(given))
 
 
 BenchmarkFile = Annotated[

@@ -52,3 +52,24 @@ rule tables:
         "tables from the records that are there"
     shell:
         "dcae tables {params.file:q} 2>&1 | tee -i {log}"
+
+
+# One table or figure, from its own cells alone: `snakemake table2`. Others show what records there are.
+for part, files in jobs.parts.items():
+
+    rule:
+        name:
+            part
+        input:
+            files,
+        log:
+            str(layout.file(jobs.benchmark.name, layout.STEP_LOG, name=f"{part}-only")),
+        localrule: True
+        retries: 0
+        params:
+            file=jobs.path,
+            command=jobs.command_of(part),
+        message:
+            "tables or figures from the records that are there"
+        shell:
+            "dcae {params.command} {params.file:q} 2>&1 | tee -i {log}"

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is missing of a benchmark after a run that failed: each first missing step, the reason, and its log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell
+from workflow import layout
+
+Step = tuple[str, str, str, dict]  # what it makes, its result, its log, and the names in both
+
+
+def failures(benchmark: Benchmark) -> list[str]:
+    """Return lines that name the cells without a record by the step that is missing, with the end of its log."""
+    cells: dict[tuple[str, Path], list[str]] = {}
+    for cell in (*benchmark.cells.reconstruction, *benchmark.cells.generation):
+        for what, result, log, names in _steps(benchmark, cell):
+            if not layout.file(benchmark.name, result, **names).is_file():
+                place = layout.file(benchmark.name, log, **names)
+                cells.setdefault((what, place), []).append(" ".join(map(str, vars(cell).values())))
+                break
+    if not cells:
+        return []
+    lines = [f"{sum(map(len, cells.values()))} cells have no record:"]
+    for (what, log), affected in cells.items():
+        lines += [f"  {what}: {last_line(log)}"]
+        lines += [f"    log: {log}"] if log.is_file() else []
+        lines += [f"    {each}" for each in affected]
+    return lines
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log with a text."""
+    if not log.is_file():
+        return "not started"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
+
+
+def _steps(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell) -> Iterator[Step]:
+    resolved, names = benchmark.resolve(cell), vars(cell)
+    yield from _trainings(benchmark, cell.autoencoder)
+    if isinstance(cell, ReconstructionCell):
+        yield _reference("reconstruction", cell.dataset, cell.resolution)
+        yield "reconstruction", layout.RECONSTRUCTION_RECORD, layout.RECONSTRUCTION_LOG, names
+        return
+    if not resolved.is_released:
+        if resolved.recipe.latents == "cached":
+            yield "latents", f"{layout.LATENTS}/{layout.INDEX}", layout.LATENTS_LOG, names
+        yield "diffusion model", f"{layout.DENOISER}/{layout.DENOISER_WEIGHTS}", layout.DENOISER_ATTEMPTS, names
+    yield _reference("generation", resolved.evaluated_on.name, cell.resolution)
+    yield "generation", layout.GENERATION_RECORD, layout.GENERATION_LOG, names
+    yield "efficiency", layout.EFFICIENCY_RECORD, layout.EFFICIENCY_LOG, names
+
+
+def _trainings(benchmark: Benchmark, autoencoder: str) -> Iterable[Step]:
+    final = benchmark.final_training(autoencoder)
+    for each in reversed(final.chain) if final else ():
+        weights = f"{layout.AUTOENCODER}/{layout.AUTOENCODER_WEIGHTS}"
+        names = {"autoencoder": each.autoencoder, "phase": each.phase}
+        yield f"training of {each.autoencoder}, {each.phase}", weights, layout.TRAINING_ATTEMPTS, names
+
+
+def _reference(purpose: str, dataset: str, resolution: int) -> Step:
+    names = {"purpose": purpose, "dataset": dataset, "resolution": resolution}
+    return f"reference features of {dataset}", layout.REFERENCE, layout.REFERENCE_LOG, names
