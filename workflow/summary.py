@@ -57,7 +57,7 @@ def _steps(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell) -> I
 
 def _trainings(benchmark: Benchmark, autoencoder: str) -> Iterable[Step]:
     final = benchmark.final_training(autoencoder)
-    for each in reversed(final.chain) if final else ():
+    for each in final.chain if final else ():
         weights = f"{layout.AUTOENCODER}/{layout.AUTOENCODER_WEIGHTS}"
         names = {"autoencoder": each.autoencoder, "phase": each.phase}
         yield f"training of {each.autoencoder}, {each.phase}", weights, layout.TRAINING_ATTEMPTS, names

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dcae run``: an added entry is all that is computed; a run that fails ends with the cells, the reason and the log."""
+"""``dcae run``: an added entry is all that is computed; a failed run ends with the cells, the reason and the log."""
 
 from __future__ import annotations
 

@@ -69,7 +69,5 @@ for part, files in jobs.parts.items():
         params:
             file=jobs.path,
             command=jobs.command_of(part),
-        message:
-            "tables or figures from the records that are there"
         shell:
             "dcae {params.command} {params.file:q} 2>&1 | tee -i {log}"
