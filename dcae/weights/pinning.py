@@ -31,6 +31,10 @@ class PinError(ValueError):
     """An entry cannot be pinned."""
 
 
+class HubUnreachable(ConnectionError):
+    """There is no way to the hub from here, for any entry."""
+
+
 @dataclass(frozen=True)
 class Pin:
     """Commit and sha256 of one ``pretrained`` field; ``sha256`` is ``None`` if it covers several files."""
@@ -55,6 +59,7 @@ def pin_entry(kind: str, path: Path, api: HfApi) -> list[Pin]:
 
     Raises:
         PinError: the repository is unknown to the hub or cannot be read; the file stays unchanged.
+        HubUnreachable: there is no network.
         ConfigError: the file is wrong.
     """
     path = Path(path)
@@ -95,10 +100,13 @@ def _pretrained(node: yaml.Node | None) -> Iterator[yaml.MappingNode]:
 
 
 def _resolved(given: Pretrained, api: HfApi, path: Path) -> Pin:
+    from httpx2 import TransportError  # of huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         info = api.model_info(given.id, revision=given.revision, files_metadata=True)
+    except (TransportError, ConnectionError) as error:
+        raise HubUnreachable(f"{path}: the hub cannot be reached ({error}); pinning needs a network") from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise PinError(
             f"{path}: {given.id} cannot be looked up on the hub: {error} (if its page asks to accept a licence, do so "

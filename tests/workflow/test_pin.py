@@ -174,3 +174,20 @@ def test_a_benchmark_stands_for_its_entries(tmp_path, monkeypatch, capsys):
     assert not ended.value.code
     assert hub.asked_for == [("a/b", None)] and COMMIT in mine.read_text()
     assert not any(COMMIT in path.read_text() for path in (REPOSITORY_CONFIG / "autoencoders").glob("*.yaml"))
+
+
+def test_without_a_network_one_line_says_so(monkeypatch, capsys):
+    import httpx2
+
+    def unreachable(*_, **__):
+        raise httpx2.ConnectError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    monkeypatch.setattr(sys, "argv", ["dcae", "pin", "config/pretrained.yaml"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = capsys.readouterr()
+    [line] = (told.out + told.err).splitlines()
+    assert (
+        line.startswith("error: ") and "the hub cannot be reached (no route to host); pinning needs a network" in line
+    )

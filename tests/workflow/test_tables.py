@@ -57,3 +57,8 @@ def test_what_is_no_record_of_its_cell_is_named_and_left_out(damage, tmp_path, m
     assert f"LEFT OUT: {bad}" in told.err and "remove it and run again" in told.err and "Traceback" not in told.err
     table = (tmp_path / "demo" / "tables" / "table2.csv").read_text()
     assert "identity" in table or "dc-ae" in table
+
+
+def test_before_any_run_it_says_that_there_is_nothing(tmp_path, monkeypatch, capsys):
+    assert dcae(monkeypatch, "tables", "config/demo.yaml", "--results", str(tmp_path)) == 0
+    assert f"nothing has run: no records in {tmp_path / 'demo' / 'records'}" in capsys.readouterr().err

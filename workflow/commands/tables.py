@@ -34,6 +34,9 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     benchmark = Benchmark.load(benchmark_file)
     problems: list[str] = []
     measured = read_results(benchmark, results, problems)
+    if not measured and not problems:
+        folder = layout.file(benchmark.name, layout.RECORDS, results)
+        print(f'nothing has run: no records in {folder}, so every cell reads "not run"', file=sys.stderr)
     for check in check_controls(result.record for result in measured):
         print(check)
     per_image = read_per_image(benchmark, results, measured, problems)
