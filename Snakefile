@@ -50,6 +50,7 @@ localrules:
     tables,
     build_tables,
     draw_figures,
+    make_page,
 
 
 onstart:

@@ -20,6 +20,7 @@ from workflow.commands.evaluate import evaluate
 from workflow.commands.export import export
 from workflow.commands.figures import figures
 from workflow.commands.generate import generate
+from workflow.commands.page import page
 from workflow.commands.pin import pin
 from workflow.commands.plan import plan
 from workflow.commands.profile import profile
@@ -42,7 +43,7 @@ datasets.command("verify-cache")(verify_cache)
 app.add_typer(datasets, name="data")
 for command in (
     describe, plan, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite, tables,
-    claims, figures, diff, export, verify,
+    claims, figures, page, diff, export, verify,
 ):  # fmt: skip
     app.command()(command)
 
