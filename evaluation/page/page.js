@@ -168,9 +168,11 @@ function makeScatter() {
     show();
   };
   const show = () => {
-    const beside = data.places[place.value];
-    const points = data.points.filter((point) => quality.value in point.qualities && cost.value in point.costs
-      && (point.published ? printed.checked && point.place === beside.paper : point.place === place.value));
+    const beside = data.places[place.value].paper;
+    const onAxes = data.points.filter((point) => quality.value in point.qualities && cost.value in point.costs
+      && (point.published ? beside.includes(point.place) : point.place === place.value));
+    printed.disabled = !onAxes.some((point) => point.published);
+    const points = onAxes.filter((point) => !point.published || printed.checked);
     const narrow = plot.clientWidth < 600;
     const [width, height, left, bottom, right] = narrow ? [400, 380, 56, 48, 12] : [960, 480, 64, 52, 24];
     const xs = points.map((point) => point.costs[cost.value]);

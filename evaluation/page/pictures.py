@@ -57,7 +57,7 @@ def data_url(tiles: np.ndarray) -> str:
 
 def _png(tiles: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(list(tiles), axis=1)).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(np.concatenate(list(tiles), axis=1)).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -109,9 +109,10 @@ def reconstructions(results: Iterable[Result], grid_of: GridOf, problems: list[s
 def samples(results: Iterable[Result], grid_of: GridOf, problems: list[str]) -> list[Gallery]:
     """Return the samples of each diffusion model on each autoencoder, without and with guidance; see above."""
     found = _grids((result for result in results if result.kind == "generation"), grid_of, problems)
+    affordable = _affordable([row for _, grid in found for row in grid], GENERATION_BYTES) if found else 0
     galleries = []
     for result, grid in found:
-        count = _affordable(list(grid), GENERATION_BYTES // len(found))
+        count = min(affordable, grid.shape[1])
         strips = [
             Strip(f"{how} guidance", _value("FID", result.values.get(f"fid_{how}_guidance")), data_url(row[:count]))
             for how, row in zip(("without", "with"), grid, strict=False)

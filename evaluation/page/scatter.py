@@ -56,7 +56,7 @@ def scatter_data(results: Sequence[Result], published: Published, sources: Sourc
         "qualities": {m.name: m.title + m.arrow + " [random features]" * (m.name in random) for m in shown},
         "costs": {name: title for name, title in costs.items() if name in used},
         "colours": family_colours(point.family for point in points),
-        "places": {place: {"paper": paper, "same": same} for place, paper, same in _places(results)},
+        "places": _places(results),
     }
 
 
@@ -64,13 +64,16 @@ def _paper_place(dataset: str | None, resolution: int | None) -> str:
     return f"paper: {dataset} at {resolution} px"
 
 
-def _places(results: Iterable[Result]) -> list[tuple[str, str, bool]]:
-    """Places of the results, the paper's beside them, and whether both are the same."""
-    cells = {result.cell.place: result.cell for result in results if result.kind != "efficiency"}
-    return [
-        (place, _paper_place(cell.published_dataset, cell.published_resolution), not cell.is_stand_in)
-        for place, cell in cells.items()
-    ]
+def _places(results: Iterable[Result]) -> dict[str, dict[str, Any]]:
+    """Return places with the paper's beside them, and whether a result is of the same data as those."""
+    places: dict[str, dict[str, Any]] = {}
+    for cell in (result.cell for result in results if result.kind != "efficiency"):
+        place = places.setdefault(cell.place, {"paper": [], "same": False})
+        if cell.published_dataset:
+            paper = _paper_place(cell.published_dataset, cell.published_resolution)
+            place["paper"] = list(dict.fromkeys([*place["paper"], paper]))
+            place["same"] |= not cell.is_stand_in
+    return places
 
 
 def _measured(results: Sequence[Result], sources: Sources) -> list[Point]:
@@ -112,7 +115,7 @@ def _speeds(result: Result) -> dict[str, float]:
 
 def _printed(published: Published, results: Sequence[Result], sources: Sources) -> list[Point]:
     """Rows of the paper's tables at the places that results stand beside."""
-    wanted = {paper for _, paper, _ in _places(results)}
+    wanted = {paper for place in _places(results).values() for paper in place["paper"]}
     rows: dict[tuple, list[PublishedValue]] = {}
     for value in published:
         if value.table in PRINTED:
