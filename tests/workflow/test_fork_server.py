@@ -135,7 +135,16 @@ def test_jobs_without_a_number_of_threads_and_other_commands_are_not_handed_over
 
 
 def test_a_job_has_the_threads_that_it_was_given(shared):
-    options = ["--dataset", "scenes-tiny", "--resolution", "64", "--diffusion", "uvit-tiny", "--autoencoder", "dc-ae-tiny"]
+    options = [
+        "--dataset",
+        "scenes-tiny",
+        "--resolution",
+        "64",
+        "--diffusion",
+        "uvit-tiny",
+        "--autoencoder",
+        "dc-ae-tiny",
+    ]
     command = ["profile", TINY, *options, "--patch-size", "1", "--record", "speed.json"]
     assert shared.run(*command, OMP_NUM_THREADS="2").returncode == 0
     record = json.loads((shared.clone.folder / "speed.json").read_text())
