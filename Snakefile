@@ -52,6 +52,7 @@ localrules:
     tables,
     build_tables,
     draw_figures,
+    make_page,
 
 
 onstart:

@@ -21,6 +21,7 @@ from workflow.commands.export import export
 from workflow.commands.figures import figures
 from workflow.commands.generate import generate
 from workflow.commands.new import new
+from workflow.commands.page import page
 from workflow.commands.pin import pin
 from workflow.commands.plan import plan
 from workflow.commands.profile import profile
@@ -44,7 +45,7 @@ datasets.command("verify-cache")(verify_cache)
 app.add_typer(datasets, name="data")
 for command in (
     describe, new, run, plan, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite,
-    tables, claims, figures, diff, export, verify,
+    tables, claims, figures, page, diff, export, verify,
 ):  # fmt: skip
     app.command()(command)
 

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -35,8 +35,8 @@ from dcae import OWN_PACKAGES
 ADDRESS = "DCAE_FORK_SERVER"
 """Environment variable of jobs: path of the server's socket."""
 
-HANDED_OVER = ("train", "encode", "captions", "reference", "evaluate", "generate")
-"""Sub-commands that load torch. ``profile`` is not among them: measurements need a process of their own."""
+HANDED_OVER = ("train", "encode", "captions", "reference", "evaluate", "generate", "profile")
+"""Sub-commands that load torch."""
 
 LIBRARIES = (
     "workflow.cli",
@@ -48,6 +48,7 @@ LIBRARIES = (
     "dcae.diffusion.models.checkpoint",
     "dcae.training.autoencoder",
     "dcae.training.denoiser",
+    "evaluation.efficiency.repeats",
     "evaluation.features.reference",
     "evaluation.quality.generation",
     "evaluation.quality.reconstruction",
@@ -114,10 +115,10 @@ def hand_over(arguments: Sequence[str]) -> int | None:
 
     Returns:
         Its exit status, or the negative number of the signal that ended it; ``None`` if the command runs in its own
-        process: without a server, for other commands, or with several threads.
+        process: without a server, for other commands, or without a number of threads.
     """
     address = os.environ.get(ADDRESS)
-    if not address or arguments[:1] not in [[each] for each in HANDED_OVER] or os.environ.get(THREADS[0]) != "1":
+    if not address or arguments[:1] not in [[each] for each in HANDED_OVER] or not _threads(os.environ):
         return None
     request = {
         "arguments": list(arguments),
@@ -145,6 +146,12 @@ def hand_over(arguments: Sequence[str]) -> int | None:
         print(f"error: the fork server ended before its job, process {job}", file=sys.stderr)
         return 1
     return status
+
+
+def _threads(environment: Mapping[str, str]) -> int:
+    """Return the number of threads that a job was given; 0 if that is not one number."""
+    given = environment.get(THREADS[0], "")
+    return int(given) if given.isdecimal() else 0
 
 
 def end_as(status: int) -> None:
@@ -275,6 +282,7 @@ def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) 
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv[1:] = request["arguments"]
+    sys.modules["torch"].set_num_threads(_threads(os.environ))  # the server has loaded it with one
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     from workflow import cli

@@ -288,6 +288,11 @@ class Jobs:
         return [self._file(layout.FIGURE, name=name, form="png") for name in FIGURES]
 
     @property
+    def page(self) -> str:
+        """Return the page of the results."""
+        return self._file(layout.PAGE)
+
+    @property
     def parts(self) -> dict[str, list[str]]:
         """Return the names of tables and figures that are targets, with the files that each shows."""
         cells = [*map(self.benchmark.resolve, self.benchmark.cells.generation)]
@@ -326,6 +331,6 @@ class Jobs:
 
         Snakemake makes a deleted file again only where a target asks for it, or something newer does.
         """
-        presented = [*self.table_files, *self.table_pages, *self.figure_files, *self.figure_pictures]
+        presented = [*self.table_files, *self.table_pages, *self.figure_files, *self.figure_pictures, self.page]
         rows = self._reconstruction(layout.PER_IMAGE)
         return [*presented, *self.records, *rows, *self.sample_images, *self.steps_on_the_way]

@@ -15,6 +15,7 @@ CONFIG = "config.json"
 AUTOENCODER_WEIGHTS = "diffusion_pytorch_model.safetensors"  # diffusers' name
 DENOISER_WEIGHTS = "model.safetensors"
 INDEX = "index.json"
+LOG = "training_log.jsonl"  # of a training, in its output
 
 _PLACE = "{dataset}-{resolution}"
 _CELL = _PLACE + "/{autoencoder}"
@@ -44,6 +45,7 @@ EXTENDED = "with"  # the benchmark with the entries of dcae run --with
 
 TABLES = "tables"
 TABLE = f"{TABLES}/{{name}}.{{form}}"
+PAGE = "index.html"
 FIGURES = "figures"
 FIGURE = f"{FIGURES}/{{name}}.{{form}}"
 

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from dcae.benchmark.record import Value
-from evaluation.claims.verdicts import TOKENS, VERDICTS, Test, TestedClaim, published_ratio
+from evaluation.claims.verdicts import TOKENS, VERDICTS, Reading, Test, TestedClaim, published_ratio
 from evaluation.metrics.registry import CLIP_SCORE, FID, IMAGE_METRICS
 from evaluation.published import PublishedValue
-from evaluation.tables.formats import Column, Number, Section, Table, format_number
+from evaluation.tables.formats import Column, Number, Section, Source, Table, format_number
 from evaluation.tables.rows import TableCell
 from evaluation.tables.seeds import IMAGES_ALONE
 
@@ -77,7 +76,12 @@ def _effect(test: Test) -> Number:
     found = test.effect
     if found is None:
         return Number(None, missing=test.why)
-    return Number(found.estimate, DECIMALS, signed=test.size.scale == "difference", n=found.n)
+    signed = test.size.scale == "difference"
+    return Number(found.estimate, DECIMALS, signed=signed, n=found.n, source=_source(test, test.readings[0]))
+
+
+def _source(test: Test, reading: Reading) -> Source | None:
+    return Source(reading.record, test.metric, reading.protocol) if reading.record else None
 
 
 def _bound(size: float, test: Test) -> str:
@@ -163,8 +167,13 @@ COLUMNS = [
 ]
 
 
-def _value(value: Value | None) -> Number:
-    return Number(value.value, DECIMALS, standard_error=value.standard_error, n=value.n) if value else NOTHING
+def _value(test: Test, side: int) -> Number:
+    """Return the measured value of A (0) or B (1)."""
+    if side >= len(test.readings):
+        return NOTHING
+    reading = test.readings[side]
+    value, source = reading.value, _source(test, reading)
+    return Number(value.value, DECIMALS, standard_error=value.standard_error, n=value.n, source=source)
 
 
 def _row(tested: TestedClaim, test: Test | None, first: bool) -> list[str | Number]:
@@ -175,11 +184,10 @@ def _row(tested: TestedClaim, test: Test | None, first: bool) -> list[str | Numb
         metric, size = next(iter(claim.metrics.items()))
         return [*about, "–", "–", NO_ROWS, title_of(metric), *[NOTHING] * 3, "–", NOTHING, NOTHING, str(size),
                 "not tested", "–", "–", "–", "–"]  # fmt: skip
-    values = [reading.value for reading in test.readings] + [None, None]
     found = test.effect
     bounds = [Number(found.low, DECIMALS), Number(found.high, DECIMALS)] if found else [NOTHING, NOTHING]
     return [
-        *about, _name(test.a), _name(test.b), _place(test), _metric(test), _value(values[0]), _value(values[1]),
+        *about, _name(test.a), _name(test.b), _place(test), _metric(test), _value(test, 0), _value(test, 1),
         _effect(test), _interval(test), *bounds, str(test.size), _verdict(test), f"{found.n:,}" if found else "–",
         _seeds(test), _covers(test), paper_text(test),
     ]  # fmt: skip

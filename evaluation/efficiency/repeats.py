@@ -44,9 +44,12 @@ def profile_in_processes(shape: DenoiserShape, protocol: EfficiencyProtocol, dev
 
 
 def has_one_thread() -> bool:
-    """Return whether this process has no thread but this one, native ones counted, so that it can fork safely."""
-    tasks = Path("/proc/self/task")
-    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
+    """Return whether this process has no thread but this one, native ones counted, so that it can fork safely.
+
+    jemalloc's, which pyarrow starts, is not counted: it holds no lock while its process forks (pthread_atfork).
+    """
+    names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+    return len([name for name in names if name != "jemalloc_bg_thd"]) == 1
 
 
 def _measure(shape: DenoiserShape, protocol: EfficiencyProtocol, device: str, threads: int, memory: bool) -> Profile:

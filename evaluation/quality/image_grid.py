@@ -14,6 +14,10 @@ from PIL import Image
 from dcae.files import replacing
 
 
+class GridError(ValueError):
+    """A PNG is not a grid that ``write_grid`` wrote."""
+
+
 def write_grid(tiles: np.ndarray, path: Path) -> None:
     """Write uint8 tiles [rows, columns, 3, R, R] as one PNG of R x columns by R x rows pixels, by a rename."""
     rows, columns, _, side, _ = tiles.shape
@@ -26,12 +30,15 @@ def read_grid(path: Path, resolution: int) -> np.ndarray:
     """Read the tiles of a PNG that ``write_grid`` wrote, uint8 [rows, columns, R, R, 3].
 
     Raises:
-        ValueError: the size of the PNG is no multiple of the tiles'.
+        GridError: the file is damaged, or its size is no multiple of the tiles'.
     """
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:  # SyntaxError: a damaged chunk of a PNG
+        raise GridError(f"{path}: damaged ({error}); delete it, and the same run makes it again") from error
     height, width, _ = pixels.shape
     if height % resolution or width % resolution:
-        raise ValueError(f"{path} has {width} x {height} pixels, no multiple of tiles of {resolution} pixels")
+        raise GridError(f"{path} has {width} x {height} pixels, no multiple of tiles of {resolution} pixels")
     tiles = pixels.reshape(height // resolution, resolution, width // resolution, resolution, 3)
     return tiles.transpose(0, 2, 1, 3, 4)

@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dcae.benchmark.record import Record
 from evaluation.metrics.effects import values_of_seeds
 from evaluation.published import GAN_VARIANTS, Published, PublishedValue, read_published
 from evaluation.tables.comparability import Marks, alike, marks_of_records
-from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.formats import Column, Number, Section, Source, Table
 from evaluation.tables.metrics import RECONSTRUCTION
 from evaluation.tables.notes import about_random_features, covered, stand_ins
 from evaluation.tables.numbers import (
@@ -148,15 +149,18 @@ def _difference(member: Member, random: bool) -> tuple[Number, str]:
     comparable = alike(*(result.record for result in results))
     if not ours or not theirs or {ours.random_features, theirs.random_features} != {random} or not comparable:
         return NOTHING, "–"
+    source = Source(member.row.records[KIND], "rfid")
     paired = compare_results(*results, RFID, {})
     if paired:
-        number = Number(paired.difference, 2, standard_error=paired.standard_error, n=paired.n, signed=True)
+        number = Number(
+            paired.difference, 2, standard_error=paired.standard_error, n=paired.n, signed=True, source=source
+        )
         verdict = VERDICTS[paired.verdict]
         seeds = min(len(values_of_seeds(value)) for value in (ours, theirs))
         return number, verdict if seeds > 1 or verdict == ALIKE else f"{verdict}, {ONE_EACH}"
     errors = ours.standard_error, theirs.standard_error
     error = None if None in errors else math.hypot(*errors)
-    return Number(ours.value - theirs.value, 2, standard_error=error, n=ours.n, signed=True), "–"
+    return Number(ours.value - theirs.value, 2, standard_error=error, n=ours.n, signed=True, source=source), "–"
 
 
 def _places(members: list[Member]) -> list[tuple[str, int]]:
@@ -169,10 +173,15 @@ def _data(members: list[Member]) -> list[str]:
     return [f"Data: {places[0][0]} at {places[0][1]} px."] if len(places) == 1 else []
 
 
+def _parameters(record: Record | None) -> Number:
+    counted = record.values.get("parameters") if record else None
+    return Number(counted.value * 1e-6, source=Source(record, "parameters")) if counted else NOTHING
+
+
 def _label_columns(members: list[Member]) -> list[tuple[Column, list[str | Number]]]:
     cells = [member.row.cell for member in members]
     varies = len(_places(members)) > 1
-    counts = [member.row.value(KIND, "parameters") for member in members]
+    records = [member.row.records.get(KIND) for member in members]
     return [
         (Column("Study", "Study", printed=False), [member.study for member in members]),
         (Column("Dataset", "Dataset", label=True, printed=varies), [cell.dataset for cell in cells]),
@@ -181,7 +190,7 @@ def _label_columns(members: list[Member]) -> list[tuple[Column, list[str | Numbe
         (Column("Base", "Base", printed=False), [member.base_name for member in members]),
         (Column("What differs", "What differs", label=True, width=40), [member.differs for member in members]),
         seeds_column(cells),
-        (Column("Params (M)", "Params (M)"), [Number(n.value * 1e-6) if n else NOTHING for n in counts]),
+        (Column("Params (M)", "Params (M)"), [_parameters(record) for record in records]),
     ]
 
 

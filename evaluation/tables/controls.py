@@ -158,6 +158,30 @@ def losses(rows: Sequence[Row], metrics: Iterable[Metric]) -> str | None:
     return f"{BEATEN}: worse than a control. {len(found)} rows are: {', '.join(listed)}."
 
 
+def bounds_of_samples(rows: Sequence[Row]) -> list[str]:
+    """Return one note for each place whose records have ``generation_controls``: the FID that samples can reach."""
+    real: dict[str, Value] = {}
+    floors: dict[str, dict[str, Value]] = {}
+    for row in rows:
+        found = row.value("generation", f"{FID.name}_of_real_images")
+        floor = row.value("generation", f"{FID.name}_of_autoencoded_images")
+        if found and floor:
+            real[row.cell.place] = found
+            floors.setdefault(row.cell.place, {})[row.cell.autoencoder] = floor
+    return [
+        f"{FID.heading} on {place} of {real[place].n:,} real images that are not in the reference: "
+        f"{_told(real[place])}; the same images autoencoded, the least that samples can have: "
+        + ", ".join(f"{name} {_told(value)}" for name, value in found.items())
+        + "."
+        for place, found in floors.items()
+    ]
+
+
+def _told(value: Value) -> str:
+    error = "" if value.standard_error is None else f" ± {value.standard_error:.{FID.decimals}f}"
+    return f"{value.value:.{FID.decimals}f}{error}"
+
+
 def verdict(checks: list[ControlCheck]) -> str:
     """Return one sentence for the tables, in capitals if anything is broken."""
     if not checks:

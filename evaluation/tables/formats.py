@@ -11,14 +11,24 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas
 from jinja2 import Environment
 from tabulate import tabulate
 
-from dcae.benchmark.record import write_atomically
+from dcae.benchmark.record import Record, write_atomically
+from evaluation.published import PublishedValue
+
+
+@dataclass(frozen=True)
+class Source:
+    """The value of a record that a number is made from; ``protocol``: name of an additional protocol in the record."""
+
+    record: Record
+    value: str
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Number:
     """A number in a table; without a value it prints ``missing``.
 
     A small number gets further decimals than ``decimals`` unless it is ``printed``, that is, known only as printed;
-    ``signed``: a positive one gets its sign, too.
+    ``signed``: a positive one gets its sign, too. ``source``: for pages that open the record of a number.
     """
 
     value: float | None
@@ -39,6 +49,7 @@ class Number:
     mark: str = ""
     signed: bool = False
     missing: str = "not run"
+    source: Source | PublishedValue | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from evaluation.metrics.paired import Comparison
 from evaluation.published import Published, PublishedValue
 from evaluation.tables.comparability import Marks
 from evaluation.tables.controls import BEATEN, beaten_by_controls
-from evaluation.tables.formats import Column, Number
+from evaluation.tables.formats import Column, Number, Source
 from evaluation.tables.metrics import Metric
 from evaluation.tables.paired import PerImageOfCells, compare_results
 from evaluation.tables.rows import RE_EVALUATED, REPRODUCED, SUPPLIED, Result, Row, TableCell
@@ -112,15 +112,19 @@ def paper_number(row: Row, metric: Metric, published: Published, table: int, pat
 def printed_number(value: PublishedValue, ratio: float | None = None) -> Number:
     """A number as printed, marked if it is second-hand."""
     return Number(
-        value.value, value.decimals, printed=True, ratio=ratio, mark=SECOND_HAND if value.second_hand else ""
+        value.value, value.decimals, printed=True, ratio=ratio, mark=SECOND_HAND if value.second_hand else "",
+        source=value,
     )  # fmt: skip
 
 
-def number(value: Value, metric: Metric, ratio: float | None = None, mark: str = "") -> Number:
+def number(
+    value: Value, metric: Metric, ratio: float | None = None, mark: str = "", source: Source | None = None
+) -> Number:
     """A measured value in the unit and with the decimals of its metric."""
     error = None if value.standard_error is None else value.standard_error * metric.scale
     return Number(
-        value.value * metric.scale, metric.decimals, standard_error=error, n=value.n, ratio=ratio, mark=mark
+        value.value * metric.scale, metric.decimals, standard_error=error, n=value.n, ratio=ratio, mark=mark,
+        source=source,
     )  # fmt: skip
 
 
@@ -143,7 +147,7 @@ def marked_numbers(metric: Metric, random: bool, rows: Sequence[Row], marks: Mar
             return NOTHING
         ratio = ratio_to_base(row, metric, bases) if metric.ratio else None
         letters = [UNSTEADY * (metric.kind == "efficiency" and value.is_unsteady), marks.of_record(record)]
-        return number(value, metric, ratio, ",".join(filter(None, letters)))
+        return number(value, metric, ratio, ",".join(filter(None, letters)), Source(record, metric.name))
 
     return [of_row(row) for row in rows]
 

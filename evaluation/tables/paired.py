@@ -11,7 +11,7 @@ from dcae.benchmark.record import Value
 from evaluation.metrics.effects import MeanOverSeeds, effect
 from evaluation.metrics.paired import Comparison, PerImage, compare
 from evaluation.tables.comparability import Marks, alike, marks_of_records
-from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.formats import Column, Number, Section, Source, Table
 from evaluation.tables.metrics import RECONSTRUCTION, Metric
 from evaluation.tables.rows import Result
 
@@ -131,8 +131,9 @@ def _matrix(
                 mark = ALIKE if found.verdict == "not distinguishable" else ""
                 for row, column, sign, better in ((i, j, 1, "better"), (j, i, -1, "worse")):
                     rows[row][column + 1] = Number(
-                        sign * found.difference, metric.decimals, signed=True, bold=found.verdict == better, mark=mark
-                    )
+                        sign * found.difference, metric.decimals, signed=True, bold=found.verdict == better, mark=mark,
+                        source=Source(results[row].record, metric.name),
+                    )  # fmt: skip
     return rows
 
 

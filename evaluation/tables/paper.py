@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from evaluation.published import Published, read_published
 from evaluation.tables.comparability import Marks, marks_of_records
-from evaluation.tables.controls import check_controls, losses, verdict
+from evaluation.tables.controls import bounds_of_samples, check_controls, losses, verdict
 from evaluation.tables.formats import Column, Number, Section, Table
 from evaluation.tables.metrics import METRICS, Metric
 from evaluation.tables.notes import caption, notes
@@ -139,7 +139,7 @@ def build_table(
         fine = checks and all(check.holds for check in checks)
         (below if fine else above).insert(0, verdict(checks))
     beaten = losses(rows, METRICS[number])
-    below += [beaten] if beaten else []
+    below += [*bounds_of_samples(rows), *([beaten] if beaten else [])]
     return Table(
         f"Table {number}",
         " ".join(above),

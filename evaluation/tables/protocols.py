@@ -10,7 +10,7 @@ from typing import Literal
 from dcae.benchmark.record import Measured, Record, Value
 from evaluation.metrics.registry import IMAGE_METRICS
 from evaluation.tables.comparability import HowMeasured, marks_among
-from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.formats import Column, Number, Section, Source, Table
 from evaluation.tables.metrics import OF_KIND, Metric, reconstruction_column
 from evaluation.tables.numbers import NOTHING, number
 from evaluation.tables.rows import Result, TableCell, display_name
@@ -30,8 +30,10 @@ def _by_protocol(record: Record) -> dict[str, Measured]:
     return {record.protocol.get("name", "main"): main, **record.further}
 
 
-def _number(value: Value | None, metric: Metric, mark: str) -> Number:
-    return number(value, metric, mark=mark) if value else NOTHING
+def _number(record: Record, protocol: str, measured: Measured, name: str, metric: Metric, mark: str) -> Number:
+    value = measured.values.get(name)
+    source = Source(record, name, protocol if protocol in record.further else "")
+    return number(value, metric, mark=mark, source=source) if value else NOTHING
 
 
 def _random(values: Iterable[Value | None]) -> str:
@@ -64,9 +66,9 @@ def build_protocols(
     how = [{name: HowMeasured.of(record, name, each) for name, each in of.items()} for _, record, of in rows]
     marks = marks_among(each for by_name in how for each in by_name.values())
     sections: dict[str, list[list[str | Number]]] = {}
-    for (cell, _, by_protocol), by_name in zip(rows, how, strict=True):
+    for (cell, record, by_protocol), by_name in zip(rows, how, strict=True):
         numbers = [
-            _number(by_protocol[protocol].values.get(metric.name), metric, marks.of(by_name[protocol]))
+            _number(record, protocol, by_protocol[protocol], metric.name, metric, marks.of(by_name[protocol]))
             if protocol in by_protocol
             else NOTHING
             for metric, protocol in pairs
@@ -145,7 +147,7 @@ def _of_subset(metric: Metric, subset: str | None) -> str:
 def build_subsets(results: Iterable[Result], benchmark: str = "") -> Table:
     """Build a row for each reconstruction and protocol with subsets, and a column for each metric on each subset."""
     rows = [
-        (each.cell, name, measured, HowMeasured.of(each.record, name, measured))
+        (each, name, measured, HowMeasured.of(each.record, name, measured))
         for each in results
         if each.kind == "reconstruction"
         for name, measured in _by_protocol(each.record).items()
@@ -161,9 +163,9 @@ def build_subsets(results: Iterable[Result], benchmark: str = "") -> Table:
     columns += [Column(f"N, {subset or 'all'}", f"N {subset or 'all'}", in_csv=False) for subset in subsets]
     marks = marks_among(how for *_, how in rows)
     sections: dict[str, list[list[str | Number]]] = {}
-    for cell, name, measured, how in rows:
-        mark = marks.of(how)
-        numbers = [_number(measured.values.get(_of_subset(metric, of)), metric, mark) for metric, of in shown]
+    for result, name, measured, how in rows:
+        cell, mark = result.cell, marks.of(how)
+        numbers = [_number(result.record, name, measured, _of_subset(metric, of), metric, mark) for metric, of in shown]
         values = (measured.values.get(_of_subset(OF_SUBSETS[0], subset)) for subset in subsets)
         counts = [str(value.n) if value else "–" for value in values]
         sections.setdefault(cell.place, []).append([display_name(cell, "autoencoder"), name, *numbers, *counts])

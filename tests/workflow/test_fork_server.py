@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -120,17 +121,35 @@ def test_the_server_has_no_thread_that_a_fork_would_miss(shared):
     assert set(threads.values()) <= {"jemalloc_bg_thd"}
 
 
-def test_jobs_of_several_threads_and_other_commands_are_not_handed_over(monkeypatch, tmp_path):
+def test_jobs_without_a_number_of_threads_and_other_commands_are_not_handed_over(monkeypatch, tmp_path):
     monkeypatch.setenv(ADDRESS, str(tmp_path / "socket"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(fork_server.socket, "socket", lambda *_: pytest.fail("asked the server"))
-    assert hand_over(["profile", "config/demo.yaml"]) is None
+    assert hand_over(["tables", "config/demo.yaml"]) is None
     assert hand_over([]) is None
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
     assert hand_over(["train", "autoencoder"]) is None
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv(ADDRESS)
     assert hand_over(["train", "autoencoder"]) is None
+
+
+def test_a_job_has_the_threads_that_it_was_given(shared):
+    options = [
+        "--dataset",
+        "scenes-tiny",
+        "--resolution",
+        "64",
+        "--diffusion",
+        "uvit-tiny",
+        "--autoencoder",
+        "dc-ae-tiny",
+    ]
+    command = ["profile", TINY, *options, "--patch-size", "1", "--record", "speed.json"]
+    assert shared.run(*command, OMP_NUM_THREADS="2").returncode == 0
+    record = json.loads((shared.clone.folder / "speed.json").read_text())
+    assert record["device"]["threads"] == 2
+    assert record["conditions"]["processes"] == 3
 
 
 def test_after_an_edit_of_what_is_loaded_commands_run_by_themselves(clone):

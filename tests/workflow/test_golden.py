@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,9 @@ MEASURED = {
     "tables": tables,
     "figures": lambda clone: {
         "names": " ".join(sorted(path.name for path in file(clone, layout.FIGURES).glob("*.png")))
+    },
+    "page": lambda clone: {
+        "sections": " ".join(re.findall(r'<section id="(\w+)"', file(clone, layout.PAGE).read_text(encoding="utf-8")))
     },
 }
 """Step to the numbers of a tiny run of it."""

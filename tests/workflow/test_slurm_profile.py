@@ -86,7 +86,7 @@ def test_sbatch_line_of_a_training_on_many_gpus(clone, number, expected):
     )
 
 
-@pytest.mark.parametrize("rule", ["build_tables", "draw_figures", "all"])
+@pytest.mark.parametrize("rule", ["build_tables", "draw_figures", "make_page", "all"])
 def test_what_runs_on_the_head_node_asks_for_no_gpu(resources, rule):
     assert "gpu" not in resources[rule]
 

@@ -28,6 +28,7 @@ def test_a_run_makes_every_result(finished):
         assert (results / "figures" / f"{name}.png").stat().st_size > 0
         assert (results / "figures" / f"{name}.pdf").stat().st_size > 0
     assert len(list((results / "records").rglob("*.json"))) == 5 + 1 + 1
+    assert (results / "index.html").stat().st_size > 0
 
 
 def test_a_variant_stands_below_its_base_in_the_table_of_ablations_and_not_in_table_2(finished):
@@ -227,7 +228,7 @@ def test_more_validation_images_make_no_training_stale(finished):
     finished.edit("config/datasets/scenes-tiny.yaml", "validation_images: 16", "validation_images: 20")
     plan = finished.snakemake("--dry-run").stdout
     made = set(re.findall(r"^(?:local)?rule (\w+):", plan, re.M))
-    assert made == {"reference_features", "evaluate_reconstruction", "build_tables", "draw_figures", "all"}
+    assert made == {"reference_features", "evaluate_reconstruction", "build_tables", "draw_figures", "make_page", "all"}
     assert plan.count("rule reference_features:") == 1, "samples are compared with training images"
 
 

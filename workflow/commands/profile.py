@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from dcae.benchmark import Benchmark, GenerationCell, Record
@@ -26,6 +27,8 @@ def profile(
 ) -> None:
     """Measure speed, memory, parameters and GMACs of a diffusion model at an autoencoder's latent shape."""
     started = time.monotonic()
+    # numpy's own threads, of which nothing here has use, would forbid the repeats to fork: each would import torch.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from evaluation.efficiency.denoiser import DenoiserShape
     from evaluation.efficiency.profile import MeasurementFailed
     from evaluation.efficiency.repeats import profile_in_processes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Tables and figures. They never train: both commands read the records that are there.
+# Tables, figures and the page of results. They never train: the commands read the records that are there.
 
 
 rule build_tables:
@@ -39,6 +39,25 @@ rule draw_figures:
         "figures"
     shell:
         "dcae figures {params.file:q} 2>&1 | tee -i {log}"
+
+
+rule make_page:
+    input:
+        jobs.records,
+        jobs.sample_images,
+    output:
+        jobs.page,
+    log:
+        str(layout.file(jobs.benchmark.name, layout.STEP_LOG, name="page")),
+    retries: 0
+    params:
+        file=jobs.path,
+        configuration=jobs.configuration(steps.PAGE, jobs.of_benchmark),
+        version=steps.PAGE.version,
+    message:
+        "page of the results"
+    shell:
+        "dcae page {params.file:q} 2>&1 | tee -i {log}"
 
 
 # The same tables from whatever records there are; schedules nothing else.

@@ -62,7 +62,9 @@ GENERATE = Step("generate", "evaluation/quality/generation.py", configuration.ge
 PROFILE = Step("profile", "evaluation/efficiency/profile.py", configuration.efficiency)
 TABLES = Step("tables", "evaluation/tables/registry.py", configuration.presentation)
 FIGURES = Step("figures", "evaluation/figures/registry.py", configuration.presentation)
+PAGE = Step("page", "evaluation/page/page.py", configuration.presentation)
 
 STEPS = (
     TRAIN_AUTOENCODER, ENCODE, CAPTIONS, TRAIN_DENOISER, REFERENCE, EVALUATE, GENERATE, PROFILE, TABLES, FIGURES,
+    PAGE,
 )  # fmt: skip

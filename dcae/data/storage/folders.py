@@ -138,6 +138,8 @@ def _scan(root: Path, real: Path, path: str) -> _Folder:
             elif entry.is_file():
                 folder.names.append(name)
                 folder.sizes.append(entry.stat().st_size)
+            else:
+                raise DatasetError(f"{entry.path}: a pipe, a socket or a device, not a file; remove it")
     except OSError as error:
         raise DatasetError(f"{root / path}: cannot be listed ({error}); correct its permissions") from error
     return folder

@@ -116,6 +116,12 @@ def test_links_within_the_folder(folder):
         names(folder)
 
 
+def test_a_pipe_is_refused(folder):
+    os.mkfifo(folder / "b" / "5.png")  # to open it would wait for a writer
+    with pytest.raises(DatasetError, match=r"b/5\.png: a pipe, a socket or a device"):
+        names(folder)
+
+
 @pytest.mark.parametrize("target", ["circle", "nowhere"])
 def test_links_to_nothing_are_refused(folder, target):
     (folder / "circle").symlink_to(target)

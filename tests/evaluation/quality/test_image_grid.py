@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from evaluation.quality.generation import Generation, save_generation_samples
-from evaluation.quality.image_grid import read_grid
+from evaluation.quality.image_grid import GridError, read_grid
 from evaluation.quality.reconstruction import Reconstruction, save_reconstruction_samples
 
 
@@ -33,5 +33,14 @@ def test_each_setting_has_a_row(tmp_path):
 
 def test_tiles_of_another_size_are_an_error(tmp_path):
     save_generation_samples(Generation({}, {"without_guidance": tiles(1, 3, 8, 8)}), tmp_path / "samples.png")
-    with pytest.raises(ValueError, match="8 x 8 pixels"):
+    with pytest.raises(GridError, match="8 x 8 pixels"):
         read_grid(tmp_path / "samples.png", 5)
+
+
+@pytest.mark.parametrize("keep", [0, 20, 60])
+def test_a_damaged_grid_is_named(tmp_path, keep):
+    path = tmp_path / "samples.png"
+    save_generation_samples(Generation({}, {"without_guidance": tiles(1, 3, 8, 8)}), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(GridError, match=r"samples\.png: damaged .*; delete it"):
+        read_grid(path, 8)

@@ -512,3 +512,21 @@ def test_tables_do_not_depend_on_records_read_from_files(records, tmp_path):
         record.record.write(tmp_path / f"{index}.json")
         read.append(replace(record, record=Record.read(tmp_path / f"{index}.json")))
     assert build_tables(read) == build_tables(records)
+
+
+def test_below_samples_stands_the_fid_that_they_can_reach(records):
+    def bounded(result, floor: float):
+        values = {
+            "fid_of_real_images": Value(value=1.5, n=2000, standard_error=0.1),
+            "fid_of_autoencoded_images": Value(value=floor, n=2000, standard_error=0.5),
+        }
+        return synthetic.changed(result, values=result.record.values | values)
+
+    floors = {"sd-vae-f8-demo": 20.0, "dc-ae-f32-demo": 12.25}
+    names = ("sd-vae-f8-demo", 2), ("dc-ae-f32-demo", 1)
+    results = [each for name in names for each in of_paper(3, "UViT-S", "scenes", 128, *name)]
+    assert not any("real images" in note for note in build_table(3, results).notes)
+    results = [bounded(each, floors[each.cell.autoencoder]) if each.kind == "generation" else each for each in results]
+    (note,) = [note for note in build_table(3, results).notes if "real images" in note]
+    assert "2,000 real images that are not in the reference: 1.50 ± 0.10;" in note
+    assert "sd-vae-f8-demo 20.00 ± 0.50, dc-ae-f32-demo 12.25 ± 0.50." in note
