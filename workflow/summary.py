@@ -12,13 +12,13 @@ from workflow import layout
 Step = tuple[str, str, str, dict]  # what it makes, its result, its log, and the names in both
 
 
-def failures(benchmark: Benchmark) -> list[str]:
+def failures(benchmark: Benchmark, results: Path | str = layout.RESULTS) -> list[str]:
     """Return lines that name the cells without a record by the step that is missing, with the end of its log."""
     cells: dict[tuple[str, Path], list[str]] = {}
     for cell in (*benchmark.cells.reconstruction, *benchmark.cells.generation):
         for what, result, log, names in _steps(benchmark, cell):
-            if not layout.file(benchmark.name, result, **names).is_file():
-                place = layout.file(benchmark.name, log, **names)
+            if not layout.file(benchmark.name, result, results, **names).is_file():
+                place = layout.file(benchmark.name, log, results, **names)
                 cells.setdefault((what, place), []).append(" ".join(map(str, vars(cell).values())))
                 break
     if not cells:

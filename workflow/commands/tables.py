@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from dcae.benchmark import Benchmark, Record
+from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record
 from dcae.benchmark.record import RecordError
 from evaluation.metrics.registry import bounds
 from evaluation.tables.cells import planned_cells
@@ -17,6 +17,8 @@ from evaluation.tables.registry import write_tables
 from evaluation.tables.rows import Result
 from workflow import layout
 from workflow.commands import options
+from workflow.staleness.steps import EVALUATE, GENERATE, PROFILE
+from workflow.summary import failures
 
 TOLERANCE = 1e-3  # of rounding: the distance of equal features is not quite zero
 
@@ -37,12 +39,30 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     if not measured and not problems:
         folder = layout.file(benchmark.name, layout.RECORDS, results)
         print(f'nothing has run: no records in {folder}, so every cell reads "not run"', file=sys.stderr)
+    for line in [*stale(benchmark, measured), *(failures(benchmark, results) if measured else [])]:
+        print(line, file=sys.stderr)
     for check in check_controls(result.record for result in measured):
         print(check)
     per_image = read_per_image(benchmark, results, measured, problems)
     written = write_tables(benchmark, measured, per_image, layout.file(benchmark.name, layout.TABLES, results))
     print(f"{len(measured)} records: {', '.join(str(path) for path in written)}")
     finish(problems)
+
+
+def stale(benchmark: Benchmark, measured: list[Result]) -> list[str]:
+    """Return a line for each record of another configuration, or of another version of its step."""
+    steps = {"reconstruction": (EVALUATE, ReconstructionCell), "generation": (GENERATE, GenerationCell)}
+    lines = []
+    for record in (each.record for each in measured):
+        step, cell = steps.get(record.kind, (PROFILE, GenerationCell))
+        made, reasons = record.provenance, []
+        if made.results_version != step.version:
+            reasons.append(f"it is of version {made.results_version} of its step, now {step.version}")
+        if made.config_digest != step.configuration(benchmark.resolve(cell(**record.cell))):
+            reasons.append("an entry, or a file that one names, has changed since")
+        if reasons:
+            lines.append(f"stale: {record.kind} of {' '.join(map(str, record.cell.values()))}: {'; '.join(reasons)}")
+    return lines
 
 
 def finish(problems: list[str]) -> None:
