@@ -27,7 +27,7 @@ setup: $(PROJECT) ## .venv from requirements.lock, about 6 GB
 demo: setup ## the demo benchmark and its report in results/demo
 	snakemake --cores $(CORES)
 	snakemake --report results/demo/report.html
-	@echo "Done. Begin with results/demo/report.html, results/demo/tables/ and results/demo/figures/."
+	@echo "Done. Begin with results/demo/index.html; the files it is made of lie beside it."
 
 # A file is the work of one process, so that what its tests share is made once; one thread each, or they would starve.
 test: setup ## every test
