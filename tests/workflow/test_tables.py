@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from dcae.benchmark import Benchmark
 from tests.evaluation import synthetic
 from tests.workflow.test_commands import dcae
 from workflow import layout
@@ -61,15 +62,17 @@ def test_what_is_no_record_of_its_cell_is_named_and_left_out(damage, tmp_path, m
 
 def test_before_any_run_it_says_that_there_is_nothing(tmp_path, monkeypatch, capsys):
     assert dcae(monkeypatch, "tables", "config/demo.yaml", "--results", str(tmp_path)) == 0
-    assert f"nothing has run: no records in {tmp_path / 'demo' / 'records'}" in capsys.readouterr().err
+    assert f"nothing has run: no records of these cells in {tmp_path / 'demo' / 'records'}" in capsys.readouterr().err
 
 
 def test_stale_and_missing_records_are_told_with_the_reason(tmp_path, monkeypatch, capsys):
-    blur, *_ = written(tmp_path)
-    dcae(monkeypatch, "tables", "config/demo.yaml", "--results", str(tmp_path))
-    assert f"stale: reconstruction of {blur.parent.name.rpartition('-')[0]}" in capsys.readouterr().err
-    blur.unlink()
+    benchmark = Benchmark.load("config/demo.yaml")
+    cell = next(each for each in benchmark.cells.reconstruction if each.autoencoder == "blur")
+    synthetic_record = next(each.record for each in synthetic.demo_records() if each.kind == "reconstruction")
+    record = synthetic_record.model_copy(update={"cell": vars(cell)})
+    record.write(layout.file("demo", layout.RECONSTRUCTION_RECORD, tmp_path, **vars(cell)))
     dcae(monkeypatch, "tables", "config/demo.yaml", "--results", str(tmp_path))
     told = capsys.readouterr().err
+    assert f"stale: reconstruction of {cell.dataset} {cell.resolution} blur: " in told
     assert "an entry, or a file that one names, has changed since" in told
     assert "have no record:" in told and "not started" in told

@@ -38,7 +38,7 @@ def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder
     measured = read_results(benchmark, results, problems)
     if not measured and not problems:
         folder = layout.file(benchmark.name, layout.RECORDS, results)
-        print(f'nothing has run: no records in {folder}, so every cell reads "not run"', file=sys.stderr)
+        print(f'nothing has run: no records of these cells in {folder}, so every cell reads "not run"', file=sys.stderr)
     for line in [*stale(benchmark, measured), *(failures(benchmark, results) if measured else [])]:
         print(line, file=sys.stderr)
     for check in check_controls(result.record for result in measured):
