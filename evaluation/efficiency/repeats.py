@@ -48,7 +48,7 @@ def has_one_thread() -> bool:
 
     jemalloc's, which pyarrow starts, is not counted: it holds no lock while its process forks (pthread_atfork).
     """
-    names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+    names = [task.read_text(encoding="utf-8").strip() for task in Path("/proc/self/task").glob("*/comm")]
     return len([name for name in names if name != "jemalloc_bg_thd"]) == 1
 
 
