@@ -83,8 +83,8 @@ for part, files in jobs.parts.items():
             files,
         log:
             str(layout.file(jobs.benchmark.name, layout.STEP_LOG, name=f"{part}-only")),
-        localrule: True
         retries: 0
+        localrule: True
         params:
             file=jobs.path,
             command=jobs.command_of(part),
