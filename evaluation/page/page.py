@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from dcae.benchmark.benchmark import Benchmark
 from dcae.benchmark.record import Record
@@ -92,7 +91,7 @@ def _environment(sources: Sources) -> Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     environment.globals |= {
-        "own_file": lambda name: Markup(files("evaluation.page").joinpath(name).read_text(encoding="utf-8")),
+        "own_file": lambda name: files("evaluation.page").joinpath(name).read_text(encoding="utf-8"),
         "anchor_of": sources.of_number,
         "of_record": sources.of_record,
         "by_protocol": by_protocol,
