@@ -282,7 +282,8 @@ def _run(request: dict, streams: list[int], of_the_server: list[socket.socket]) 
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv[1:] = request["arguments"]
-    sys.modules["torch"].set_num_threads(_threads(os.environ))  # the server has loaded it with one
+    if request["arguments"][0] != "profile":  # which forks before it sets them: with torch's threads it could not
+        sys.modules["torch"].set_num_threads(_threads(os.environ))  # the server has loaded it with one
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     from workflow import cli

@@ -100,14 +100,14 @@ def _pretrained(node: yaml.Node | None) -> Iterator[yaml.MappingNode]:
 
 
 def _resolved(given: Pretrained, api: HfApi, path: Path) -> Pin:
-    from httpx2 import TransportError  # of huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
     try:
         info = api.model_info(given.id, revision=given.revision, files_metadata=True)
-    except (TransportError, ConnectionError) as error:
-        raise HubUnreachable(f"{path}: the hub cannot be reached ({error}); pinning needs a network") from None
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HTTPError, ConnectionError, HFValidationError, OSError) as error:
+        unanswered = isinstance(error, HTTPError | ConnectionError) and not isinstance(error, HfHubHTTPError)
+        if unanswered:
+            raise HubUnreachable(f"{path}: the hub cannot be reached ({error}); pinning needs a network") from None
         raise PinError(
             f"{path}: {given.id} cannot be looked up on the hub: {error} (if its page asks to accept a licence, do so "
             "and run `hf auth login` before)"

@@ -23,18 +23,21 @@ from evaluation.efficiency.worker import Worker
 LONGEST_REPEAT = 3600  # seconds, with compiling
 
 
-def profile_in_processes(shape: DenoiserShape, protocol: EfficiencyProtocol, device: str) -> Profile:
+def profile_in_processes(
+    shape: DenoiserShape, protocol: EfficiencyProtocol, device: str, threads: int | None = None
+) -> Profile:
     """Measure a diffusion model once in each of ``protocol.repeats`` processes, which share the measuring time.
 
     Args:
         shape, protocol, device: as of ``profile_denoiser``.
+        threads: of torch in each process; default: as many as here.
 
     Raises:
         BackendError, ValueError: as ``profile_denoiser``.
         ProcessEnded: a process was killed, or took more than an hour.
     """
     share = protocol.model_copy(update={"seconds": protocol.seconds / protocol.repeats, "repeats": 1})
-    arguments = shape, share, str(device), torch.get_num_threads()
+    arguments = shape, share, str(device), threads or torch.get_num_threads()
     fork = device == "cpu" and has_one_thread()
     profiles = []
     for repeat in range(protocol.repeats):

@@ -177,10 +177,10 @@ def test_a_benchmark_stands_for_its_entries(tmp_path, monkeypatch, capsys):
 
 
 def test_without_a_network_one_line_says_so(monkeypatch, capsys):
-    import httpx2
+    from huggingface_hub.errors import HTTPError
 
     def unreachable(*_, **__):
-        raise httpx2.ConnectError("no route to host")
+        raise HTTPError("no route to host")
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
     monkeypatch.setattr(sys, "argv", ["dcae", "pin", "config/pretrained.yaml"])

@@ -78,6 +78,16 @@ def device() -> str:
     return chosen
 
 
+def threads() -> int:
+    """Return the number of threads that this job was given, also in a fork of a process with another number."""
+    import torch
+
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if "SLURM_CPUS_PER_TASK" in os.environ or not given.isdecimal():
+        return torch.get_num_threads()
+    return int(given)
+
+
 def readers(device: str) -> int:
     """How many processes read images for a device; on a CPU the networks need the cores themselves."""
     return min(MOST_READERS, max(own_cores() - 1, 1)) if device.startswith("cuda") else 0

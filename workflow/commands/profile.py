@@ -29,6 +29,8 @@ def profile(
     started = time.monotonic()
     # numpy's own threads, of which nothing here has use, would forbid the repeats to fork: each would import torch.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import torch
+
     from evaluation.efficiency.denoiser import DenoiserShape
     from evaluation.efficiency.profile import MeasurementFailed
     from evaluation.efficiency.repeats import profile_in_processes
@@ -41,7 +43,8 @@ def profile(
     chosen = device or options.device()
     channels = cell.autoencoder.entry.latent_channels
     shape = DenoiserShape(cell.diffusion, channels, cell.latent_size, patch_size, len(class_names(cell)))
-    measured = profile_in_processes(shape, cell.efficiency, chosen)
+    measured = profile_in_processes(shape, cell.efficiency, chosen, options.threads())
+    torch.set_num_threads(options.threads())  # as the repeats had, for the record; not before: it starts threads
     if measured.failed:
         raise MeasurementFailed("; ".join(f"{name}: {why}" for name, why in measured.failed.items()))
     Record(
