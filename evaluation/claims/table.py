@@ -50,8 +50,7 @@ def _name(cell: TableCell | None) -> str:
     if cell is None:
         return "–"
     resolution = "" if cell.dataset else f" at {cell.resolution} px"
-    model = f"{cell.diffusion} p{cell.patch_size} on " if cell.diffusion else ""
-    return f"{model}{cell.autoencoder}{resolution}"
+    return f"{cell.models}{resolution}"
 
 
 def _place(test: Test) -> str:

@@ -240,8 +240,7 @@ def _not_run(benchmark: Benchmark, pooled: Sequence[Result]) -> dict[str, list[s
     for kind, cells in by_kind.items():
         for cell in cells_over_seeds(cells):
             if (kind, cell.identity) not in known:
-                model = f"{cell.diffusion} p{cell.patch_size} on " if cell.diffusion else ""
-                missing.setdefault(kind, []).append(f"{model}{cell.autoencoder}, {cell.dataset} {cell.resolution} px")
+                missing.setdefault(kind, []).append(f"{cell.models}, {cell.dataset} {cell.resolution} px")
     return missing
 
 

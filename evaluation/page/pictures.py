@@ -119,8 +119,7 @@ def samples(results: Iterable[Result], grid_of: GridOf, problems: list[str]) -> 
             if count
         ]
         cell = result.cell
-        title = f"{cell.diffusion} p{cell.patch_size} on {cell.autoencoder}, {cell.place}"
-        galleries.append(Gallery(title, cell.resolution, count, grid.shape[1], strips))
+        galleries.append(Gallery(f"{cell.models}, {cell.place}", cell.resolution, count, grid.shape[1], strips))
     return galleries
 
 

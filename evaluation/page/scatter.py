@@ -101,10 +101,9 @@ def _measured(results: Sequence[Result], sources: Sources) -> list[Point]:
                     speeds = {key: value for key, value in _speeds(each).items() if key in SPEEDS}
                     points.append(Point(name, cell.place, cell.family, qualities, speeds, cell.supplied))
         else:
-            name = f"{cell.diffusion} p{cell.patch_size} on {cell.autoencoder}"
             costs["tokens"] = cell.tokens
             costs |= _speeds(by_cell[cell.identity]) if cell.identity in by_cell else {}
-            points.append(Point(name, cell.place, cell.family, qualities, costs, cell.supplied))
+            points.append(Point(cell.models, cell.place, cell.family, qualities, costs, cell.supplied))
     return points
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from dcae.benchmark.record import Record, Value
 from evaluation.metrics.registry import FID, IMAGE_METRICS, QualityMetric, SetMetric
+from evaluation.tables.formats import Number, format_number
 from evaluation.tables.metrics import Metric
 from evaluation.tables.rows import Row
 
@@ -178,8 +179,7 @@ def bounds_of_samples(rows: Sequence[Row]) -> list[str]:
 
 
 def _told(value: Value) -> str:
-    error = "" if value.standard_error is None else f" ± {value.standard_error:.{FID.decimals}f}"
-    return f"{value.value:.{FID.decimals}f}{error}"
+    return format_number(Number(value.value, FID.decimals, standard_error=value.standard_error))
 
 
 def verdict(checks: list[ControlCheck]) -> str:

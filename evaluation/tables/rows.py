@@ -89,6 +89,12 @@ class TableCell:
         return stem(self.autoencoder_paper_name or self.autoencoder)
 
     @property
+    def models(self) -> str:
+        """The autoencoder, or a diffusion model on it, in texts."""
+        model = f"{self.diffusion} p{self.patch_size} on " if self.diffusion else ""
+        return f"{model}{self.autoencoder}"
+
+    @property
     def place(self) -> str:
         """Dataset and resolution, for headings and notes."""
         return f"{display_name(self, 'dataset')} at {self.resolution} px"

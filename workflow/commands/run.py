@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def run(
     command += [*(["--profile", profile] if profile else []), *(["--dry-run"] if dry_run else [])]
     command += ["--configfile", str(benchmark_file)]
     environment = {**os.environ, **({extended.EXTENDED: str(file)} if with_ else {})}
-    print(" ".join(command[2:]), flush=True)
+    print(shlex.join(command[2:]), flush=True)
     status = subprocess.run(command, env=environment, check=False).returncode
     if not dry_run:
         for line in failures(benchmark) if status else []:
