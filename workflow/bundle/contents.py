@@ -25,6 +25,7 @@ RESULTS = (
     f"autoencoders/**/{layout.LOG}",
     f"diffusion/**/{layout.LOG}",
 )
+STATE = ".state"  # folders of checkpoints, in the layout of results
 TRAINED = ("autoencoders", "diffusion")
 FILES_OF_WEIGHTS = (layout.CONFIG, layout.INDEX, layout.AUTOENCODER_WEIGHTS, layout.DENOISER_WEIGHTS)
 
@@ -55,10 +56,10 @@ def contents(benchmark: Benchmark, results: Path, weights: bool = False) -> dict
 
 
 def _found(folder: Path, patterns: list[str]) -> dict[str, Path]:
-    """Return the files of a folder that match; not those that a running or a killed job has left unfinished."""
-    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {name: path for name, path in names.items() if not any(part[0] == "." for part in name.split("/"))}
+    """Return the files of a folder that match; not checkpoints, nor what a job has begun and not finished."""
+    paths = {path.relative_to(folder): path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    unfinished = {each for each in paths for part in each.parts if part.startswith(".") or part.endswith(STATE)}
+    return {each.as_posix(): path for each, path in paths.items() if each not in unfinished}
 
 
 def _configuration(benchmark: Benchmark) -> dict[str, Path]:

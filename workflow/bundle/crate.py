@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from dcae import __version__
 from dcae.benchmark import Benchmark, Record
 from dcae.benchmark.config import split_seed
 from workflow import layout
@@ -91,6 +92,7 @@ def _add_file(crate: ROCrate, name: str, content: Content) -> None:
         "encodingFormat": FORMATS.get(PurePosixPath(name).suffix, "text/plain"),
     }
     if name == WORKFLOW:
+        properties["version"] = __version__
         crate.add_workflow(dest_path=name, main=True, lang="snakemake", properties=properties)
     else:
         crate.add_file(dest_path=name, properties=properties)
@@ -101,7 +103,7 @@ def _describe(crate: ROCrate, benchmark: Benchmark, records: Iterable[Record]) -
     crate.description = benchmark.content.description or crate.name
     crate.datePublished = datetime.fromisoformat(max(each.provenance.created for each in records))
     crate.license = _entity(crate, LICENCE, "CreativeWork", name="Apache License 2.0", identifier="Apache-2.0")
-    crate.root_dataset["author"] = _entity(crate, "#authors", "Organization", name=AUTHORS)
+    crate.root_dataset["author"] = crate.publisher = _entity(crate, "#authors", "Organization", name=AUTHORS)
     for identifier, name in PROFILES.items():
         profile = _entity(crate, identifier, "CreativeWork", name=name, version=identifier.rsplit("/", 1)[-1])
         crate.root_dataset.append_to("conformsTo", profile)
@@ -113,10 +115,11 @@ def _add_run(crate: ROCrate, benchmark: Benchmark, names: Iterable[str], records
     parts = [crate.get(name) for name in names if PurePosixPath(name).is_relative_to(results)]
     times = [_times(each) for each in records]
     action = _entity(
-        crate, "#run", "CreateAction", name=f"run of the benchmark {benchmark.name}", instrument=crate.mainEntity,
-        object=[crate.get(name) for name in names if name.startswith(f"{CONFIG}/")], result=parts,
+        crate, "#run", "CreateAction", name=f"run of the benchmark {benchmark.name}",
+        description="what is missing or stale, by Snakemake; the times are those of the records",
+        instrument=crate.mainEntity, result=parts,
+        object=[crate.get(name) for name in names if name.startswith(f"{CONFIG}/")],
         startTime=min(start for start, _ in times), endTime=max(end for _, end in times),
-        agent=crate.get("#authors"),
     )  # fmt: skip
     crate.root_dataset.append_to("mentions", action)
 
@@ -173,7 +176,7 @@ def _add_action(crate: ROCrate, benchmark: Benchmark, name: str, record: Record,
         crate, f"#{cell}", "CreateAction", name=f"{record.kind}: {cell.relative_to(record.kind)}",
         description=record.provenance.command, instrument=makers.software(record),
         object=_present(crate, _entries(benchmark, record)), result=_present(crate, [name, *made]),
-        startTime=start, endTime=end, additionalProperty=makers.device(record), agent=crate.get("#authors"),
+        startTime=start, endTime=end, additionalProperty=makers.device(record),
     )  # fmt: skip
     crate.root_dataset.append_to("mentions", action)
 
@@ -187,5 +190,7 @@ def _entries(benchmark: Benchmark, record: Record) -> Iterable[str]:
     yield from (f"{CONFIG}/protocols/{each}.yaml" for each in (record.protocol.get("name"), *record.further) if each)
 
 
-def _present(crate: ROCrate, names: Iterable[str]) -> list[Any]:
-    return [entity for entity in map(crate.get, names) if entity]
+def _present(crate: ROCrate, names: Iterable[str]) -> ContextEntity | list[ContextEntity]:
+    """Return the files that the crate has; a single one without a list, as the specification wants it."""
+    found = [entity for entity in map(crate.get, names) if entity]
+    return found[0] if len(found) == 1 else found

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from dcae.benchmark import Benchmark
 from workflow import layout
 from workflow.commands import options
+from workflow.commands.tables import read_results, stale
 
 
 def bundle(
@@ -29,6 +31,8 @@ def bundle(
     from workflow.bundle.writing import write_bundle
 
     benchmark = Benchmark.load(benchmark_file)
+    for line in stale(benchmark, read_results(benchmark, results)):
+        print(line, file=sys.stderr)
     output = output or results / f"{benchmark.name}.crate.zip"
     written = write_bundle(benchmark, results, output, weights)
     print(f"{output}: {len(written)} files, {sum(each.size for each in written.values()) / 1e6:,.1f} MB")
