@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds editable installs alone.
 
-A wheel would lack ``Snakefile`` and ``config/``, and its packages ``evaluation`` and ``workflow`` would take the place of
-other projects' of these names.
+A wheel would lack ``Snakefile`` and ``config/``, and its packages ``evaluation`` and ``workflow`` would take the place
+of other projects' of these names.
 """
 
 from __future__ import annotations

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
 
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.workflow.conftest import TINY, tables_of
 from workflow.staleness.steps import EVALUATE, GENERATE, PROFILE
@@ -51,6 +52,19 @@ def test_the_model_whose_speed_is_measured_is_the_one_that_is_trained(finished):
 
 def test_a_second_run_does_nothing(finished):
     assert "Nothing to be done" in finished.snakemake().stderr
+
+
+def test_results_copied_without_their_times_are_made_from_what_they_say(finished, clone):
+    results = clone.folder / "results" / "tiny"
+    shutil.copytree(finished.folder / "results" / "tiny", results)
+    files = sorted((path for path in results.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
+    for number, path in enumerate(files):  # the reverse of the order in which they were made
+        os.utime(path, (2e9 - 10 * number,) * 2)
+    assert set(clone.stale_rules()) <= {"build_tables", "draw_figures", "make_page"}
+    weights = "autoencoders/dc-ae-tiny/low-resolution-local-refinement/diffusion_pytorch_model.safetensors"
+    tensors = load_file(results / weights)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, results / weights)
+    assert {"train_autoencoder", "encode_latents", "evaluate_reconstruction"} <= set(clone.stale_rules())
 
 
 def test_a_changed_entry_makes_its_own_cells_stale_and_no_others(finished):
