@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def restore_order(benchmark: Benchmark) -> None:
         older = [path for path in made.outputs if path.stat().st_mtime_ns < newest]
         if older and _or_not(made.is_recorded):
             for path in older:
-                os.utime(path, ns=(newest, newest))
+                with suppress(PermissionError):  # results that may only be read
+                    os.utime(path, ns=(newest, newest))
 
 
 def _or_not(is_recorded: Callable[[], bool]) -> bool:
