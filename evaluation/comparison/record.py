@@ -74,7 +74,7 @@ def evaluate(
         write_reference(pictures, len(pictures), chosen, reference, device=device, metrics=metrics)
         found = evaluate_reconstruction(
             model, pictures, chosen, reference, batch_size, device=device, shown=0, seed=seed,
-            padding=padding or (entry.padding if entry else None), metrics=metrics,
+            padding=padding or (entry.padding if entry else None), metrics=metrics, latents=True,
         )  # fmt: skip
     excluded = {
         metric.of_reconstructions().name if isinstance(metric, SetMetric) else metric.name: reason
@@ -95,6 +95,7 @@ def evaluate(
         protocol_fingerprint=fingerprint(chosen),
         dataset_fingerprint=pictures.fingerprint,
         excluded=excluded | found.excluded,
+        latent_channels=found.channels,
         device=device_description(device),
         provenance=provenance(
             command=call,
