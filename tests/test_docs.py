@@ -20,13 +20,15 @@ from typer.main import get_command
 
 from dcae.benchmark import Benchmark, Config, read_entry
 from dcae.benchmark.config import read_yaml
+from workflow.planning.plan import plan
+from workflow.planning.site import SITE_FILE, Site
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 MOST_WORDS = 30
 # Commands of others, by their first words.
-FOREIGN = ("source .venv/bin/activate", "tensorboard --logdir ", "hf download ", "hf upload ", "mkdocs serve")
+FOREIGN = ("source .venv/bin/activate", "tensorboard --logdir ", "hf download ", "hf upload ")
 SLOWEST_BUILD = 120  # seconds; ten on a quiet machine
 
 
@@ -174,6 +176,23 @@ def test_every_protocol_is_explained():
     text = (ROOT / "docs" / "protocols.md").read_text()
     missing = [name for name in Config().files("protocols") if f"`{name}`" not in text]
     assert missing == []
+
+
+def test_costs_are_those_of_the_plan():
+    text = (ROOT / "docs" / "reproduce-the-paper.md").read_text()
+    printed = {
+        name: (jobs, hours) for name, jobs, hours in re.findall(r"^\| (.*) \| (\d+) \| ([\d,]+) \|$", text, re.M)
+    }
+    found = {}
+    for name in ("paper", "ablations", "released-diffusion", "pretrained"):
+        content = plan(Benchmark.load(ROOT / f"config/{name}.yaml"), Site.read(ROOT / SITE_FILE)).content()
+        tables = content["tables"].items() if name == "paper" else ()
+        for row, totals in [
+            *((table.capitalize(), each) for table, each in tables),
+            (f"`{name}`, all", content["total"]),
+        ]:
+            found[row] = (str(totals["jobs"]), f"{totals['gpu_hours']:,.0f}")
+    assert printed == {row: totals for row, totals in found.items() if totals[0] != "0"}
 
 
 # --- text ---
