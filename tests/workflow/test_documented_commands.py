@@ -26,8 +26,8 @@ TINY = {
     "(large|demo)-scenes-[0-9]+": "scenes-tiny-64",
     "data check my-photos": "data check config/datasets/my-photos.yaml",  # here no folder of the repository
 }
-RUN = (
-    "plan", "tables", "page", "figures", "claims", "diff", "export", "new", "compare", "data check",
+RUN = (  # a bundle first, which others open
+    "bundle", "plan", "tables", "page", "figures", "claims", "diff", "export", "new", "compare", "data check",
     "data verify-cache",
 )  # fmt: skip
 NOT_RUN = {
