@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from dcae.benchmark.record import write_atomically
 from dcae.files import replacing, set_aside, sha256
 
 INDEX = "index.json"
+STEPS = "steps"  # key of a plan: k of the tensors that have a row for every k-th image of a shard alone
+NO_STEPS: Mapping[str, int] = {}
 ANY_SHARD = "shard-*.safetensors"
 
 Shard = dict[str, Tensor]
@@ -88,15 +90,26 @@ def check_identity(folder: Path, content: str, actual: dict[str, Any], expected:
 
 
 def open_shards(
-    folder: Path, index: dict[str, Any], names: Sequence[str], shapes: Sequence[Sequence[int]] | None = None
+    folder: Path,
+    index: dict[str, Any],
+    names: Sequence[str],
+    shapes: Sequence[Sequence[int]] | None = None,
 ) -> list[Shard]:
     """Open every shard of an index; see ``open_shard``."""
-    lengths = shard_lengths(index["count"], index["shard_size"])
-    return [open_shard(folder / name, n, names, shapes) for name, n in zip(index["shards"], lengths, strict=True)]
+    lengths, steps = shard_lengths(index["count"], index["shard_size"]), index.get(STEPS, {})
+    return [
+        open_shard(folder / name, n, names, shapes, steps) for name, n in zip(index["shards"], lengths, strict=True)
+    ]
 
 
-def open_shard(path: Path, count: int, names: Sequence[str], shapes: Sequence[Sequence[int]] | None = None) -> Shard:
-    """Return memory-mapped tensors [count, ...] of the given names.
+def open_shard(
+    path: Path,
+    count: int,
+    names: Sequence[str],
+    shapes: Sequence[Sequence[int]] | None = None,
+    steps: Mapping[str, int] = NO_STEPS,
+) -> Shard:
+    """Return memory-mapped tensors [count, ...] of the given names; with a step k, of every k-th row from the first on.
 
     Raises:
         CacheError: the file is missing or cut short, or its tensors differ; it is set aside with the index.
@@ -107,7 +120,8 @@ def open_shard(path: Path, count: int, names: Sequence[str], shapes: Sequence[Se
     except (SafetensorError, OSError) as error:
         raise _damaged(path, f"no whole shard ({error})") from error
     actual = [tuple(tensor.shape) for tensor in shard.values()]
-    expected = [(count, *shape) for shape in shapes or [each[1:] for each in actual]]
+    rows = [-(-count // steps.get(name, 1)) for name in names]
+    expected = [(n, *shape) for n, shape in zip(rows, shapes or [each[1:] for each in actual], strict=True)]
     if actual != expected:
         held, wanted = (", ".join(map(_described, names, each)) for each in (actual, expected))
         raise _damaged(path, f"holds {held}, expected {wanted}")
@@ -203,8 +217,9 @@ def _write_index(folder: Path, plan: dict[str, Any], summarise: Callable[[list[S
         return
     with safe_open(folder / names[0], "pt") as first:
         tensors = sorted(first.keys())
-    shapes = [tensor.shape[1:] for tensor in open_shard(folder / names[0], lengths[0], tensors).values()]
-    shards = [open_shard(folder / name, length, tensors, shapes) for name, length in zip(names, lengths, strict=True)]
+    steps = plan.get(STEPS, {})
+    shapes = [tensor.shape[1:] for tensor in open_shard(folder / names[0], lengths[0], tensors, steps=steps).values()]
+    shards = [open_shard(folder / name, n, tensors, shapes, steps) for name, n in zip(names, lengths, strict=True)]
     hashes = {name: sha256(folder / name) for name in names}
     sizes = {name: (folder / name).stat().st_size for name in names}
     index = {**plan, **summarise(shards), "shards": hashes, "sizes": sizes}

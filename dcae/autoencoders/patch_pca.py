@@ -26,11 +26,12 @@ class PatchPCA(Autoencoder):
     Args:
         mean: of the squares, [3ff], channel by channel as ``pixel_unshuffle`` orders them.
         components: orthonormal, [c, 3ff], the one of the largest variance first.
+        latent_scale: 1 over the RMS of the components' values.
     """
 
-    def __init__(self, mean: Tensor, components: Tensor):
+    def __init__(self, mean: Tensor, components: Tensor, latent_scale: float):
         latent_channels, values = components.shape
-        super().__init__(round((values / 3) ** 0.5), latent_channels, latent_scale=1.0)
+        super().__init__(round((values / 3) ** 0.5), latent_channels, latent_scale)
         self.mean = nn.Parameter(mean, requires_grad=False)
         self.components = nn.Parameter(components, requires_grad=False)
 
@@ -43,8 +44,8 @@ class PatchPCA(Autoencoder):
         return F.pixel_shuffle(squares, self.spatial_compression)
 
 
-def principal_components(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean [D] and the first principal components [count, D] of rows [N, D], orthonormal.
+def principal_components(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean [D], the first principal components [count, D], orthonormal, and their variances, of rows [N, D].
 
     Raises:
         ValueError: ``count`` components do not follow from so few rows.
@@ -59,9 +60,9 @@ def principal_components(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.n
     wide = number < values  # then the smaller matrix is that of scalar products of rows
     moments = centred @ centred.T if wide else centred.T @ centred
     largest = (len(moments) - count, len(moments) - 1)
-    _, vectors = scipy.linalg.eigh(moments, subset_by_index=largest, overwrite_a=True, check_finite=False)
+    squares, vectors = scipy.linalg.eigh(moments, subset_by_index=largest, overwrite_a=True, check_finite=False)
     components = (centred.T @ vectors if wide else vectors)[:, ::-1].T
-    return mean, components / np.linalg.norm(components, axis=1, keepdims=True)
+    return mean, components / np.linalg.norm(components, axis=1, keepdims=True), squares[::-1] / number
 
 
 def patch_pca(
@@ -77,12 +78,13 @@ def patch_pca(
     """
     values = 3 * spatial_compression**2
     if torch.empty(0).device.type == "meta":  # shapes alone
-        return PatchPCA(torch.empty(values), torch.empty(latent_channels, values))
+        return PatchPCA(torch.empty(values), torch.empty(latent_channels, values), 1.0)
     entry = TypeAdapter(DatasetEntry).validate_python({"name": "of-patch-pca", **dataset})
     opened = open_dataset(entry, "train", resolution)
     parts = []
     for start in range(0, images, BATCH):
         batch = opened.batch(range(start, min(start + BATCH, images))).float() / 127.5 - 1
         parts.append(F.pixel_unshuffle(batch, spatial_compression).permute(0, 2, 3, 1).reshape(-1, values).numpy())
-    mean, components = principal_components(np.concatenate(parts), latent_channels)
-    return PatchPCA(torch.from_numpy(mean), torch.from_numpy(np.ascontiguousarray(components)))
+    mean, components, variances = principal_components(np.concatenate(parts), latent_channels)
+    scale = float(variances.mean() ** -0.5)
+    return PatchPCA(torch.from_numpy(mean), torch.from_numpy(np.ascontiguousarray(components)), scale)

@@ -23,29 +23,34 @@ def images_at_once(resolution: int, at_most: int) -> int:
     return max(1, min(at_most, PIXELS_AT_ONCE // resolution**2))
 
 
-def reconstruct(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> Tensor:
-    """Return reconstructions [B, 3, H, W] of images [B, 3, H, W] in [-1, 1].
+def padded(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> Tensor:
+    """Return images [B, 3, H, W] that an autoencoder can encode, padded at the right and bottom edges.
 
     Args:
-        padding: ``reflect`` or ``replicate`` pads images at the right and bottom edges to a multiple of f, and crops
-            the reconstructions back.
+        padding: ``reflect`` or ``replicate`` pads to a multiple of f.
 
     Raises:
         ValueError: H or W is not a multiple of f, and there is no padding.
     """
-    height, width = images.shape[-2:]
     f = getattr(autoencoder, "spatial_compression", 1)  # a module without an entry need not say it
     if padding is None:
         require_multiple_sides(images, f)
-        return autoencoder.decode(autoencoder.encode(images))
+        return images
+    height, width = images.shape[-2:]
     right, bottom = -width % f, -height % f
     if padding == "replicate" or min(height, width) == 1:  # a single row has no neighbour to reflect
-        images, right, bottom = F.pad(images, (0, right, 0, bottom), mode="replicate"), 0, 0
+        return F.pad(images, (0, right, 0, bottom), mode="replicate")
     while right or bottom:  # reflection adds less than an image's own side at a time
         add_right, add_bottom = (min(right, images.shape[-1] - 1), min(bottom, images.shape[-2] - 1))
         images = F.pad(images, (0, add_right, 0, add_bottom), mode="reflect")
         right, bottom = right - add_right, bottom - add_bottom
-    return autoencoder.decode(autoencoder.encode(images))[..., :height, :width]
+    return images
+
+
+def reconstruct(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> Tensor:
+    """Return reconstructions [B, 3, H, W] of images [B, 3, H, W] in [-1, 1]; arguments and errors as of ``padded``."""
+    height, width = images.shape[-2:]
+    return autoencoder.decode(autoencoder.encode(padded(autoencoder, images, padding)))[..., :height, :width]
 
 
 class Tiled(Autoencoder):

@@ -176,10 +176,12 @@ class Config:
         """Return the file of an entry. Raises ``ConfigError`` if there is none (with the nearest names) or two."""
         files = self.files(kind)
         if name not in files:
-            near = difflib.get_close_matches(name, files, n=3) or sorted(files)
+            near = difflib.get_close_matches(name, files, n=3)
+            hint = (
+                f"did you mean {' or '.join(near)}?" if near else f"its files are the {len(files)} names to choose from"
+            )
             raise ConfigError(
-                f"no entry {name!r} in {', '.join(str(folder / kind) for folder in self.folders)}; "
-                f"did you mean {' or '.join(near)}?"
+                f"no entry {name!r} in {', '.join(str(folder / kind) for folder in self.folders)}; {hint}"
             )
         if len(files[name]) > 1:
             places = " and ".join(map(str, files[name]))

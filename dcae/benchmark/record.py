@@ -111,8 +111,8 @@ class Record(BaseModel):
     ``values`` were measured by ``protocol``; ``excluded``: values that could not be measured, with the reason. Values
     of additional protocols, measured in the same pass, are under their names in ``further``.
     ``dataset_fingerprint``: fingerprint of the images that were reconstructed, or that samples were compared with.
-    ``conditions``: of a measurement of speed, such as batch sizes, clocks and temperature; ``remarks``: notes for the
-    reader about a value.
+    ``conditions``: of a measurement of speed, such as batch sizes, clocks and temperature. ``latent_channels``: mean
+    and standard deviation of each channel of the latents. ``remarks``: notes for the reader about a value.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -130,6 +130,7 @@ class Record(BaseModel):
     device: dict[str, Any]
     provenance: Provenance
     conditions: dict[str, Any] = {}
+    latent_channels: dict[Literal["mean", "std"], list[Number]] = {}
     remarks: list[str] = []
 
     def write(self, path: Path) -> None:

@@ -77,7 +77,7 @@ def evaluate(
         write_reference(pictures, len(pictures), chosen, reference, device=device, metrics=metrics)
         found = evaluate_reconstruction(
             model, pictures, chosen, reference, batch_size, device=device, shown=0, seed=seed,
-            padding=padding or (entry.padding if entry else None), metrics=metrics,
+            padding=padding or (entry.padding if entry else None), metrics=metrics, latents=True,
         )  # fmt: skip
     return record_of(
         found, model, name, entry, weights, pictures, wanted, METRICS, device,
@@ -137,6 +137,7 @@ def record_of(
         protocol_fingerprint=fingerprint(chosen),
         dataset_fingerprint=pictures.fingerprint,
         excluded=excluded | found.excluded,
+        latent_channels=found.channels,
         device=device_description(device),
         provenance=provenance(
             command=command,

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # Raise it when figures change, and say below what each raise changed.
 # 2: no unguided FID as a guided one; means over seeds; second-hand numbers are marked
-RESULTS_VERSION = 2
+# 3: latents
+RESULTS_VERSION = 3
 
 # Name and caption of each figure.
 FIGURES = {
@@ -52,6 +53,10 @@ FIGURES = {
         "parameters, and with one on the decoder's head alone (the third phase); the paper's numbers in a panel of "
         "their own. Lower is better."
     ),
+    "latents": (
+        "Diagnostics of latents, known before a diffusion model is trained, and the FID of diffusion models trained "
+        "on them; data and resolution are those of the diffusion models."
+    ),
     "reconstruction_samples": (
         "Reconstructions, as in Figure 7: validation images and what each autoencoder makes of them, with its mean "
         "PSNR over all evaluated images."
@@ -78,6 +83,7 @@ def draw_figure(name: str, results: Sequence[Result], published: Published, grid
     from evaluation.figures.figure2 import figure_2a, figure_2b, figure_2c
     from evaluation.figures.figure3 import figure_3a, figure_3b
     from evaluation.figures.figure5 import figure_5
+    from evaluation.figures.latents import figure_latents
     from evaluation.figures.samples import figure_generation_samples, figure_reconstruction_samples
 
     of_samples = {
@@ -88,7 +94,7 @@ def draw_figure(name: str, results: Sequence[Result], published: Published, grid
         return of_samples[name](results, grid_of)
     of_numbers = {
         "figure2a": figure_2a, "figure2b": figure_2b, "figure2c": figure_2c, "figure3a": figure_3a,
-        "figure3b": figure_3b, "figure5": figure_5,
+        "figure3b": figure_3b, "figure5": figure_5, "latents": figure_latents,
     }  # fmt: skip
     return of_numbers[name](results, published)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dcae.autoencoders.contract import OutputError, checked
-from dcae.autoencoders.tiling import reconstruct
+from dcae.autoencoders.tiling import padded
 from dcae.benchmark.entries import Protocol
 from dcae.data.dataset import ImageDataset
 from dcae.randomness import seeded
@@ -23,6 +23,7 @@ from evaluation.features.fingerprints import weights_identity
 from evaluation.features.quantisation import to_network
 from evaluation.features.reference import batches
 from evaluation.metrics.registry import METRICS, ImageMetric, QualityMetric, image_metrics
+from evaluation.quality.latent_diagnostics import Probe, latent_rows
 
 Table = dict[str, Tensor]  # column: [N] float64, or features [N, d] float32
 
@@ -98,19 +99,26 @@ class OnePass:
 
 
 @torch.inference_mode()
-def reconstruct_images(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> Tensor:
-    """Reconstruct uint8 images [B, 3, H, W]; returns float in [-1, 1], not clamped.
+def encode_and_decode(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> tuple[Tensor, Tensor]:
+    """Return latents [B, c, h, w] of uint8 images [B, 3, H, W], and reconstructions in [-1, 1], not clamped.
 
     Raises:
         OutputError: reconstructions of another shape or type, or with NaN or infinity.
     """
+    height, width = images.shape[-2:]
+    latents = autoencoder.encode(padded(autoencoder, to_network(images), padding))
     try:
-        outputs = checked(reconstruct(autoencoder, to_network(images), padding), tuple(images.shape))
+        outputs = checked(autoencoder.decode(latents)[..., :height, :width], tuple(images.shape))
     except OutputError as error:
         raise OutputError(f"images were reconstructed as {error}") from error
     if not outputs.isfinite().all():
         raise OutputError("reconstructions hold NaN or infinity: did the autoencoder's training diverge?")
-    return outputs
+    return latents, outputs
+
+
+def reconstruct_images(autoencoder: nn.Module, images: Tensor, padding: str | None = None) -> Tensor:
+    """Return the reconstructions of ``encode_and_decode``; raises its errors."""
+    return encode_and_decode(autoencoder, images, padding)[1]
 
 
 def random_numbers(seed: int, start: int) -> AbstractContextManager[None]:
@@ -128,16 +136,30 @@ def measure(
     workers: int = 0,
     seed: int = 0,
     padding: str | None = None,
+    probe: Probe | None = None,
 ) -> Table:
     """Return the table of images ``start`` ... ``start + count - 1`` of a dataset.
 
-    The random numbers of autoencoders that sample their latents are a function of ``seed`` and ``start``.
+    The random numbers of autoencoders that sample their latents are a function of ``seed`` and ``start``. With a
+    ``probe``, columns of ``latent_rows``, and the probe's, which have a row for every k-th image alone, from the first
+    on.
     """
     rows: list[Table] = []
+    chosen: list[Tensor] = []
+    position = 0
     with random_numbers(seed, start):
         for inputs in batches(dataset, start + count, batch_size, workers, start):
             inputs = inputs.to(one_pass.device, non_blocking=True)
-            rows.append(one_pass.compare(reconstruct_images(autoencoder, inputs, padding), inputs))
+            latents, outputs = encode_and_decode(autoencoder, inputs, padding)
+            rows.append(one_pass.compare(outputs, inputs))
+            if probe:
+                rows[-1] |= to_host(latent_rows(latents, start + position))
+                chosen.append(inputs[-position % probe.step :: probe.step])
+            position += len(inputs)
+        if probe:
+            images, numbers = torch.cat(chosen), probe.chosen(start, start + count)
+            parts = [slice(k, k + batch_size) for k in range(0, len(images), batch_size)]
+            return joined(rows) | joined([probe(images[part], numbers[part]) for part in parts])
     return joined(rows)
 
 

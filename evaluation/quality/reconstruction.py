@@ -16,15 +16,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dcae.autoencoders.tiling import padded
 from dcae.benchmark.entries import Protocol
 from dcae.benchmark.record import Value
 from dcae.data.dataset import ImageDataset
 from dcae.files import replacing
-from dcae.shards import INDEX, open_shards, read_index, write_shards
-from evaluation.features.quantisation import to_uint8
+from dcae.shards import INDEX, STEPS, open_shards, read_index, write_shards
+from evaluation.features.quantisation import to_network, to_uint8
 from evaluation.features.reference import Detections, batches, read_detections, read_reference
 from evaluation.metrics.frechet import Reference
 from evaluation.metrics.registry import (
+    FID,
     IMAGE_METRICS,
     METRICS,
     QualityMetric,
@@ -35,6 +37,7 @@ from evaluation.metrics.registry import (
 )
 from evaluation.quality.distances import Quality, detection_rows, distances, subset_quality
 from evaluation.quality.image_grid import write_grid
+from evaluation.quality.latent_diagnostics import LatentDiagnostics, Probe, diagnose, step_of
 from evaluation.quality.one_pass import (
     OnePass,
     Table,
@@ -52,9 +55,11 @@ from evaluation.quality.one_pass import (
 # 3: the mean PSNR is that of the images that did not come back unchanged; FID∞ from 25,000 images on, with the samples'
 #    error; KID by protocol torch-fidelity is unpaired.
 # 4: the number of encoder tensors that the third phase changed.
-RESULTS_VERSION = 4
+# 5: diagnostics of latents; the values there before are the same.
+RESULTS_VERSION = 5
 
 SHARD_SIZE = 512
+SCALE_IMAGES = 64  # whose latents give the scale of noise where the autoencoder has none
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Reconstruction:
         pairs: input and reconstruction, uint8 [K, 2, 3, R, R].
         excluded: values that were left out, with the reason.
         further: values of the additional protocols, by their names.
+        channels: ``mean`` and ``std`` of each latent channel, with ``latents``.
     """
 
     values: dict[str, Value]
@@ -74,6 +80,7 @@ class Reconstruction:
     pairs: Tensor
     excluded: dict[str, str] = field(default_factory=dict)
     further: dict[str, Quality] = field(default_factory=dict)
+    channels: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def remarks(self) -> list[str]:
@@ -103,6 +110,7 @@ def evaluate_reconstruction(
     processes: int = 1,
     shard_size: int = SHARD_SIZE,
     metrics: Sequence[QualityMetric] = METRICS,
+    latents: bool = False,
 ) -> Reconstruction | None:
     """Measure an autoencoder on the first ``protocol.reconstruction_images`` images of a dataset.
 
@@ -126,6 +134,8 @@ def evaluate_reconstruction(
         process, processes: this process computes the shards ``process``, ``process + processes``, ....
         shard_size: images per shard.
         metrics: to compute.
+        latents: add ``evaluation.quality.latent_diagnostics``. Their noise is relative to the autoencoder's
+            ``latent_scale``, or, without one, to the RMS of the latents of the first images.
 
     Returns:
         ``None`` while shards of other processes are missing.
@@ -150,12 +160,15 @@ def evaluate_reconstruction(
     one_pass = OnePass(protocols, device, metrics)
     autoencoder = autoencoder.to(device).eval()
 
+    probe = _probe(autoencoder, one_pass, protocol, dataset, count, seed, padding) if latents else None
+
     def make(start: int, length: int) -> Table:
-        return measure(one_pass, autoencoder, dataset, start, length, batch_size, workers, seed, padding)
+        return measure(one_pass, autoencoder, dataset, start, length, batch_size, workers, seed, padding, probe)
 
     plan = {
         "identity": identity or {},
-        "columns": table_identity(protocols, metrics),
+        "columns": table_identity(protocols, metrics) | (probe.columns if probe else {}),
+        STEPS: probe.steps if probe else {},
         "dataset": dataset.fingerprint,
         "count": count,
         "shard_size": shard_size,
@@ -174,7 +187,42 @@ def evaluate_reconstruction(
     }
     main = qualities.pop(protocol.name)
     rows = _per_image(table, detections, protocols, metrics)
-    return Reconstruction(main.values, rows, pairs, main.excluded | too_small, qualities)
+    values, excluded, channels = main.values, main.excluded | too_small, {}
+    if probe:
+        chosen = [
+            k for start in range(0, count, shard_size) for k in probe.chosen(start, min(start + shard_size, count))
+        ]
+        found = _diagnosed(table, real[protocol.name], protocol, chosen)
+        values, excluded, channels = values | found.quality.values, excluded | found.quality.excluded, found.channels
+    return Reconstruction(values, rows, pairs, excluded, qualities, channels)
+
+
+def _probe(
+    autoencoder: nn.Module,
+    one_pass: OnePass,
+    protocol: Protocol,
+    dataset: ImageDataset,
+    count: int,
+    seed: int,
+    padding: str | None,
+) -> Probe:
+    """Return the probe of an autoencoder's latents on the first ``count`` images of a dataset."""
+    scale, shift = getattr(autoencoder, "latent_scale", None), getattr(autoencoder, "latent_shift", None) or 0.0
+    if scale is None:
+        images = next(batches(dataset, count, min(count, SCALE_IMAGES))).to(one_pass.device)
+        with torch.inference_mode(), random_numbers(seed, 0):
+            latents = autoencoder.encode(padded(autoencoder, to_network(images), padding)).double()
+        scale, shift = float((latents - shift).square().mean().rsqrt()), 0.0
+    return Probe(autoencoder, one_pass.extractor, protocol, step_of(count), scale, shift, seed, padding)
+
+
+def _diagnosed(table: Table, real: dict[str, Reference], protocol: Protocol, chosen: list[int]) -> LatentDiagnostics:
+    """Return the diagnostics of a whole table; ``chosen``: numbers of the images that the probe has seen."""
+    names = columns(protocol)
+    role = FID.features
+    clean = {"psnr": table[names["psnr"]][chosen], "features": table[names[role]][chosen]}
+    kept = real[role].features[chosen] if real[role].moments is None else None
+    return diagnose(table, table, clean, kept, protocol)
 
 
 def _whole_table(

@@ -81,6 +81,19 @@ TEXT_TO_IMAGE = tuple(
     replace(metric, published=True, paper_name=name) for metric, name in ((FID[1], "fid"), (CLIP_SCORE, "clip_score"))
 )
 
+NOISES = ("0", "0.1", "0.2", "0.5")  # of evaluation.quality.latent_diagnostics, which imports torch
+LATENTS = (
+    Metric("reconstruction", "latent_std", "Std", None, 3, published=False),
+    Metric("reconstruction", "latent_channel_spread", "Spread", None, 1, published=False),
+    Metric("reconstruction", "latent_effective_rank", "Effective rank", "higher", 1, published=False),
+    Metric("reconstruction", "latent_high_frequencies", "High frequencies", "lower", 3, published=False),
+    Metric("reconstruction", "latent_flip_error", "Flip error", "lower", 3, published=False),
+    Metric("reconstruction", "latent_scale_error", "Scale error", "lower", 3, published=False),
+    *(Metric("reconstruction", f"psnr_noise_{n}", f"PSNR (dB), noise {n}", "higher", 2, published=False)
+      for n in NOISES),
+    *(Metric("reconstruction", f"rfid_noise_{n}", f"rFID, noise {n}", "lower", 2, published=False) for n in NOISES),
+)  # fmt: skip
+
 METRICS = {
     1: FID,
     2: RECONSTRUCTION,

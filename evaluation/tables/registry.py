@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # Raise it when tables change, and say below what each raise changed.
 # 2: claims; means over seeds
 # 3: FID of real images, as they are and autoencoded, below the tables of samples
-RESULTS_VERSION = 3
+# 4: latents
+RESULTS_VERSION = 4
 
 FORMS = ("csv", "md", "html", "tex")
 WITHOUT_LATEX = ("csv", "md", "html")  # of long texts or many columns
@@ -47,6 +48,7 @@ TABLES = {
     "ablations": TableSpec(),
     "paired": TableSpec(WITHOUT_LATEX),
     "protocols": TableSpec(WITHOUT_LATEX),
+    "latents": TableSpec(WITHOUT_LATEX),
     "choices": TableSpec(WITHOUT_LATEX),
     "published_elsewhere": TableSpec(
         WITHOUT_LATEX, lambda benchmark: has_published_elsewhere(benchmark.all_autoencoders)
@@ -82,6 +84,7 @@ def build_tables(
     from evaluation.published import read_published
     from evaluation.tables.ablations import build_ablations
     from evaluation.tables.choices import build_choices, choices_of
+    from evaluation.tables.latents import build_latents
     from evaluation.tables.literature import build_published_elsewhere
     from evaluation.tables.paired import build_paired
     from evaluation.tables.paper import build_table
@@ -98,6 +101,7 @@ def build_tables(
         "ablations": lambda: build_ablations(results, title, planned=planned),
         "paired": lambda: build_paired(results, per_image, title),
         "protocols": lambda: build_protocols(results, title),
+        "latents": lambda: build_latents(results, title),
         "choices": lambda: build_choices(choices_of(benchmark), title),
         "published_elsewhere": lambda: build_published_elsewhere(benchmark.all_autoencoders),
         "generation_protocols": lambda: build_protocols(results, title, "generation"),

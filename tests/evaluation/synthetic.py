@@ -163,7 +163,30 @@ def reconstruction(
         "ssim": Value(value=quality, n=64, standard_error=error),
         "lpips": Value(value=lost * 0.6, n=64, standard_error=error, random_features=random_features),
     }
+    if facts["group"] != "controls":
+        values |= latents(facts, lost, psnr, random_features)
     return result("reconstruction", {**place(dataset, resolution), **facts}, values)
+
+
+def latents(facts: dict[str, Any], lost: float, psnr: float, random_features: bool) -> dict[str, Value]:
+    """Diagnostics, of which latents of one position have no spectrum."""
+    f, channels = facts["spatial_compression"], facts["latent_channels"]
+    values = {
+        "latent_std": Value(value=0.7, n=64),
+        "latent_channel_spread": Value(value=1 + lost, n=64),
+        "latent_effective_rank": Value(value=channels * (1 - lost / 2), n=64),
+        "latent_flip_error": Value(value=0.1 + lost, n=64, standard_error=0.02),
+        "latent_scale_error": Value(value=0.2 + lost, n=64, standard_error=0.02),
+    }
+    if f < 64:
+        values["latent_high_frequencies"] = Value(value=0.1 + f / 200, n=64, standard_error=0.01)
+    for noise in ("0", "0.1", "0.2", "0.5"):
+        drop = 10 * float(noise)
+        values[f"psnr_noise_{noise}"] = Value(value=psnr - drop, n=50, standard_error=0.2, unit="dB")
+        values[f"rfid_noise_{noise}"] = Value(
+            value=lost**2 * 40 + drop, n=50, standard_error=1.0, random_features=random_features
+        )
+    return values
 
 
 def generation_cell(diffusion: str, paper: str, name: str, patch_size: int) -> dict[str, Any]:

@@ -24,7 +24,16 @@ def test_a_run_makes_every_result(finished):
     for name in ("table1", "table2", "table3", "table4", "table5", "ablations", "choices"):
         for ending in ("csv", "md", "html", *(() if name == "choices" else ("tex",))):
             assert (results / "tables" / f"{name}.{ending}").stat().st_size > 0
-    for name in ("figure2a", "figure2b", "figure2c", "figure3a", "figure3b", "figure5", "reconstruction_samples"):
+    for name in (
+        "figure2a",
+        "figure2b",
+        "figure2c",
+        "figure3a",
+        "figure3b",
+        "figure5",
+        "latents",
+        "reconstruction_samples",
+    ):
         assert (results / "figures" / f"{name}.png").stat().st_size > 0
         assert (results / "figures" / f"{name}.pdf").stat().st_size > 0
     assert len(list((results / "records").rglob("*.json"))) == 5 + 1 + 1

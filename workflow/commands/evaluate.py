@@ -83,6 +83,7 @@ def evaluate(
             },
             process=process,
             processes=processes,
+            latents=True,
         )
     except OutputError as error:
         raise OutputError(f"autoencoder {autoencoder}: {error}") from error
@@ -104,6 +105,7 @@ def evaluate(
         protocol_fingerprint=protocol_fingerprint,
         dataset_fingerprint=validation.fingerprint,
         excluded=result.excluded,
+        latent_channels=result.channels,
         further=additional_measured(further, result.further),
         device=device_description(device),
         provenance=provenance(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.stats import rankdata
 
 from evaluation.figures.figure2 import figure_2a, figure_2b, figure_2c
 from evaluation.figures.figure3 import figure_3a, figure_3b
@@ -409,6 +410,8 @@ def test_labels_at_line_ends_do_not_overlap():
 
 def test_every_figure_has_a_caption_that_names_it():
     for name in DRAWN_FROM_RECORDS:
+        if not name.startswith("figure"):
+            continue  # not one of the paper's
         assert FIGURES[name].startswith(f"Figure {name.removeprefix('figure')}.")
 
 
@@ -428,6 +431,29 @@ def test_all_figures_are_written(records, grid_of, tmp_path):
     paths = draw_figures(few, grid_of, tmp_path / "figures")
     assert [path.name for path in paths] == [f"{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")]
     assert all(path.stat().st_size > 1000 for path in paths)
+
+
+# --- latents against FID ---
+
+
+def test_latents_stand_against_the_fid_of_models_trained_on_them(records, published):
+    figure = draw_figure("latents", records, published, None)
+    axes = {axis.get_xlabel(): axis for axis in figure.axes}
+    lost = axes["PSNR lost to noise 0.2 (dB)"]
+    assert len(lost.containers) == 9  # seven U-ViT and two DiT
+    assert [float(bar[0].get_xdata()[0]) for bar in lost.containers] == pytest.approx([2.0] * 9)
+    assert len(axes["high frequencies"].containers) == 6  # not of f64, whose latents are too small
+    flip = axes["flip error"]
+    found = sorted({float(bar[0].get_xdata()[0]) for bar in flip.containers})
+    assert found == pytest.approx(sorted(1.1 - quality for quality in (0.86, 0.62, 0.45, 0.84, 0.8, 0.855)))
+    x, y = ([float(getattr(bar[0], f"get_{axis}data")()[0]) for bar in flip.containers] for axis in "xy")
+    expected = np.corrcoef(rankdata(x), rankdata(y))[0, 1]
+    assert flip.get_title() == f"ρ = {expected:+.2f}, n = 9"
+
+
+def test_latents_without_diffusion_models_say_so(records, published):
+    reconstructions = [record for record in records if record.kind == "reconstruction"]
+    assert texts(draw_figure("latents", reconstructions, published, None)).count("not run") == 6
 
 
 # --- marks ---
