@@ -11,7 +11,6 @@ import pytest
 from dcae.benchmark import Benchmark
 from dcae.training.state import TrainingState
 from dcae.weights.catalogue import WeightsError
-from tests.workflow.conftest import ROOT
 from tests.workflow.test_commands import dcae
 from workflow import layout
 from workflow.planning.plan import plan
@@ -67,8 +66,7 @@ PHASE = {"autoencoder": "dc-ae-tiny", "phase": "low-resolution-full"}
 @pytest.fixture
 def train(monkeypatch, tmp_path, capsys):
     """Train the first phase of a benchmark in ``config``; returns its folder and what the command said."""
-    shutil.copytree(ROOT / "config", tmp_path / "config")
-    shutil.copytree(Path(__file__).parent / "config", tmp_path / "config", dirs_exist_ok=True)
+    shutil.copytree(Path(__file__).parent / "config", tmp_path / "config")
     monkeypatch.chdir(tmp_path)
 
     def run(benchmark: str) -> tuple[Path, str]:
