@@ -14,6 +14,7 @@ from workflow import fork_server, layout
 from workflow.jobs import Jobs, folder_option
 from workflow.preflight import check, check_inputs
 from workflow.staleness import configuration, steps
+from workflow.staleness.copied import restore_order
 from workflow.startup import print_notices, put_own_commands_first, release_locks_of_dead_runs, use_gpus_here
 
 min_version("9.20")
@@ -25,6 +26,7 @@ if workflow.is_main_process:
     run_lock = release_locks_of_dead_runs(Path(".snakemake"), jobs.benchmark.name)
     print_notices(jobs.benchmark)
     check(jobs.benchmark)
+    restore_order(jobs.benchmark)
     if not jobs.on_a_cluster:
         use_gpus_here(workflow.global_resources)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -124,3 +126,22 @@ def test_the_citation_names_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == importlib.metadata.version("dcae")
     assert citation["license"] == PYPROJECT["project"]["license"]
+
+
+def test_a_wheel_is_refused_with_the_way_to_install_and_an_editable_install_is_made(tmp_path):
+    checkout = tmp_path / "checkout"
+    for name in ("pyproject.toml", "build_backend.py", "README.md", "LICENSE", "dcae/__init__.py"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, checkout / name)
+
+    def pip(*arguments: str) -> subprocess.CompletedProcess:
+        offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+        command = [sys.executable, "-m", "pip", *arguments, *offline]
+        return subprocess.run(command, capture_output=True, text=True, cwd=checkout, timeout=300)
+
+    for refused in (pip("wheel", "."), pip("install", "--target", str(tmp_path / "no"), ".")):
+        assert refused.returncode != 0
+        assert "clone it, then make setup there, or pip install --editable ." in refused.stderr
+    done = pip("install", "--target", str(tmp_path / "site"), "--editable", ".")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "bin" / "dcae").is_file() and list((tmp_path / "site").glob("__editable__*dcae*"))

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from dcae import OWN_PACKAGES
+from workflow.commands.bundle import bundle
 from workflow.commands.captions import captions
 from workflow.commands.claims import claims
 from workflow.commands.compare import compare
@@ -45,7 +46,7 @@ datasets.command("verify-cache")(verify_cache)
 app.add_typer(datasets, name="data")
 for command in (
     describe, new, run, plan, compare, pin, encode, captions, reference, evaluate, generate, profile, profile_suite,
-    tables, claims, figures, page, diff, export, verify,
+    tables, claims, figures, page, diff, bundle, export, verify,
 ):  # fmt: skip
     app.command()(command)
 

@@ -42,8 +42,11 @@ class Benchmark:
         check_speed(self._source, self.cells.generation)
 
     @classmethod
-    def load(cls, path: Path | str) -> Benchmark:
+    def load(cls, path: Path | str, config: Config | None = None) -> Benchmark:
         """Read a benchmark and every entry it names.
+
+        Args:
+            config: where its entries are; by default beside it and in the repository.
 
         Raises:
             ConfigError: naming the file, the field and the allowed values.
@@ -51,7 +54,7 @@ class Benchmark:
         path = Path(path)
         allowed = "  allowed fields: " + ", ".join(BenchmarkFile.model_fields)
         content = validate(TypeAdapter(BenchmarkFile), read_benchmark(path), path, lambda: allowed)
-        return cls(path, content, Config(path.parent))
+        return cls(path, content, config or Config(path.parent))
 
     # --- entries by name ---
 

@@ -156,10 +156,14 @@ class Config:
 
     Folders are searched in order; a name that stands in two of them (or with two endings) is an error, since nobody
     could tell which one a result came from.
+
+    Args:
+        repository: whether the repository's own folder is the last of them.
     """
 
-    def __init__(self, *folders: Path):
-        unique = {Path(folder).resolve(): None for folder in (*folders, REPOSITORY_CONFIG)}
+    def __init__(self, *folders: Path, repository: bool = True):
+        searched = (*folders, REPOSITORY_CONFIG) if repository else folders
+        unique = {Path(folder).resolve(): None for folder in searched}
         self.folders = list(unique)
         self._entries: dict[tuple[str, str], Entry] = {}
 
@@ -187,6 +191,11 @@ class Config:
             places = " and ".join(map(str, files[name]))
             raise ConfigError(f"two entries of the name {name!r}: {places}; rename one")
         return files[name][0]
+
+    def files_read(self) -> list[tuple[str, Path]]:
+        """Return kind and file of every entry that has been asked for, and of those that they extend."""
+        read = {(kind, split_seed(name)[0] if kind == "autoencoders" else name) for kind, name in self._entries}
+        return [(kind, self.file(kind, name)) for kind, name in sorted(read)]
 
     def entry(self, kind: str, name: str) -> Entry:
         """Return the entry ``config/<kind>/<name>.yaml``.
@@ -279,21 +288,29 @@ def read_benchmark(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, or files that extend each other in a circle.
     """
-    contents, paths = [read_yaml(path)], [Path(path)]
-    while (name := contents[-1].pop("extends", None)) is not None:
-        beside = Path(path).parent / f"{name}.yaml"
-        paths.append(beside if beside.is_file() else REPOSITORY_CONFIG / beside.name)
-        if paths[-1] in paths[:-1]:
-            circle = " -> ".join(each.stem for each in paths)
-            raise ConfigError(f"{path}:\n  extends: benchmarks extend each other in a circle: {circle}")
-        try:
-            contents.append(read_yaml(paths[-1]))
-        except ConfigError as error:
-            raise ConfigError(f"{path}:\n  extends: {error}") from None
     whole: dict[str, Any] = {}
-    for content in reversed(contents):
+    for content in reversed(benchmark_files(path).values()):
+        content.pop("extends", None)
         whole = _merged({name: whole[name] for name in whole if name not in NOT_INHERITED}, content, path)
     return whole
+
+
+def benchmark_files(path: Path) -> dict[Path, dict[str, Any]]:
+    """Return a benchmark's file and those that it extends, nearest first, with their fields; as ``read_benchmark``."""
+    path = Path(path)
+    contents = {path: read_yaml(path)}
+    last = path
+    while (name := contents[last].get("extends")) is not None:
+        beside = path.parent / f"{name}.yaml"
+        last = beside if beside.is_file() else REPOSITORY_CONFIG / beside.name
+        if last in contents:
+            circle = " -> ".join(each.stem for each in (*contents, last))
+            raise ConfigError(f"{path}:\n  extends: benchmarks extend each other in a circle: {circle}")
+        try:
+            contents[last] = read_yaml(last)
+        except ConfigError as error:
+            raise ConfigError(f"{path}:\n  extends: {error}") from None
+    return contents
 
 
 # --- entries that say only how they differ from another ---

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcae.benchmark.benchmark import Benchmark
-from evaluation.published import has_published_elsewhere
+from evaluation.published import PUBLISHED_FOLDER, RECONSTRUCTION_FILE, has_published_elsewhere
 from evaluation.tables.cells import planned_cells
 from evaluation.tables.rows import Result, cells_over_seeds
 
@@ -66,7 +66,10 @@ def tables_of(benchmark: Benchmark) -> dict[str, TableSpec]:
 
 
 def build_tables(
-    benchmark: Benchmark, results: Sequence[Result], per_image: PerImageOfCells
+    benchmark: Benchmark,
+    results: Sequence[Result],
+    per_image: PerImageOfCells,
+    published_folder: Path = PUBLISHED_FOLDER,
 ) -> Iterator[tuple[str, Table]]:
     """Build the tables of a benchmark, with their names.
 
@@ -74,14 +77,15 @@ def build_tables(
         benchmark: its cells without results read "not run".
         results: of any kind, in the order of the benchmark.
         per_image: values of every image by ``TableCell.identity``, where they are there.
+        published_folder: published numbers, with ``claims.yaml`` beside it.
 
     Raises:
         ValueError: if two records were made of one cell.
     """
-    from evaluation.claims.claims_file import read_claims
+    from evaluation.claims.claims_file import CLAIMS_FILE, read_claims
     from evaluation.claims.table import build_claims
     from evaluation.claims.verdicts import judge_claims
-    from evaluation.published import read_published
+    from evaluation.published import read_published, read_published_reconstruction
     from evaluation.tables.ablations import build_ablations
     from evaluation.tables.choices import build_choices, choices_of
     from evaluation.tables.latents import build_latents
@@ -94,16 +98,17 @@ def build_tables(
     title = benchmark.name
     planned = cells_over_seeds(cell for _, cell in planned_cells(benchmark))
     results, per_image = over_seeds(results, per_image)
+    published = read_published(published_folder)
+    claims = read_claims(published_folder.parent / CLAIMS_FILE.name)
+    elsewhere = read_published_reconstruction(published_folder / RECONSTRUCTION_FILE.name)
     others = {
-        "claims": lambda: build_claims(
-            judge_claims(read_claims(), results, read_published(), planned, per_image), title
-        ),
-        "ablations": lambda: build_ablations(results, title, planned=planned),
+        "claims": lambda: build_claims(judge_claims(claims, results, published, planned, per_image), title),
+        "ablations": lambda: build_ablations(results, title, published, planned),
         "paired": lambda: build_paired(results, per_image, title),
         "protocols": lambda: build_protocols(results, title),
         "latents": lambda: build_latents(results, title),
         "choices": lambda: build_choices(choices_of(benchmark), title),
-        "published_elsewhere": lambda: build_published_elsewhere(benchmark.all_autoencoders),
+        "published_elsewhere": lambda: build_published_elsewhere(benchmark.all_autoencoders, elsewhere),
         "generation_protocols": lambda: build_protocols(results, title, "generation"),
         "subsets": lambda: build_subsets(results, title),
     }
@@ -112,16 +117,20 @@ def build_tables(
             yield name, others[name]()
         else:
             number = int(name.removeprefix("table"))
-            yield name, build_table(number, results, title, planned=planned, per_image=per_image)
+            yield name, build_table(number, results, title, published, planned, per_image)
 
 
 def write_tables(
-    benchmark: Benchmark, results: Sequence[Result], per_image: PerImageOfCells, folder: Path
+    benchmark: Benchmark,
+    results: Sequence[Result],
+    per_image: PerImageOfCells,
+    folder: Path,
+    published_folder: Path = PUBLISHED_FOLDER,
 ) -> list[Path]:
     """Write the tables of a benchmark, each in its forms; arguments as of ``build_tables``. Returns the paths."""
     from evaluation.tables.formats import write_table
 
     written = []
-    for name, table in build_tables(benchmark, results, per_image):
+    for name, table in build_tables(benchmark, results, per_image, published_folder):
         written += write_table(table, folder, name, TABLES[name].forms)
     return written

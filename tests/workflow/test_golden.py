@@ -98,7 +98,8 @@ MEASURED = {
     "train_denoiser": lambda clone: losses(file(clone, layout.DENOISER, **MODEL)),
     "reference": reference,
     "evaluate": lambda clone: values(
-        file(clone, layout.RECONSTRUCTION_RECORD, **CELL), "rfid", "psnr", "ssim", "lpips", "precision", "recall"
+        file(clone, layout.RECONSTRUCTION_RECORD, **CELL), "rfid", "psnr", "ssim", "lpips", "precision", "recall",
+        "latent_std", "latent_channel_spread", "latent_effective_rank", "latent_flip_error", "psnr_noise_0.2",
     ),
     "generate": lambda clone: values(
         file(clone, layout.GENERATION_RECORD, **MODEL),

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from dcae.benchmark import Benchmark, Config
 from tests.workflow.conftest import TINY, tables_of
+from workflow.staleness.copied import restore_order
 from workflow.staleness.steps import EVALUATE, GENERATE, PROFILE
 
 STEP_OF = {"reconstruction": EVALUATE, "generation": GENERATE, "efficiency": PROFILE}
@@ -60,6 +64,23 @@ def test_the_model_whose_speed_is_measured_is_the_one_that_is_trained(finished):
 
 def test_a_second_run_does_nothing(finished):
     assert "Nothing to be done" in finished.snakemake().stderr
+
+
+def test_results_copied_without_their_times_are_made_from_what_they_say(finished, clone, monkeypatch):
+    results = clone.folder / "results" / "tiny"
+    shutil.copytree(finished.folder / "results" / "tiny", results)
+    files = sorted((path for path in results.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
+    for number, path in enumerate(files):  # the reverse of the order in which they were made
+        os.utime(path, (2e9 - 10 * number,) * 2)
+    assert set(clone.stale_rules()) <= {"build_tables", "draw_figures", "make_page"}
+    weights = results / "autoencoders/dc-ae-tiny/low-resolution-local-refinement/diffusion_pytorch_model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights)
+    os.utime(weights, (3e9, 3e9))
+    monkeypatch.chdir(clone.folder)
+    restore_order(Benchmark.load(TINY, Config(Path("config"), repository=False)))
+    place = "scenes-tiny-64/dc-ae-tiny"
+    for name in (f"latents/{place}/index.json", f"records/reconstruction/{place}.json"):
+        assert (results / name).stat().st_mtime < 3e9, "it was made from other weights"
 
 
 def test_a_changed_entry_makes_its_own_cells_stale_and_no_others(finished):

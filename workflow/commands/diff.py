@@ -18,8 +18,8 @@ LONGEST = 60  # characters of a setting that are shown
 
 
 def diff(
-    a: Annotated[Path, typer.Argument(help="folder of a run, for example results/demo")],
-    b: Annotated[Path, typer.Argument(help="folder of another run")],
+    a: Annotated[Path, typer.Argument(help="folder of a run, for example results/demo, or a bundle")],
+    b: Annotated[Path, typer.Argument(help="folder of another run, or a bundle")],
     values_only: Annotated[
         bool, typer.Option("--values", help="values alone, not settings, code, data and device")
     ] = False,
@@ -30,8 +30,10 @@ def diff(
     Values of the same images are compared in pairs: B minus A, with its 95 % interval.
     """
     from evaluation.difference import differences
+    from workflow.bundle.opening import folder_of_run
 
-    found = [each for each in differences(a, b) if not each.equal]
+    with folder_of_run(a) as folder_a, folder_of_run(b) as folder_b:
+        found = [each for each in differences(folder_a, folder_b) if not each.equal]
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=1, default=str))
     else:

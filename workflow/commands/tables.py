@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from dcae.benchmark import Benchmark, GenerationCell, ReconstructionCell, Record
 from dcae.benchmark.record import RecordError
 from evaluation.metrics.registry import bounds
+from evaluation.published import PUBLISHED_FOLDER
 from evaluation.tables.cells import planned_cells
 from evaluation.tables.registry import write_tables
 from evaluation.tables.rows import Result
 from workflow import layout
+from workflow.bundle.contents import BundleError
+from workflow.bundle.opening import is_bundle, opened
 from workflow.commands import options
 from workflow.staleness.steps import EVALUATE, GENERATE, PROFILE
 from workflow.summary import failures
@@ -23,28 +26,47 @@ from workflow.summary import failures
 TOLERANCE = 1e-3  # of rounding: the distance of equal features is not quite zero
 
 
-def tables(benchmark_file: options.BenchmarkFile, results: options.ResultsFolder = Path(layout.RESULTS)) -> None:
+def tables(
+    benchmark_file: options.BenchmarkFile,
+    results: options.ResultsFolder = Path(layout.RESULTS),
+    output: Annotated[
+        Path | None, typer.Option(help="folder to write; default: BENCHMARK/tables in the results")
+    ] = None,
+) -> None:
     """Write every table from the records that are there, with the published numbers. Trains nothing.
 
-    Files that are damaged or impossible are named and left out; the exit status is then 1.
+    In place of a benchmark, a bundle of dcae bundle may be given, with --output. Files that are damaged or impossible
+    are named and left out; the exit status is then 1.
 
     Some tables depend on the benchmark: literature values need released autoencoders, the tables of subsets and of
     generation protocols need protocols that ask for them.
     """
+    if is_bundle(benchmark_file):
+        if output is None:
+            raise BundleError(f"{benchmark_file} is a bundle, which is left as it is; give --output FOLDER")
+        with opened(benchmark_file) as bundle:
+            _write(bundle.benchmark(), bundle.results, output, bundle.published)
+        return
+    benchmark = Benchmark.load(benchmark_file)
+    _write(benchmark, results, output or layout.file(benchmark.name, layout.TABLES, results))
+
+
+def _write(benchmark: Benchmark, results: Path, output: Path, published: Path | None = None) -> None:
+    """Write the tables of a benchmark, or of a bundle with its own published numbers, which is never stale."""
     from evaluation.tables.controls import check_controls
 
-    benchmark = Benchmark.load(benchmark_file)
     problems: list[str] = []
     measured = read_results(benchmark, results, problems)
     if not measured and not problems:
         folder = layout.file(benchmark.name, layout.RECORDS, results)
         print(f'nothing has run: no records of these cells in {folder}, so every cell reads "not run"', file=sys.stderr)
-    for line in [*stale(benchmark, measured), *(failures(benchmark, results) if measured else [])]:
-        print(line, file=sys.stderr)
+    if not published:
+        for line in [*stale(benchmark, measured), *(failures(benchmark, results) if measured else [])]:
+            print(line, file=sys.stderr)
     for check in check_controls(result.record for result in measured):
         print(check)
     per_image = read_per_image(benchmark, results, measured, problems)
-    written = write_tables(benchmark, measured, per_image, layout.file(benchmark.name, layout.TABLES, results))
+    written = write_tables(benchmark, measured, per_image, output, published or PUBLISHED_FOLDER)
     print(f"{len(measured)} records: {', '.join(str(path) for path in written)}")
     finish(problems)
 
