@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PACKAGES := $(VENV)/requirements-$(shell sha256sum < requirements.lock | cut -c 1-16)
 PROJECT := $(VENV)/pyproject-$(shell sha256sum < pyproject.toml | cut -c 1-16)
 
-.PHONY: help setup demo test lint format bench lock
+.PHONY: help setup demo test lint format docs bench lock
 
 help: ## what can be made (the default)
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
@@ -43,6 +43,9 @@ format: setup ## rewrite the sources as lint wants them
 	ruff check --fix
 	ruff format
 	snakefmt Snakefile workflow
+
+docs: setup ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 bench: setup ## speeds as ratios in one run: start-up, metrics against tools, models against others' code
 	python -m bench.workflow --tolerance $(TOLERANCE)

@@ -222,6 +222,10 @@ def save(autoencoder: nn.Module, path: Path) -> None:
 
     diffusers' ``from_pretrained`` opens every diffusers autoencoder, and a DC-AE of the released architecture with any
     sizes; ``AutoencoderDC`` rejects any other DC-AE (see ``dc_ae_config``).
+
+    Args:
+        autoencoder: of ``load``, or any module; its weights become safetensors.
+        path: folder to write; each file is renamed into place once complete.
     """
     module, config = autoencoder, {"_class_name": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}"}
     entry = getattr(autoencoder, "entry", None)

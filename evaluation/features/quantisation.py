@@ -15,7 +15,7 @@ def to_network(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor, quantisation: Literal["round", "truncate"] = "round") -> Tensor:
-    """Convert images in [-1, 1] to 8-bit values, uint8; values outside are clamped.
+    """Convert images [..., H, W] in [-1, 1] to 8-bit values, uint8 of the same shape; values outside are clamped.
 
     ``round`` takes the nearest value: the rule of the DC-AE code for reconstructions, 255 (x / 2 + 1 / 2) + 1 / 2
     truncated, and of DiT's and EDM's sampling code, 127.5 x + 128 truncated. ``truncate`` takes the value below, as ADM

@@ -102,8 +102,10 @@ def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
     """Compute the Fréchet distance between two Gaussians.
 
     Args:
-        mean_a, mean_b: [d], tensors or arrays of any float type.
-        covariance_a, covariance_b: [d, d], symmetric positive semi-definite, of any rank.
+        mean_a: [d], tensor or array of any float type, like the others.
+        covariance_a: [d, d], symmetric positive semi-definite, of any rank.
+        mean_b: [d].
+        covariance_b: [d, d].
 
     Returns:
         The squared distance; FID for moments of Inception features. Rounding can make it slightly negative.
@@ -126,6 +128,13 @@ def frechet_distance_of_features(features_a: Tensor, features_b: Tensor | Moment
 
     If N or M is at most d, an N x M matrix replaces the d x d covariances: exact, and fast for small sets. The second
     set may be given by its moments if it is larger than d.
+
+    Args:
+        features_a: [N, d], such as Inception's pool features.
+        features_b: [M, d], or its moments.
+
+    Returns:
+        The squared distance, as ``frechet_distance``.
 
     Raises:
         ValueError: fewer than two samples, shapes that do not fit, or values that are not finite.

@@ -59,6 +59,11 @@ def compare_images(a: np.ndarray, b: np.ndarray, better: str) -> Comparison | No
 
     Images with an infinite value, such as the PSNR of an unchanged image, are left out.
 
+    Args:
+        a: value of each image, [N].
+        b: values of the same images in the same order, [N].
+        better: ``higher`` or ``lower``.
+
     Returns:
         ``None`` if fewer than two images are left.
 
@@ -77,6 +82,11 @@ def compare_images(a: np.ndarray, b: np.ndarray, better: str) -> Comparison | No
 
 def compare_distances(a: Value, b: Value, better: str = "lower") -> Comparison | None:
     """Subtract one distance between sets from another, by the jackknife over the same groups of images.
+
+    Args:
+        a: value of a record, with its estimates without each group (``leave_group_out``).
+        b: the other one, by the same protocol on the same images.
+        better: ``higher`` or ``lower``.
 
     Returns:
         ``None`` if a value has no estimates without each group.
