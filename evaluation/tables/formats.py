@@ -215,7 +215,7 @@ HTML.globals |= {"broken": _broken, "format_number": format_number}
 SECTIONS = HTML.from_string("""\
 {% macro align(column) %}{% if not column.label %} style="text-align: right;"{% endif %}{% endmacro %}
 {% for section in table.sections %}
-<{{ heading }}>{{ section.heading }}</{{ heading }}>
+<h2>{{ section.heading }}</h2>
 <table>
 <thead>
 <tr>{% for _, column in columns %}<th{{ align(column) }}>{{ column.title }}</th>{% endfor %}</tr>
@@ -250,14 +250,10 @@ HTML_STYLE = (
 )
 
 
-def html_sections(table: Table, heading: str = "h2") -> str:
-    """Return the sections and notes of a table as a part of a page; ``heading``: tag of the sections' headings."""
-    return SECTIONS.render(table=table, columns=_printed_columns(table), heading=heading).strip()
-
-
 def to_html(table: Table) -> str:
     """Return a page of its own, for the report, with the content of the Markdown form."""
-    return PAGE.render(table=table, style=HTML_STYLE, sections=html_sections(table))
+    sections = SECTIONS.render(table=table, columns=_printed_columns(table)).strip()
+    return PAGE.render(table=table, style=HTML_STYLE, sections=sections)
 
 
 LATEX = {
