@@ -7,6 +7,7 @@ fill them in, ``file(benchmark, LATENTS, dataset="scenes", ...)``. Both take the
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 RESULTS = "results"
@@ -69,6 +70,16 @@ DATASET_MANIFEST = "datasets/{dataset}.parquet"  # of dcae data check, beside th
 def rule(pattern: str, *below: str) -> str:
     """Return a pattern as rules have it: below ``results/{benchmark}``, with wildcards."""
     return "/".join([RESULTS, "{benchmark}", pattern, *below])
+
+
+def elsewhere(given: Path, benchmark: str, pattern: str, **names: str | int) -> list[Path]:
+    """Return the same file or folder of other benchmarks beside this one; none if ``given`` is not at its place."""
+    own = Path(benchmark, pattern.format(**names))
+    if given.parts[-len(own.parts) :] != own.parts:
+        return []
+    results = given.parents[len(own.parts) - 1]
+    found = results.glob(f"*/{glob.escape(pattern.format(**names))}")
+    return sorted(path for path in found if path != given)
 
 
 def file(benchmark: str, pattern: str, results: Path | str = RESULTS, **names: str | int) -> Path:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from dcae.files import content_hashes, set_aside
 from dcae.weights.catalogue import WeightsError
@@ -21,9 +23,8 @@ def check_trained(*folders: Path | None) -> None:
     """
     for folder in (each for each in folders if each and each.is_dir()):
         state = folder.with_name(f"{folder.name}.state")
-        recorded = [
-            _files(path) for path in sorted(state.glob("*/completed.json"), key=lambda path: path.stat().st_mtime)
-        ]
+        completed = sorted(state.glob("*/completed.json"), key=lambda path: path.stat().st_mtime)
+        recorded = [_read(path).get("files", {}) for path in completed]
         found = {Path(path).name: content for path, content in content_hashes([folder]).items()}
         damaged = [_differing(each, found) for each in recorded]
         if damaged and all(damaged):
@@ -31,12 +32,31 @@ def check_trained(*folders: Path | None) -> None:
             raise WeightsError(f"{path} is not as its training wrote it (sha256 differs); {set_aside(path)}")
 
 
-def _files(completed: Path) -> dict[str, str]:
-    """Return the files of a finished training with their sha256; none if the record is damaged."""
+def taken_from(*folders: Path | None) -> list[str]:
+    """Return a remark on each model that was taken over from another benchmark's training of the same identity."""
+    remarks = []
+    for folder in filter(None, folders):
+        found = {Path(path).name: content for path, content in content_hashes([folder]).items()}
+        for path in folder.with_name(f"{folder.name}.state").glob("*/completed.json"):
+            completed = _read(path)
+            if "taken_from" in completed and not _differing(completed["files"], found):
+                remarks.append(f"{folder.name}: trained in {completed['taken_from']}, equal configuration and data")
+    return remarks
+
+
+def finished_in(states: Iterable[Path], configuration: str) -> bool:
+    """Return whether a training of a configuration has ended in one of these state folders; its data may differ."""
+    found = (_read(path).get("identity", {}) for state in states for path in state.glob("*/completed.json"))
+    return any(identity.get("configuration") == configuration for identity in found)
+
+
+def _read(completed: Path) -> dict[str, Any]:
+    """Return the record of a finished training; an empty one if it is damaged."""
     try:
-        return json.loads(completed.read_bytes())["files"]
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(completed.read_bytes())
+    except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) and isinstance(content.get("files"), dict) else {}
 
 
 def _differing(recorded: dict[str, str], found: dict[str, str]) -> list[str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +243,7 @@ def train_autoencoder_phase(
     config_digest: str,
     time_limit_minutes: float | None = None,
     log_with: LogWith = "tensorboard",
+    elsewhere: Iterable[Path] = (),
 ) -> None:
     """Train one phase of an autoencoder and write it into ``output``; the same call again continues or returns at once.
 
@@ -258,6 +259,7 @@ def train_autoencoder_phase(
         config_digest: digest of the configuration that decides the result.
         time_limit_minutes: wall-clock budget; saves and stops shortly before it runs out.
         log_with: tracker of the curves; never affects results.
+        elsewhere: state folders of other benchmarks; a finished training of the same identity is taken over.
 
     Raises:
         ConfigError: recipe, autoencoder and device do not match.
@@ -307,4 +309,5 @@ def train_autoencoder_phase(
         state=Path(state),
         time_limit_minutes=time_limit_minutes,
         log_with=log_with,
+        elsewhere=elsewhere,
     )

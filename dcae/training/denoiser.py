@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -202,6 +202,7 @@ def train_denoiser(
     caption_rows: np.ndarray | None = None,
     time_limit_minutes: float | None = None,
     log_with: LogWith = "tensorboard",
+    elsewhere: Iterable[Path] = (),
 ) -> None:
     """Train a denoiser and write it into ``output``; the same call again continues or returns at once.
 
@@ -221,6 +222,7 @@ def train_denoiser(
         caption_rows: rows of the captions that belong to the images, as in ``CaptionDataset``.
         time_limit_minutes: wall-clock budget; saves and stops shortly before it runs out.
         log_with: tracker of the curves; never affects results.
+        elsewhere: state folders of other benchmarks; a finished training of the same identity is taken over.
 
     Raises:
         CacheError: latents or captions are of another identity or damaged.
@@ -263,4 +265,5 @@ def train_denoiser(
         state=Path(state),
         time_limit_minutes=time_limit_minutes,
         log_with=log_with,
+        elsewhere=elsewhere,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -290,7 +290,7 @@ class Loop:
 def run(
     build: Callable[[Accelerator], Task], title: str, settings: TrainingFields, *,
     identity: dict[str, str], seed: int, output: Path, state: Path, time_limit_minutes: float | None,
-    log_with: LogWith = "tensorboard",
+    log_with: LogWith = "tensorboard", elsewhere: Iterable[Path] = (),
 ) -> None:  # fmt: skip
     """Train, or continue training, until the finished weights are in ``output``.
 
@@ -301,6 +301,7 @@ def run(
         output: folder for the finished weights, filled when complete.
         state: folder for checkpoints and logs (see ``dcae.training.state``).
         log_with: tracker of the curves; never affects results.
+        elsewhere: further state folders; weights of the same identity that are finished there are taken over.
 
     Raises:
         ConfigError: precision or batch size does not fit the device or the number of processes.
@@ -316,11 +317,12 @@ def run(
     with lock(state) if main else nullcontext(), stop:
         if main:
             training.create()
-        accelerator.wait_for_everyone()
-        if training.is_complete:
-            if main:
+            if training.is_complete:
                 report(f"{title}  was complete already")
-        else:
+            elif origin := training.take_over(elsewhere):
+                report(f"{title}  taken from {origin}, equal configuration and data")
+        accelerator.wait_for_everyone()
+        if not training.is_complete:
             _train(build(accelerator), title, settings, seed, training, stop, accelerator, log_with)
         if main:
             training.publish(output)

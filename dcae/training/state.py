@@ -7,7 +7,8 @@
         checkpoint-00000300.pt      the last two checkpoints
         log.jsonl                   losses, validation and speed over the steps
         attempts.json               attempts since the last progress
-        result/, completed.json     the finished weights, and the record of completion
+        result/, completed.json     the finished weights, and the record of completion (``taken_from``: of another
+                                    benchmark's training of the same identity)
 
 The folder is next to the training's output and is not a declared output of any rule, since Snakemake deletes outputs
 when a job fails or starts again.
@@ -19,7 +20,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -254,8 +255,33 @@ class TrainingState:
         save(temporary)
         shutil.copyfile(self.log, temporary / "training_log.jsonl")
         files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
+        self._keep(temporary, {"identity": self.identity, "files": files})
+
+    def take_over(self, states: Iterable[Path]) -> Path | None:
+        """Copy the finished weights of the same training from another state folder, and return where they were.
+
+        The copies are compared with the recorded sha256, so that it does not matter what becomes of the other folder
+        meanwhile, or later. One that is damaged is reported and not taken.
+        """
+        temporary = self.folder / ".result.partial"
+        for other in (TrainingState(each, self.identity) for each in states):
+            completed = _read_json(other._completed)
+            if completed is None or completed.get("identity") != self.identity:
+                continue
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)
+                shutil.copytree(other._result, temporary)
+                if {path.name: sha256(path) for path in temporary.iterdir()} == completed["files"]:
+                    self._keep(temporary, completed | {"taken_from": str(other.folder)})
+                    return other.folder
+            except FileNotFoundError:
+                pass
+            report(f"{other._result} is not as its training wrote it; not taken over")
+        return None
+
+    def _keep(self, temporary: Path, completed: dict[str, Any]) -> None:
         _replace_folder(temporary, self._result)
-        write_atomically(self._completed, json.dumps({"identity": self.identity, "files": files}, indent=1) + "\n")
+        write_atomically(self._completed, json.dumps(completed, indent=1) + "\n")
 
     @property
     def is_complete(self) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,22 +17,28 @@ from dcae.autoencoders.folder import entry_scale
 from dcae.autoencoders.loading import load, without_scale
 from dcae.benchmark.config import Config, ConfigError
 from dcae.benchmark.entries import AutoencoderFields, DiffusersEntry, Protocol
-from dcae.benchmark.record import write_atomically
-from dcae.files import replacing, sha256
-from dcae.weights.catalogue import WeightsError, find
-from evaluation.comparison.page import Page, side_by_side, to_page
-from evaluation.comparison.pictures import PAGE, WORST, Pictures, find_pictures
+from dcae.benchmark.record import Record, write_atomically
+from dcae.files import sha256
+from dcae.weights.catalogue import WeightsError
+from evaluation.comparison.gallery import make_gallery
+from evaluation.comparison.measurable import measurable
+from evaluation.comparison.pictures import Pictures, find_pictures
+from evaluation.comparison.record import record_of
 from evaluation.comparison.tables import main_table, paired_table, per_image_csv
-from evaluation.comparison.worst import WorstImage, ranking_metric, worst_images
-from evaluation.features.fingerprints import weights_identity
 from evaluation.features.reference import read_detections, write_reference
-from evaluation.metrics.registry import FID, IMAGE_METRICS, ImageMetric, QualityMetric, SetMetric, image_metrics
+from evaluation.metrics.registry import FID, IMAGE_METRICS, QualityMetric, image_metrics
+from evaluation.page.page import render
+from evaluation.page.pictures import Gallery
+from evaluation.page.scatter import scatter_data
+from evaluation.page.sources import Sources
+from evaluation.published import Published
 from evaluation.quality.distances import subset_members
 from evaluation.quality.reconstruction import Reconstruction, evaluate_reconstruction
 from evaluation.tables.formats import Table, write_table
+from evaluation.tables.rows import Result, TableCell
 
-# The standard error of an rFID comes from 64 groups of images: four in each. Fewer images say next to nothing.
-FEWEST_FOR_RFID = 256
+PAGE = "comparison.html"
+MOST_SHOWN = 200
 
 
 class CompareError(ValueError):
@@ -59,10 +66,10 @@ class Comparison:
         protocol: without the subsets that were left out.
         metrics: that were measured.
         measured: by autoencoder.
-        worst: worst images of each autoencoder, the worst first.
+        results: their records, with their cells.
+        gallery: pictures to show; ``None`` if none was asked for.
         warnings: everything that was left out, with the reason.
         left_out: autoencoders that could not be measured, with the reason.
-        shapes: of the latents of each autoencoder.
         origins: source of the weights of each autoencoder.
     """
 
@@ -70,10 +77,10 @@ class Comparison:
     protocol: Protocol
     metrics: list[QualityMetric]
     measured: dict[str, Reconstruction]
-    worst: dict[str, list[WorstImage]]
+    results: list[Result]
+    gallery: Gallery | None
     warnings: list[str]
     left_out: dict[str, str]
-    shapes: dict[str, str]
     origins: dict[str, str]
 
 
@@ -85,9 +92,10 @@ def compare(
     config: Config,
     device: str | torch.device = "cpu",
     batch_size: int = 4,
-    worst: int = 3,
+    shown: int = MOST_SHOWN,
     tell: Callable[[str], None] = print,
     metrics: Sequence[QualityMetric] = (FID, *IMAGE_METRICS),
+    command: str = "",
 ) -> Comparison:
     """Measure autoencoders on every picture in a folder.
 
@@ -99,15 +107,17 @@ def compare(
         config: where the entries below ``space-to-channel`` are found.
         device: where everything runs.
         batch_size: images at a time.
-        worst: number of each autoencoder's worst images to show.
+        shown: number of pictures to show at most, the worst first; they are reconstructed once more.
         tell: called with each line of progress.
         metrics: to measure.
+        command: for the records.
 
     Raises:
         CompareError: no autoencoder could be measured.
         DatasetError: no pictures.
     """
     pictures = find_pictures(folder, resolution)
+    wanted, asked = protocol, metrics
     protocol, metrics, warnings = measurable(protocol, metrics, pictures)
     by_name = {each.name: each for each in contenders}
     origins: dict[str, str] = {}
@@ -118,6 +128,7 @@ def compare(
         return autoencoder, by_name[name].entry.padding
 
     measured: dict[str, Reconstruction] = {}
+    results: list[Result] = []
     left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / "reference.safetensors"
@@ -128,17 +139,24 @@ def compare(
         for line in warnings:
             tell(line)
 
-        def measure(name: str) -> Reconstruction:
+        def measure(name: str) -> None:
+            started = time.monotonic()
             autoencoder, padding = loaded(name)
-            # A shard per batch: its random numbers are a function of its first image, as in worst_images.
-            return evaluate_reconstruction(
+            # A shard per batch: its random numbers are a function of its first image, as in make_gallery.
+            found = evaluate_reconstruction(
                 autoencoder, pictures, protocol, reference, batch_size, device=device, shown=0, padding=padding,
                 shard_size=batch_size, metrics=metrics,
             )  # fmt: skip
+            record = record_of(
+                found, autoencoder, name, by_name[name].entry, by_name[name].weights, pictures, wanted, asked, device,
+                command=command, started=started,
+            )  # fmt: skip
+            measured[name] = found
+            results.append(Result(_cell(by_name[name], record), record))
 
         for name in by_name:
             try:
-                measured[name] = measure(name)
+                measure(name)
             except torch.OutOfMemoryError:
                 left_out[name] = f"needs more memory than {device} has for {batch_size} pictures at a time"
                 tell(f"Left out: autoencoder {name}: {left_out[name]}")
@@ -150,11 +168,13 @@ def compare(
     if not measured:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in left_out.items())
         raise CompareError(f"no autoencoder could be measured:{reasons}")
-    shown = worst_images(pictures, protocol, measured, loaded, worst, batch_size, device) if worst else {}
+    gallery = None
+    if shown:
+        told = image_metrics(metrics)
+        gallery = make_gallery(pictures, protocol, measured, told, loaded, shown, batch_size, device)
     warnings += [f"Left out: autoencoder {name}: {reason}" for name, reason in left_out.items()]
     warnings += [f"{name}: {line}" for name, each in measured.items() for line in each.remarks]
-    shapes = {name: _latent_shape(by_name[name].entry, resolution) for name in measured}
-    return Comparison(pictures, protocol, metrics, measured, shown, warnings, left_out, shapes, origins)
+    return Comparison(pictures, protocol, metrics, measured, results, gallery, warnings, left_out, origins)
 
 
 def _reason(error: BaseException) -> str:
@@ -163,45 +183,6 @@ def _reason(error: BaseException) -> str:
         return str(error)
     traceback.print_exception(error)
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def measurable(
-    protocol: Protocol, metrics: Sequence[QualityMetric], pictures: Pictures
-) -> tuple[Protocol, list[QualityMetric], list[str]]:
-    """Return the protocol and the metrics without those that cannot be measured, and a line for each left out."""
-    kept, subsets, lines = [], {}, []
-    for metric in metrics:
-        if reason := why_left_out(metric, protocol, pictures):
-            title = metric.of_reconstructions().title if isinstance(metric, SetMetric) else metric.title
-            lines.append(f"Left out: metric {title}: {reason}")
-        else:
-            kept.append(metric)
-    for name, subset in (protocol.subsets or {}).items():
-        if reason := why_missing(find, subset.weights):
-            lines.append(f"Left out: pictures with {name}: {reason}")
-        else:
-            subsets[name] = subset
-    changes = {"subsets": subsets or None, "reconstruction_images": len(pictures)}
-    return protocol.model_copy(update=changes), kept, lines
-
-
-def why_left_out(metric: QualityMetric, protocol: Protocol, pictures: Pictures) -> str | None:
-    """Return why a metric cannot be measured on these pictures here; ``None`` if it can."""
-    if isinstance(metric, SetMetric) and len(pictures) < FEWEST_FOR_RFID:
-        return f"{len(pictures)} pictures are too few, it needs {FEWEST_FOR_RFID}"
-    if isinstance(metric, ImageMetric) and (too_small := metric.too_small(pictures.resolution)):
-        return too_small
-    weights = metric.weights(protocol)
-    return why_missing(weights_identity, weights) if weights else None
-
-
-def why_missing(lookup: Callable, weights: object) -> str | None:
-    """Return the error of looking up weights, or ``None`` if they are there."""
-    try:
-        lookup(weights)
-    except WeightsError as error:
-        return str(error)
-    return None
 
 
 def _load(contender: Contender, resolution: int, config: Config, device: str | torch.device) -> nn.Module:
@@ -225,30 +206,38 @@ def _needs_training(entry: AutoencoderFields, config: Config) -> bool:
     return entry.kind != "python" and not entry.pretrained
 
 
-def _latent_shape(entry: AutoencoderFields, resolution: int) -> str:
-    side = -(-resolution // entry.spatial_compression)
-    return f"{side}x{side}x{entry.latent_channels}"
+def _cell(contender: Contender, record: Record) -> TableCell:
+    entry = contender.entry
+    return TableCell(
+        dataset=record.cell["dataset"],
+        resolution=record.cell["resolution"],
+        autoencoder=entry.name,
+        autoencoder_kind=entry.kind,
+        autoencoder_paper_name=entry.paper_name,
+        spatial_compression=entry.spatial_compression,
+        latent_channels=entry.latent_channels,
+        group="controls" if record.number_class == "control" else "autoencoders",
+    )
 
 
 def _origin(contender: Contender, autoencoder: nn.Module) -> str:
     """Return the source of the weights, for the page."""
     file = getattr(autoencoder, "released_file", None)
     if contender.weights:
-        return f"{contender.name}: trained here, {contender.weights}"
+        return f"trained here, {contender.weights}"
     if file is None:
-        return f"{contender.name}: {contender.entry.description or contender.entry.kind}"
+        return contender.entry.description or contender.entry.kind
     from dcae.weights.hub import hub_commit
 
     content = sha256(file)
     commit = hub_commit(file, content)
     facts = {"licence": contender.entry.licence, "commit": commit, "sha256": content}
     told = "".join(f", {name} {value}" for name, value in facts.items() if value)
-    return f"{contender.name}: {contender.entry.source or file}{told}"
+    return f"{contender.entry.source or file}{told}"
 
 
 def _about_pictures(pictures: Pictures) -> list[str]:
     found = [f"Left out: picture {name}: {reason}" for name, reason in pictures.left_out.items()]
-    found += [f"Left out: the crops of an earlier comparison in {each or '.'}" for each in pictures.written]
     if pictures.enlarged:
         listed = ", ".join(pictures.enlarged[:5]) + (" and others" if len(pictures.enlarged) > 5 else "")
         found.append(
@@ -262,7 +251,7 @@ def _about_pictures(pictures: Pictures) -> list[str]:
 
 
 def write_comparison(comparison: Comparison, output: Path, footer: Mapping[str, str]) -> list[Path]:
-    """Write the page, the tables, the values of every image, and the crops, each by a rename.
+    """Write the page, the tables, the records, and the values of every image, each by a rename.
 
     Args:
         comparison: from ``compare``.
@@ -273,34 +262,33 @@ def write_comparison(comparison: Comparison, output: Path, footer: Mapping[str, 
         The paths, that of the page first.
     """
     table, paired = comparison_tables(comparison)
-    lines = [
-        f"protocol {comparison.protocol.name}: {comparison.protocol.description}",
-        f"images: ADM centre crop to {comparison.pictures.resolution} px, both rounded to 8 bits before any metric",
-        *comparison.origins.values(),
-        *(f"{name}: {value}" for name, value in footer.items()),
-    ]
-    page = Page(
+    sources = Sources(each.record for each in comparison.results)
+    facts = {
+        "Images": f"{len(comparison.pictures)} pictures of {comparison.pictures.folder}: ADM centre crop to "
+        f"{comparison.pictures.resolution} px, both rounded to 8 bits before any metric",
+        "Protocol": f"{comparison.protocol.name}: {comparison.protocol.description}",
+        **comparison.origins,
+        **footer,
+    }
+    page = render(
+        sources,
         title=table.title,
-        introduction=table.caption,
+        description=table.caption,
+        facts=facts,
         warnings=comparison.warnings,
-        tables=[replace(table, title="Reconstruction", caption=""), paired],
-        worst=comparison.worst,
-        measured=comparison.measured,
-        metrics=image_metrics(comparison.metrics),
-        names=comparison.pictures.names,
-        ranking=ranking_metric(comparison.measured),
-        footer=lines,
+        tables={"reconstruction": replace(table, title="Reconstruction", caption=""), "differences": paired},
+        scatter=scatter_data(comparison.results, Published([]), sources),
+        reconstructions=[comparison.gallery] if comparison.gallery else [],
     )
     written = [output / PAGE]
-    write_atomically(written[0], to_page(page))
+    write_atomically(written[0], page)
     for name, each in {"reconstruction": table, "differences": paired}.items():
         written += write_table(each, output, name, ("csv", "md"))
     written.append(output / "per_image.csv")
     write_atomically(written[-1], per_image_csv(comparison.measured, comparison.pictures.names, comparison.metrics))
-    for name, images in comparison.worst.items():
-        for rank, image in enumerate(images, 1):
-            written.append(output / WORST / name / f"{rank}.png")
-            _write_bytes(written[-1], side_by_side(image))
+    for result in comparison.results:
+        written.append(output / "records" / f"{result.cell.autoencoder}.json")
+        result.record.write(written[-1])
     return written
 
 
@@ -315,10 +303,12 @@ def comparison_tables(comparison: Comparison) -> tuple[Table, Table]:
     )
     if comparison.protocol.random_features:
         caption += " Random features: networks without trained weights; such numbers mean nothing outside their column."
-    main = main_table(comparison.measured, comparison.shapes, title, caption, comparison.metrics)
-    return main, paired_table(comparison.measured, comparison.metrics)
+    records = {each.cell.autoencoder: each.record for each in comparison.results}
+    shapes = {each.cell.autoencoder: _latent_shape(each.cell) for each in comparison.results}
+    main = main_table(comparison.measured, shapes, title, caption, comparison.metrics, records)
+    return main, paired_table(comparison.measured, comparison.metrics, records)
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+def _latent_shape(cell: TableCell) -> str:
+    side = -(-cell.resolution // cell.spatial_compression)  # padding
+    return f"{side}x{side}x{cell.latent_channels}"

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from PIL import Image
 
 from dcae.data.crop import adm_crop, to_pixels
@@ -18,9 +16,6 @@ from dcae.data.storage.files import IMAGE_ENDINGS, DatasetError, Files, are_imag
 
 TRANSPARENCY = "white"  # behind transparent pixels, as in a browser
 
-# Files of a comparison, below its folder; the crops in a comparison that lies among the pictures are none of them.
-PAGE, WORST = "comparison.html", "worst"
-
 
 class Pictures(ImageDataset):
     """The pictures that are compared, without classes and captions.
@@ -30,7 +25,6 @@ class Pictures(ImageDataset):
         names: path of each below the folder.
         left_out: path of each that cannot be read, with the reason.
         enlarged: paths of those that are smaller than the crop, which enlarges them.
-        written: folders of earlier comparisons among them, whose crops are left out.
     """
 
     classes = ("picture",)
@@ -41,13 +35,8 @@ class Pictures(ImageDataset):
         self.left_out: dict[str, str] = {}
         self.enlarged: list[str] = []
         self._numbers: list[int] = []  # of the pictures among the files
-        pages = files.names.filter(pc.match_substring_regex(files.names, rf"(^|/){re.escape(PAGE)}$")).to_pylist()
-        self.written = [page.removesuffix(PAGE) for page in pages]
-        own = tuple(f"{folder}{WORST}/" for folder in self.written)
         for number in np.flatnonzero(are_images(files.names)).tolist():
             name = files.name(number)
-            if name.startswith(own):
-                continue
             try:
                 image = self._read(number)
             except DatasetError as error:

@@ -10,12 +10,12 @@ from itertools import combinations
 import numpy as np
 import pandas
 
-from dcae.benchmark.record import Value
+from dcae.benchmark.record import Record, Value
 from evaluation.metrics.paired import Comparison, compare
 from evaluation.metrics.registry import METRICS, QualityMetric, image_metrics, metrics_of_reconstructions
 from evaluation.quality.reconstruction import Reconstruction
 from evaluation.tables.controls import CONTROLS
-from evaluation.tables.formats import Column, Number, Section, Table
+from evaluation.tables.formats import Column, Number, Section, Source, Table
 from evaluation.tables.metrics import Metric, reconstruction_column
 from evaluation.tables.numbers import NOTHING, number
 from evaluation.tables.paired import difference_columns, difference_entries
@@ -45,8 +45,17 @@ def main_table(
     title: str,
     caption: str,
     metrics: Sequence[QualityMetric] = METRICS,
+    records: Mapping[str, Record] | None = None,
 ) -> Table:
-    """Return a row per autoencoder; the best value is bold if it differs from every other, image by image."""
+    """Return a row per autoencoder; the best value is bold if it differs from every other, image by image.
+
+    Args:
+        measured: by autoencoder.
+        shapes: of the latents of each.
+        title, caption: of the table.
+        metrics: that were measured.
+        records: of each, which numbers on a page open.
+    """
     shown = _columns(measured, metrics)
     columns = [Column("Autoencoder", "Autoencoder", label=True), Column("Latent shape", "Latent shape")]
     for metric in shown:
@@ -63,8 +72,10 @@ def main_table(
     best = {metric.name: _best(measured, metric) for metric in shown}
     rows = []
     for autoencoder, each in measured.items():
-        numbers = [_number(each.values.get(metric.name), metric, best[metric.name] == autoencoder) for metric in shown]
-        numbers += [_number(each.values.get(f"{metric.name}_{subset}"), metric, False) for metric, subset in subsets]
+        numbers = []
+        for metric, name in [*((m, m.name) for m in shown), *((m, f"{m.name}_{subset}") for m, subset in subsets)]:
+            source = Source(records[autoencoder], name) if records else None
+            numbers.append(_number(each.values.get(name), metric, best.get(name) == autoencoder, source))
         rows.append([autoencoder, shapes[autoencoder], *numbers, *(str(each.values[name].n) for name in counts)])
     return Table(title, caption, columns, [Section("Reconstruction", rows)], [])
 
@@ -80,8 +91,8 @@ def _random(measured: Measured, name: str) -> bool:
     return any(each.values[name].random_features for each in measured.values() if name in each.values)
 
 
-def _number(value: Value | None, metric: Metric, bold: bool) -> Number:
-    return replace(number(value, metric), bold=bold) if value else NOTHING
+def _number(value: Value | None, metric: Metric, bold: bool, source: Source | None) -> Number:
+    return replace(number(value, metric, source=source), bold=bold) if value else NOTHING
 
 
 def _best(measured: Measured, metric: Metric) -> str | None:
@@ -96,15 +107,20 @@ def _best(measured: Measured, metric: Metric) -> str | None:
     return first if decided else None
 
 
-def paired_table(measured: Measured, metrics: Sequence[QualityMetric] = METRICS) -> Table:
+def paired_table(
+    measured: Measured, metrics: Sequence[QualityMetric] = METRICS, records: Mapping[str, Record] | None = None
+) -> Table:
     """Return a row for each two autoencoders: the differences of their metrics on the same images, with verdicts."""
     shown = [m for m in _columns(measured, metrics) if all(m.name in each.values for each in measured.values())]
     columns = [Column("A", "A", label=True), Column("B", "B", label=True)]
     columns += [column for metric in shown for column in difference_columns(metric, _random(measured, metric.name))]
-    rows = [
-        [a, b, *(e for m in shown for e in difference_entries(difference(measured[a], measured[b], m), m))]
-        for a, b in combinations(measured, 2)
-    ]
+    rows = []
+    for a, b in combinations(measured, 2):
+        row: list[str | Number] = [a, b]
+        for metric in shown:
+            source = Source(records[a], metric.name) if records else None
+            row += difference_entries(difference(measured[a], measured[b], metric), metric, source)
+        rows.append(row)
     caption = (
         "A less B, mean over the images ± one standard error, and which of the two is better: A, B, or = where the "
         "95 % interval of the difference (Student's t; rFID: jackknife over groups of images) includes zero; – where "

@@ -70,7 +70,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   chosen.addEventListener("change", () => {
     for (const each of claims) each.hidden = chosen.value !== "all" && each.dataset.verdict !== chosen.value;
   });
-  document.getElementById("claim-filter").append(labelled("Show claims that are", chosen));
+  document.getElementById("claim-filter")?.append(labelled("Show claims that are", chosen));
 }
 
 // --- a number's record in a dialog ---
@@ -228,12 +228,17 @@ makeScatter();
 // --- reconstructions: a slider between the original and an autoencoder's, zoom, differences ---
 
 function makeViewer(gallery) {
-  const side = Number(gallery.dataset.side);
-  const count = Number(gallery.dataset.count);
   const strips = [...gallery.querySelectorAll(".strip")];
-  const [original, ...others] = strips.map((strip) => strip.querySelector("img"));
+  const tiles = strips.map((strip) => [...strip.querySelectorAll("img")]);
+  const names = strips.map((strip) => strip.dataset.name);
+  const told = strips.map((strip) => `${strip.dataset.name} ${strip.dataset.remark}`.trim());
+  const values = strips.map((strip) => JSON.parse(strip.dataset.values));
+  const columns = JSON.parse(gallery.dataset.columns);
+  const byPicture = columns.length > 0; // a strip is a picture, its tiles are the original and each autoencoder's
+  const tile = (which, index) => (byPicture ? tiles[index][which] : tiles[which][index]);
+  const fit = Math.min(Number(gallery.dataset.side), gallery.clientWidth - 16);
   const canvas = (name) => {
-    const element = make("canvas", { width: side, height: side, className: name });
+    const element = make("canvas", { className: name });
     element.setAttribute("role", "img");
     return element;
   };
@@ -241,21 +246,29 @@ function makeViewer(gallery) {
   const seam = make("div", { className: "seam" });
   const inner = make("div", {}, below, above, seam);
   const stage = make("div", { className: "stage", tabIndex: 0 }, inner);
-  const entry = make("select", { className: "which" }, ...strips.slice(1).map((strip, i) => option([i, `${strip.dataset.name} ${strip.dataset.remark}`.trim()])));
-  const image = make("select", { className: "image" }, ...Array.from({ length: count }, (_, i) => option([i, i + 1])));
+  const entry = make("select", { className: "which" }, ...(byPicture ? columns : told).map((name, i) => option([i, name])).slice(1));
+  const titles = byPicture ? names.map((name, i) => `${i + 1} ${name}`) : tiles[0].map((_, i) => i + 1);
+  const image = make("select", { className: "image" }, ...titles.map((title, i) => option([i, title])));
   const view = make("select", { className: "view" }, ...[["slider", "slider"], ["1", "difference"], ["4", "difference × 4"]].map(option));
   const zoom = make("input", { type: "range", min: 1, max: 8, step: 1, className: "zoom" });
   const slider = make("input", { type: "range", min: 0, max: 100, value: 50, className: "slider" });
-  const psnr = make("output", {});
+  const output = make("output", {});
   const context = (each) => each.getContext("2d", { willReadFrequently: true });
-  zoom.value = Math.max(1, Math.min(8, Math.floor(Math.min(384, gallery.clientWidth - 16) / side)));
+  zoom.value = Math.max(1, Math.min(8, Math.floor(Math.min(384, gallery.clientWidth - 16) / fit)));
   const pixels = (source) => {
-    context(above).drawImage(source, Number(image.value) * side, 0, side, side, 0, 0, side, side);
-    return context(above).getImageData(0, 0, side, side);
+    context(above).drawImage(source, 0, 0);
+    return context(above).getImageData(0, 0, above.width, above.height);
   };
-  const show = () => {
-    const a = pixels(original);
-    const b = pixels(others[Number(entry.value)]);
+  let last = 0;
+  const show = async () => {
+    const turn = ++last;
+    const [which, index] = [Number(entry.value), Number(image.value)];
+    const sources = [tile(0, index), tile(which, index)];
+    for (const each of sources) each.loading = "eager";
+    await Promise.all(sources.map((each) => each.decode()));
+    if (turn !== last) return; // another image was chosen meanwhile
+    for (const each of [below, above]) [each.width, each.height] = [sources[0].naturalWidth, sources[0].naturalHeight];
+    const [a, b] = sources.map(pixels);
     context(below).putImageData(a, 0, 0);
     const gain = Number(view.value) || 0;
     let squares = 0;
@@ -266,11 +279,12 @@ function makeViewer(gallery) {
       if (gain) b.data[i] = Math.min(255, gain * Math.abs(difference));
     }
     context(above).putImageData(b, 0, 0);
-    const error = squares / (3 * side * side);
-    psnr.textContent = `PSNR of this image ${error ? `${(10 * Math.log10(255 ** 2 / error)).toFixed(2)} dB` : "∞"}`;
-    const name = strips[Number(entry.value) + 1].dataset.name;
-    below.setAttribute("aria-label", `original, image ${Number(image.value) + 1}`);
-    above.setAttribute("aria-label", `${gain ? "difference of " : ""}${name}, image ${Number(image.value) + 1}`);
+    const error = squares / (3 * below.width * below.height);
+    const computed = `PSNR of this image ${error ? `${(10 * Math.log10(255 ** 2 / error)).toFixed(2)} dB` : "∞"}`;
+    output.textContent = byPicture ? values[index][which] : computed;
+    below.setAttribute("aria-label", `original, image ${titles[index]}`);
+    above.setAttribute("aria-label", `${gain ? "difference of " : ""}${(byPicture ? columns : names)[which]}, image ${titles[index]}`);
+    thumbnails.forEach((each, i) => each.setAttribute("aria-current", i === index));
     slider.disabled = Boolean(gain);
     move();
   };
@@ -282,7 +296,7 @@ function makeViewer(gallery) {
     slider.setAttribute("aria-valuetext", `original on the left ${share} %`);
   };
   const enlarge = () => {
-    for (const each of [below, above]) each.style.width = each.style.height = `${side * zoom.value}px`;
+    for (const each of [below, above]) each.style.width = each.style.height = `${fit * zoom.value}px`;
   };
   for (const each of [entry, image, view]) each.addEventListener("change", show);
   slider.addEventListener("input", move);
@@ -293,10 +307,18 @@ function makeViewer(gallery) {
     slider.value = (100 * (event.clientX - box.left)) / box.width;
     move();
   });
+  const thumbnails = byPicture ? titles.map((title, i) => {
+    const picture = make("img", { src: tile(0, i).src, alt: "", loading: "lazy", width: 96, height: 96 });
+    const button = make("button", { type: "button" }, picture, make("span", {}, title), make("span", { className: "soft" }, strips[i].dataset.remark));
+    button.addEventListener("click", () => { image.value = i; show(); });
+    return button;
+  }) : [];
+  if (byPicture) gallery.querySelector(".viewer").append(make("ol", { className: "thumbnails" }, ...thumbnails.map((each) => make("li", {}, each))));
   gallery.querySelector(".viewer").append(
     make("div", { className: "tools" }, labelled("Autoencoder", entry), labelled("Image", image), labelled("View", view), labelled("Zoom", zoom)),
-    make("div", { className: "tools" }, labelled("Original ↔ reconstruction", slider), psnr), stage);
-  Promise.all([original, ...others].map((each) => each.decode())).then(() => { show(); enlarge(); });
+    make("div", { className: "tools" }, labelled("Original ↔ reconstruction", slider), output), stage);
+  show();
+  enlarge();
 }
 
 for (const gallery of document.querySelectorAll(".gallery")) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A benchmark's results as one HTML file, which needs no network: made from records and the files beside them."""
+"""Results as one HTML file, which needs no network: those of a benchmark, or of a comparison on one's own pictures."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dcae.benchmark.benchmark import Benchmark
 from dcae.benchmark.record import Record
 from evaluation.claims.verdicts import VERDICTS
 from evaluation.metrics.effects import values_of_seeds
-from evaluation.page.curves import HEIGHT, WIDTH, read_curves
-from evaluation.page.pictures import GridOf, reconstructions, samples
+from evaluation.page.curves import HEIGHT, WIDTH, Curve, read_curves
+from evaluation.page.pictures import Gallery, GridOf, reconstructions, samples
 from evaluation.page.scatter import scatter_data
 from evaluation.page.sources import Sources, by_protocol, title_of
 from evaluation.published import Published, read_published
@@ -61,23 +61,53 @@ def build_page(
     pooled, _ = over_seeds(results, {})
     sources = Sources(each.record for each in pooled)
     tables = dict(build_tables(benchmark, results, per_image))
-    context = {
-        "benchmark": benchmark,
-        "facts": _facts(benchmark, results),
-        "claims": _claims(tables.pop("claims")),
-        "choices": tables.pop("choices"),
-        "tables": tables,
-        "scatter": scatter_data(pooled, published, sources),
-        "reconstructions": reconstructions(pooled, grid_of, problems),
-        "samples": samples(pooled, grid_of, problems),
-        "curves": read_curves(logs, problems),
-        "not_run": _not_run(benchmark, pooled),
-        "excluded": _excluded(pooled),
-        "remarks": [(sources.of_record(each.record), each.record) for each in pooled if each.record.remarks],
-        "problems": problems,
-        "sources": sources,
-    }
-    return _environment(sources).get_template("page.html.j2").render(context)
+    return render(
+        sources,
+        title=benchmark.name,
+        description=benchmark.content.description,
+        facts=_facts(benchmark, results),
+        claims=_claims(tables.pop("claims")),
+        choices=tables.pop("choices"),
+        tables=tables,
+        scatter=scatter_data(pooled, published, sources),
+        reconstructions=reconstructions(pooled, grid_of, problems),
+        samples=samples(pooled, grid_of, problems),
+        curves=read_curves(logs, problems),
+        missing={
+            "not_run": _not_run(benchmark, pooled),
+            "excluded": _excluded(pooled),
+            "remarks": [(sources.of_record(each.record), each.record) for each in pooled if each.record.remarks],
+            "problems": problems,
+        },
+    )
+
+
+def render(
+    sources: Sources,
+    *,
+    title: str,
+    description: str,
+    facts: Mapping[str, str],
+    tables: Mapping[str, Table],
+    scatter: Mapping[str, Any],
+    reconstructions: Sequence[Gallery],
+    warnings: Sequence[str] = (),
+    claims: Claims | None = None,
+    samples: Sequence[Gallery] | None = None,
+    curves: Sequence[Curve] | None = None,
+    choices: Table | None = None,
+    missing: Mapping[str, Any] | None = None,
+) -> str:
+    """Return a page; sections that are ``None`` are left out.
+
+    Args:
+        sources: of the numbers; receives those of the tables.
+        warnings: to read before the numbers, as ``kind: reason``.
+        facts: what was run, by name.
+        missing: ``not_run``, ``excluded``, ``remarks`` and ``problems``.
+    """
+    context = {name: value for name, value in locals().items() if name != "sources"}
+    return _environment(sources).get_template("page.html.j2").render(context, sources=sources)
 
 
 def _environment(sources: Sources) -> Environment:

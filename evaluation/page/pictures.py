@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample images as strips of tiles that a page holds itself, as many as its size allows."""
+"""Sample images that a page holds itself, as many as its size allows."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,40 +25,49 @@ RECONSTRUCTION_BYTES, GENERATION_BYTES = 4_000_000, 2_500_000  # of PNG, so that
 
 @dataclass(frozen=True)
 class Strip:
-    """Images in a row: name, remark and link target for readers, and a data URL."""
+    """Images in a row.
+
+    Attributes:
+        name, remark: for readers.
+        images: data URLs.
+        result: that the name links to.
+        values: measured of each image, for readers.
+    """
 
     name: str
     remark: str
-    image: str
+    images: list[str]
     result: Result | None = None
+    values: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Strips of the same images.
+    """Strips of images: the originals and each autoencoder's, or a strip for each picture.
 
     Attributes:
         title: for readers.
         side: pixels of an image.
-        shown, found: images of each strip on the page, and in the files of samples.
         strips: of reconstructions, the originals first.
+        note: on images that are not shown.
+        columns: names of the images in a strip, where each strip is a picture: the original, then autoencoders.
     """
 
     title: str
     side: int
-    shown: int
-    found: int
     strips: list[Strip]
+    note: str = ""
+    columns: list[str] = field(default_factory=list)
 
 
-def data_url(tiles: np.ndarray) -> str:
-    """Return uint8 tiles [K, R, R, 3] side by side as a PNG in a data URL."""
-    return f"data:image/png;base64,{base64.b64encode(_png(tiles)).decode()}"
+def data_url(encoded: bytes, kind: str = "png") -> str:
+    """Return an image file as an address."""
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
 
 
-def _png(tiles: np.ndarray) -> bytes:
+def _png(tile: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(list(tiles), axis=1)).save(buffer, format="PNG")
+    Image.fromarray(tile).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -73,11 +83,14 @@ def _grids(results: Iterable[Result], grid_of: GridOf, problems: list[str]) -> l
     return found
 
 
-def _affordable(rows: Sequence[np.ndarray], size: int) -> int:
-    """Return how many images of each row fit into a size in bytes."""
-    count = min(map(len, rows))
-    needed = sum(len(_png(row[:count])) for row in rows)
-    return min(count, int(count * size / needed))
+def _affordable(rows: Sequence[np.ndarray], size: int) -> tuple[list[list[str]], str]:
+    """Return the first images of each row as data URLs, as many as fit into bytes of PNG, and a note on the others."""
+    encoded = [[_png(tile) for tile in row] for row in rows]
+    found = min(map(len, rows), default=0)
+    sizes = np.cumsum([sum(len(row[i]) for row in encoded) for i in range(found)])
+    count = int(np.searchsorted(sizes, size, side="right"))
+    note = f"{count} of {found} images, so that the page stays small; all are in the folder samples."
+    return [[data_url(each) for each in row[:count]] for row in encoded], note if count < found else ""
 
 
 def reconstructions(results: Iterable[Result], grid_of: GridOf, problems: list[str]) -> list[Gallery]:
@@ -96,30 +109,27 @@ def reconstructions(results: Iterable[Result], grid_of: GridOf, problems: list[s
     for place, found in places.items():
         found.sort(key=lambda each: (each[0].cell.group == "controls", each[0].cell.spatial_compression))
         rows = [found[0][1][0], *(grid[1] for _, grid in found)]
-        count = _affordable(rows, RECONSTRUCTION_BYTES // len(places))
-        strips = []
-        if count:
-            strips = [Strip("original", "", data_url(rows[0][:count]))]
-            for (result, _), row in zip(found, rows[1:], strict=True):
-                strips.append(Strip(_name(result.cell), _psnr(result), data_url(row[:count]), result))
-        galleries.append(Gallery(place, found[0][0].cell.resolution, count, min(map(len, rows)), strips))
+        (originals, *others), note = _affordable(rows, RECONSTRUCTION_BYTES // len(places))
+        strips = [Strip("original", "", originals)]
+        strips += [
+            Strip(_name(each.cell), _psnr(each), row, each) for (each, _), row in zip(found, others, strict=True)
+        ]
+        galleries.append(Gallery(place, found[0][0].cell.resolution, strips if originals else [], note))
     return galleries
 
 
 def samples(results: Iterable[Result], grid_of: GridOf, problems: list[str]) -> list[Gallery]:
     """Return the samples of each diffusion model on each autoencoder, without and with guidance; see above."""
     found = _grids((result for result in results if result.kind == "generation"), grid_of, problems)
-    affordable = _affordable([row for _, grid in found for row in grid], GENERATION_BYTES) if found else 0
+    encoded, note = _affordable([row for _, grid in found for row in grid], GENERATION_BYTES)
+    rows = iter(encoded)
     galleries = []
     for result, grid in found:
-        count = min(affordable, grid.shape[1])
-        strips = [
-            Strip(f"{how} guidance", _value("FID", result.values.get(f"fid_{how}_guidance")), data_url(row[:count]))
-            for how, row in zip(("without", "with"), grid, strict=False)
-            if count
-        ]
-        cell = result.cell
-        galleries.append(Gallery(f"{cell.models}, {cell.place}", cell.resolution, count, grid.shape[1], strips))
+        cell, strips = result.cell, []
+        for how, row in zip(("without", "with"), islice(rows, len(grid)), strict=False):
+            value = _value("FID", result.values.get(f"fid_{how}_guidance"))
+            strips += [Strip(f"{how} guidance", value, row)] if row else []
+        galleries.append(Gallery(f"{cell.models}, {cell.place}", cell.resolution, strips, note))
     return galleries
 
 

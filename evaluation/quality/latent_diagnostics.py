@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +34,9 @@ from torch import Tensor, nn
 
 from dcae.autoencoders.contract import PerChannel, denormalise, normalise
 from dcae.autoencoders.tiling import padded
-from dcae.benchmark.entries import Protocol
 from dcae.benchmark.record import Value
 from dcae.randomness import numbered_generators
-from evaluation.features.extractor import Extractor, feature_sets
+from evaluation.features.extractor import Extractor, FeatureSet
 from evaluation.features.quantisation import to_network, to_uint8
 from evaluation.metrics.jackknife import jackknife_frechet
 from evaluation.metrics.psnr_ssim import psnr
@@ -118,8 +118,9 @@ class Probe:
 
     Attributes:
         autoencoder: follows the contract, on the device of the images.
-        extractor: has the protocol's networks.
-        protocol: names the features of rFID, and the quantisation.
+        extractor: has the network of these features.
+        features: of rFID; without them it is left out.
+        quantisation: of decoded images.
         step: k.
         latent_scale, latent_shift: of normalised latents, whose standard deviation is 1.
         seed: of the noise.
@@ -128,7 +129,8 @@ class Probe:
 
     autoencoder: nn.Module
     extractor: Extractor
-    protocol: Protocol
+    features: FeatureSet | None
+    quantisation: Literal["round", "truncate"]
     step: int
     latent_scale: PerChannel
     latent_shift: PerChannel
@@ -138,8 +140,9 @@ class Probe:
     @property
     def columns(self) -> dict[str, str]:
         """Columns of all images and of the chosen ones, each with its identity besides images and autoencoder."""
-        fingerprint = self._features.fingerprint
-        noisy = {_psnr_at(noise): "" for noise in NOISES} | {_features_at(noise): fingerprint for noise in NOISES}
+        noisy = {_psnr_at(noise): "" for noise in NOISES}
+        if self.features:
+            noisy |= {_features_at(noise): self.features.fingerprint for noise in NOISES}
         return dict.fromkeys((*OF_ALL, FLIP, SCALE), "") | noisy
 
     @property
@@ -150,10 +153,6 @@ class Probe:
     def chosen(self, start: int, stop: int) -> range:
         """Return the numbers of the chosen images of a shard."""
         return range(start, stop, self.step)
-
-    @property
-    def _features(self):
-        return feature_sets(self.protocol, [FID])[FID.features]
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, numbers: Sequence[int]) -> Table:
@@ -173,12 +172,12 @@ class Probe:
         ]
         unit = torch.stack(draws).to(latents)
         height, width = images.shape[-2:]
-        name = self._features.name
         for noise in NOISES:
             noisy = denormalise(self, normalise(self, latents) + noise * unit)
-            decoded = to_uint8(self.autoencoder.decode(noisy)[..., :height, :width], self.protocol.quantisation)
+            decoded = to_uint8(self.autoencoder.decode(noisy)[..., :height, :width], self.quantisation)
             rows[_psnr_at(noise)] = psnr(decoded, images)
-            rows[_features_at(noise)] = self.extractor(decoded, [name])[name]
+            if self.features:
+                rows[_features_at(noise)] = self.extractor(decoded, [self.features.name])[self.features.name]
         return {column: values.cpu() for column, values in rows.items()}
 
     def _scale_error(self, pixels: Tensor, latents: Tensor) -> Tensor:
@@ -209,16 +208,16 @@ def diagnose(
     of_chosen: Mapping[str, Tensor],
     clean: Mapping[str, Tensor],
     reference: Tensor | None,
-    protocol: Protocol,
+    random_features: bool = False,
 ) -> LatentDiagnostics:
     """Return the diagnostics of an autoencoder's latents.
 
     Args:
         of_all: rows of ``latent_rows``, of all images.
         of_chosen: rows of a ``Probe``, [n].
-        clean: ``psnr`` [n] and ``features`` [n, d] of the chosen images' reconstructions.
+        clean: ``psnr`` [n] and, for rFID, ``features`` [n, d] of the chosen images' reconstructions.
         reference: features of the chosen originals [n, d]; ``None`` if they were not kept.
-        protocol: says whether features are random.
+        random_features: whether the features come from random weights.
     """
     vectors = of_all["latent/vectors"].double().flatten(0, 1)  # [N x vectors, c]
     images, channels = len(of_all["latent/vectors"]), vectors.shape[1]
@@ -244,7 +243,7 @@ def diagnose(
         rows = of_chosen[column] / variance
         of_mean = None if rows.isnan().any() or not variance else mean_value(rows)
         _add(values, excluded, name, of_mean, len(rows), reason)
-    noisy = _of_noise(of_chosen, clean, reference, protocol)
+    noisy = _of_noise(of_chosen, clean, reference, random_features)
     quality = Quality(values | noisy.values, excluded | noisy.excluded)
     return LatentDiagnostics(quality, {"mean": mean.tolist(), "std": deviations.tolist()})
 
@@ -290,16 +289,17 @@ def _of_noise(
     of_chosen: Mapping[str, Tensor],
     clean: Mapping[str, Tensor],
     reference: Tensor | None,
-    protocol: Protocol,
+    random_features: bool,
 ) -> Quality:
     """Return PSNR and rFID of decoded latents under each noise, and without any, of the same images."""
     unit = next(metric.unit for metric in IMAGE_METRICS if metric.name == "psnr")
     psnr_of = {0.0: clean["psnr"]} | {noise: of_chosen[_psnr_at(noise)] for noise in NOISES}
-    features_of = {0.0: clean["features"]} | {noise: of_chosen[_features_at(noise)] for noise in NOISES}
     found = Quality()
-    random = getattr(protocol, FID.features).random
     for noise, rows in psnr_of.items():
         found.values[f"psnr_noise_{noise:g}"] = mean_value(rows, unit)
+    if "features" not in clean:
+        return found
+    features_of = {0.0: clean["features"]} | {noise: of_chosen[_features_at(noise)] for noise in NOISES}
     for noise, features in features_of.items():
         name = f"rfid_noise_{noise:g}"
         if reference is None:
@@ -309,6 +309,6 @@ def _of_noise(
         else:
             of = jackknife_frechet(features, reference, paired=True, groups=GROUPS)
             found.values[name] = Value(
-                value=of.estimate, n=len(features), standard_error=of.standard_error, random_features=random
+                value=of.estimate, n=len(features), standard_error=of.standard_error, random_features=random_features
             )
     return found

@@ -22,6 +22,7 @@ from dcae.benchmark.record import Value
 from dcae.data.dataset import ImageDataset
 from dcae.files import replacing
 from dcae.shards import INDEX, STEPS, open_shards, read_index, write_shards
+from evaluation.features.extractor import FeatureSet, feature_sets
 from evaluation.features.quantisation import to_network, to_uint8
 from evaluation.features.reference import Detections, batches, read_detections, read_reference
 from evaluation.metrics.frechet import Reference
@@ -160,7 +161,7 @@ def evaluate_reconstruction(
     one_pass = OnePass(protocols, device, metrics)
     autoencoder = autoencoder.to(device).eval()
 
-    probe = _probe(autoencoder, one_pass, protocol, dataset, count, seed, padding) if latents else None
+    probe = _probe(autoencoder, one_pass, protocol, metrics, dataset, count, seed, padding) if latents else None
 
     def make(start: int, length: int) -> Table:
         return measure(one_pass, autoencoder, dataset, start, length, batch_size, workers, seed, padding, probe)
@@ -192,7 +193,7 @@ def evaluate_reconstruction(
         chosen = [
             k for start in range(0, count, shard_size) for k in probe.chosen(start, min(start + shard_size, count))
         ]
-        found = _diagnosed(table, real[protocol.name], protocol, chosen)
+        found = _diagnosed(table, real[protocol.name], protocol, chosen, probe.features)
         values, excluded, channels = values | found.quality.values, excluded | found.quality.excluded, found.channels
     return Reconstruction(values, rows, pairs, excluded, qualities, channels)
 
@@ -201,6 +202,7 @@ def _probe(
     autoencoder: nn.Module,
     one_pass: OnePass,
     protocol: Protocol,
+    metrics: Sequence[QualityMetric],
     dataset: ImageDataset,
     count: int,
     seed: int,
@@ -213,16 +215,20 @@ def _probe(
         with torch.inference_mode(), random_numbers(seed, 0):
             latents = autoencoder.encode(padded(autoencoder, to_network(images), padding)).double()
         scale, shift = float((latents - shift).square().mean().rsqrt()), 0.0
-    return Probe(autoencoder, one_pass.extractor, protocol, step_of(count), scale, shift, seed, padding)
+    features = feature_sets(protocol, [FID])[FID.features] if FID in metrics else None
+    step = step_of(count)
+    return Probe(autoencoder, one_pass.extractor, features, protocol.quantisation, step, scale, shift, seed, padding)
 
 
 def _diagnosed(table: Table, real: dict[str, Reference], protocol: Protocol, chosen: list[int]) -> LatentDiagnostics:
     """Return the diagnostics of a whole table; ``chosen``: numbers of the images that the probe has seen."""
-    names = columns(protocol)
-    role = FID.features
-    clean = {"psnr": table[names["psnr"]][chosen], "features": table[names[role]][chosen]}
+    names, role = columns(protocol), FID.features
+    clean = {"psnr": table[names["psnr"]][chosen]}
+    if features is None:
+        return diagnose(table, table, clean, None)
+    clean["features"] = table[names[role]][chosen]
     kept = real[role].features[chosen] if real[role].moments is None else None
-    return diagnose(table, table, clean, kept, protocol)
+    return diagnose(table, table, clean, kept, features.weights.random)
 
 
 def _whole_table(

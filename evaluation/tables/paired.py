@@ -44,11 +44,13 @@ def _compare_over_seeds(metric: Metric, values: Sequence[Value], rows: Sequence[
     return Comparison.between(found.estimate, found.standard_error, found.low, found.high, found.n, metric.better)
 
 
-def difference_entries(found: Comparison | None, metric: Metric) -> list[str | Number]:
+def difference_entries(found: Comparison | None, metric: Metric, source: Source | None = None) -> list[str | Number]:
     """The entries for the columns of ``difference_columns``."""
     if found is None:
         return [Number(None, missing="–"), Number(None, missing="–"), Number(None, missing="–"), "–"]
-    difference = Number(found.difference, metric.decimals, standard_error=found.standard_error, n=found.n, signed=True)
+    difference = Number(
+        found.difference, metric.decimals, standard_error=found.standard_error, n=found.n, signed=True, source=source
+    )
     low, high = (Number(each, metric.decimals, signed=True) for each in (found.low, found.high))
     return [difference, low, high, SIGNS[found.verdict]]
 

@@ -212,3 +212,18 @@ def test_a_checkpoint_of_another_identity_is_refused(toy, tmp_path):
     state_folder(toy, tmp_path).rename(target)
     with pytest.raises(ValueError, match="belongs to another training"):
         toy.train(tmp_path, identity=other)
+
+
+def test_a_training_that_is_finished_elsewhere_is_taken_over_without_a_step(toy, tmp_path, capsys):
+    def disturb(step, _network):
+        raise Stop(f"trains step {step}")
+
+    trained = toy.train(tmp_path / "a")
+    folders = [tmp_path / "missing" / "state", tmp_path / "a" / "state"]
+    assert_equal(toy.train(tmp_path / "b", disturb, elsewhere=folders), trained)
+    assert f"taken from {state_folder(toy, tmp_path / 'a')}, equal configuration and data" in capsys.readouterr().out
+    assert (tmp_path / "b" / "output" / "training_log.jsonl").read_bytes() == (
+        tmp_path / "a" / "output" / "training_log.jsonl"
+    ).read_bytes()
+    with pytest.raises(Stop, match="trains step 0"):
+        toy.train(tmp_path / "c", disturb, identity=toy.IDENTITY | {"seed": "1"}, elsewhere=folders)

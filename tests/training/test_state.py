@@ -247,3 +247,39 @@ def test_code_is_not_read(tmp_path):
 class Surprise:
     def __reduce__(self):
         return (pytest.fail, ("code inside a checkpoint was run",))
+
+
+# --- trainings of other benchmarks ---
+
+
+def empty_state(folder: Path, identity: dict[str, str] = IDENTITY) -> TrainingState:
+    state = TrainingState(folder, identity)
+    state.create()
+    return state
+
+
+def test_what_is_taken_over_does_not_depend_on_where_it_was_trained(finished, tmp_path):
+    state = empty_state(tmp_path / "other.state")
+    assert state.take_over([tmp_path / "none", tmp_path / "state"]) == finished.folder
+    (finished.folder / "result" / "weights").write_text("damaged later")
+    state.publish(tmp_path / "output")
+    assert (tmp_path / "output" / "weights").read_text() == "trained"
+    assert f'"taken_from": "{finished.folder}"' in (state.folder / "completed.json").read_text()
+
+
+@pytest.mark.parametrize("damage", ["weights", "lost", "record", "half", "identity"])
+def test_what_is_damaged_unfinished_or_another_training_is_not_taken_over(finished, tmp_path, capsys, damage):
+    weights, record = finished.folder / "result" / "weights", finished.folder / "completed.json"
+    identity = IDENTITY | ({"configuration": "other"} if damage == "identity" else {})
+    if damage == "weights":
+        weights.write_text("TRAINED")
+    elif damage == "lost":
+        weights.unlink()
+    elif damage == "record":
+        record.write_text("{")
+    elif damage == "half":
+        record.unlink()
+    state = empty_state(tmp_path / "other.state", identity)
+    assert state.take_over([tmp_path / "state"]) is None and not state.is_complete
+    reported = f"{weights.parent} is not as its training wrote it; not taken over" in capsys.readouterr().out
+    assert reported == (damage in ("weights", "lost"))

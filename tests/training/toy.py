@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -83,12 +83,13 @@ def undisturbed(_step: int, _network: nn.Module) -> None:
 def train(
     folder: Path, disturb: Disturbance = undisturbed, settings: TrainingFields = SETTINGS,
     identity: dict[str, str] = IDENTITY, time_limit_minutes: float | None = None, log_with: str = "tensorboard",
+    elsewhere: Sequence[Path] = (),
 ) -> dict[str, Tensor]:  # fmt: skip
     """Train in ``folder``/state and return the weights in ``folder``/output."""
     engine.run(
         lambda accelerator: Toy(settings, disturb, accelerator).task(), "toy", settings, identity=identity, seed=0,
         output=folder / "output", state=folder / "state", time_limit_minutes=time_limit_minutes,
-        log_with=log_with,
+        log_with=log_with, elsewhere=elsewhere,
     )  # fmt: skip
     return load_file(folder / "output" / "weights.safetensors")
 

@@ -32,12 +32,12 @@ def test_own_pictures_and_an_entry_of_ones_own(monkeypatch, capsys, tmp_path, pi
     blur = {"kind": "python", "factory": "dcae.autoencoders.controls:blur", "arguments": {"spatial_compression": 16}}
     mine = tmp_path / "mine.yaml"
     mine.write_text(yaml.safe_dump({**blur, "spatial_compression": 16, "latent_channels": 3, "latent_scale": 1.0}))
-    assert compare(monkeypatch, pictures, f"identity, blur,{mine}", "--worst", "1") == 0
+    assert compare(monkeypatch, pictures, f"identity, blur,{mine}", "--shown", "1") == 0
     said = capsys.readouterr().out
     assert "Left out: metric rFID: 2 pictures are too few, it needs 256" in said
     assert "| mine " in said and "3 autoencoders on 2 pictures" in said
     page = (tmp_path / "output" / "comparison.html").read_text()
-    assert "dcae compare --images" in page and page.count("<figure>") == 2
+    assert "dcae compare --images" in page and page.count("<figure") == 1
 
 
 def test_an_autoencoder_that_is_left_out_shows_in_the_exit_status(monkeypatch, capsys, pictures):
@@ -80,13 +80,12 @@ def test_folders_that_are_none_are_told_before_anything_is_measured(options, mes
 
 def test_a_comparison_among_the_pictures_is_none_of_them(monkeypatch, capsys, pictures):
     monkeypatch.chdir(pictures)
-    for said in ("1 autoencoders on 2 pictures", "Left out: the crops of an earlier comparison in comparison/"):
+    for _ in range(2):
         assert dcae(
             monkeypatch, "compare", "--images", ".", "--autoencoders", "blur", "--resolution", "64",
             "--protocol", "random-features",
         ) == 0  # fmt: skip
-        output = capsys.readouterr().out
-        assert said in output and "1 autoencoders on 2 pictures" in output
+        assert "1 autoencoders on 2 pictures" in capsys.readouterr().out
 
 
 def test_small_crops_leave_lpips_out_by_name(monkeypatch, capsys, pictures):
@@ -122,7 +121,7 @@ def test_an_autoencoder_that_fails_in_any_way_is_left_out_by_name(monkeypatch, c
     for name in ("index", "runtime", "key", "leave"):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**fields, "factory": f"foreign_code:{name}"}))
     names = ",".join(f"{tmp_path}/{name}.yaml" for name in ("index", "runtime", "key", "leave"))
-    assert compare(monkeypatch, pictures, f"blur,{names}", "--worst", "0") == 1
+    assert compare(monkeypatch, pictures, f"blur,{names}", "--shown", "0") == 1
     said = capsys.readouterr().out
     for name, reason in (
         ("index", "IndexError: list index out of range"),

@@ -51,8 +51,12 @@ class Run:
 
 
 def run_on_slurm(clone: Clone, *arguments: str) -> Run:
-    """Run Snakemake with the Slurm profile, for twenty minutes at most: CI's machine may be busy."""
-    command = ["snakemake", "--cores", "all", "--profile", "slurm", *FAST, *arguments]
+    """Run Snakemake with the Slurm profile."""
+    return run_command(clone, "snakemake", "--cores", "all", "--profile", "slurm", *FAST, *arguments)
+
+
+def run_command(clone: Clone, *command: str) -> Run:
+    """Run a command that starts Slurm jobs, for twenty minutes at most: CI's machine may be busy."""
     known = {job["JobId"] for job in jobs()}
     done = subprocess.run(
         command,
@@ -74,9 +78,12 @@ def slurm():
 
 @pytest.fixture(scope="module")
 def slurm_run(slurm, tmp_path_factory) -> Run:
-    """The tiny benchmark, run in a copy of the repository."""
+    """The tiny benchmark, run by ``dcae run`` in a copy of the repository, with FAST in its profile."""
     clone = copy_repository(tmp_path_factory.mktemp("slurm") / "clone")
-    run = run_on_slurm(clone, "--configfile", TINY)
+    clone.edit("slurm/profile.yaml", "retries: 10", "retries: 0")
+    checks = "slurm-init-seconds-before-status-checks: 2\nseconds-between-status-checks: 2\n"
+    clone.edit("slurm/profile.yaml", "latency-wait: 60", f"{checks}latency-wait: 5")
+    run = run_command(clone, "dcae", "run", TINY, "--profile", "slurm")
     logs = sorted((clone.folder / "results").glob("**/*.log"))
     tails = "".join(f"\n--- {log}\n{log.read_text()[-2000:]}" for log in logs)
     assert run.returncode == 0, run.output[-5000:] + tails
@@ -97,6 +104,7 @@ def minutes(time: str) -> int:
 
 def test_all_jobs_succeeded(slurm_run):
     assert {job["JobState"] for job in slurm_run.jobs} == {"COMPLETED"}
+    assert slurm_run.output.rstrip().endswith("results: results/tiny")
 
 
 def test_every_rule_that_computes_went_to_the_cluster(slurm_run):

@@ -23,10 +23,10 @@ def compare(
     resolution: Annotated[int, typer.Option(min=1, help="pixels per side of the centre crop")] = 512,
     output: Annotated[Path, typer.Option(help="folder to write")] = Path("comparison"),
     protocol: Annotated[str, typer.Option(help="entry in config/protocols")] = "dc-ae",
-    worst: Annotated[int, typer.Option(min=0, help="worst images to show of each autoencoder")] = 3,
+    shown: Annotated[int, typer.Option(min=0, help="pictures to show at most, the worst first")] = 200,
     batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 4,
 ) -> None:
-    """Compare autoencoders on your own pictures: a table, the worst images side by side, and a page of both.
+    """Compare autoencoders on your own pictures: a page with tables and all pictures, the worst first.
 
     Values that cannot be measured are left out and named. The exit status is 1 if an autoencoder was left out.
     """
@@ -42,9 +42,9 @@ def compare(
 
     device = options.device()
     _make(output)
-    found = run(folder, contenders, chosen, resolution, config, device, batch_size, worst)
-    footer = {"dcae": dcae.__version__, "device": str(device_description(device)["name"])}
-    footer["command"] = " ".join(["dcae", *sys.argv[1:]])
+    command = " ".join(["dcae", *sys.argv[1:]])
+    found = run(folder, contenders, chosen, resolution, config, device, batch_size, shown, command=command)
+    footer = {"dcae": dcae.__version__, "Device": str(device_description(device)["name"]), "Command": command}
     page, *files = write_comparison(found, output, footer)
     print(next(file for file in files if file.name == "reconstruction.md").read_text(encoding="utf-8"))
     print(f"{page}: open it in a browser; {len(files)} more files in {output}")

@@ -17,7 +17,7 @@ from workflow.commands import options
 from workflow.provenance import provenance
 from workflow.staleness import configuration as digests
 from workflow.staleness.steps import EVALUATE
-from workflow.trained import check_trained
+from workflow.trained import check_trained, taken_from
 
 ENCODER = ("encoder.", "quant_conv.")  # beginnings of the names of its tensors
 
@@ -62,7 +62,7 @@ def evaluate(
     validation = open_dataset(cell.dataset, "validation", resolution)
     # Before the work: a file that cannot be read or is missing ends the job here, not at its end.
     protocol_fingerprint, *_ = map(fingerprint, cell.protocols)
-    remarks = validation.remarks(protocol.reconstruction_images)
+    remarks = [*validation.remarks(protocol.reconstruction_images), *taken_from(weights)]
     try:
         result = evaluate_reconstruction(
             model,

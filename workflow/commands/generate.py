@@ -19,7 +19,7 @@ from workflow.provenance import provenance
 from workflow.staleness.cache_identity import captions_identity
 from workflow.staleness.configuration import CaptionsCell
 from workflow.staleness.steps import GENERATE, TRAIN_DENOISER
-from workflow.trained import check_trained
+from workflow.trained import check_trained, taken_from
 
 if TYPE_CHECKING:
     from evaluation.quality.sample_set import ImageSource
@@ -120,7 +120,7 @@ def generate(
             seed=cell.seed,
             started=started,
         ),
-        remarks=measured_remarks(cell, source.autoencoder.latent_scale),
+        remarks=[*taken_from(denoiser, weights), *measured_remarks(cell, source.autoencoder.latent_scale)],
     ).write(record)
 
 

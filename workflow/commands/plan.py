@@ -62,7 +62,10 @@ def _text(plan: Plan) -> str:
     for part in ("steps", "tables"):
         lines += [_row(name, totals) for name, totals in content[part].items() if totals["jobs"]]
         lines.append("")
-    lines += [_row("total", content["total"]), "", "Disk"]
+    lines.append(_row("total", content["total"]))
+    if taken_over := content["total"]["taken_over"]:
+        lines.append(f"{taken_over} trainings of equal configuration are taken over from other benchmarks")
+    lines += ["", "Disk"]
     lines += [f"  {kind:34}{gigabytes:12,.1f} GB" for kind, gigabytes in content["disk_gb"].items()]
     lines += [f"  {'all':34}{sum(content['disk_gb'].values()):12,.1f} GB", "", "Data and weights"]
     for each in plan.requirements:

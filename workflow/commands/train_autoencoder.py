@@ -10,6 +10,7 @@ import typer
 
 from dcae.benchmark import Benchmark
 from dcae.training.distributed import join_slurm_step
+from workflow import layout
 from workflow.commands import options
 from workflow.staleness.steps import TRAIN_AUTOENCODER
 from workflow.trained import check_trained
@@ -30,7 +31,8 @@ def train_autoencoder(
     from dcae.training.autoencoder import train_autoencoder_phase
 
     join_slurm_step()
-    training = Benchmark.load(benchmark_file).training(autoencoder, phase)
+    benchmark = Benchmark.load(benchmark_file)
+    training = benchmark.training(autoencoder, phase)
     options.device()
     check_trained(start)
     train_autoencoder_phase(
@@ -45,4 +47,7 @@ def train_autoencoder(
         config_digest=TRAIN_AUTOENCODER.planned(training, configuration),
         time_limit_minutes=time_limit,
         log_with=log_with,
+        elsewhere=layout.elsewhere(
+            state, benchmark.name, layout.AUTOENCODER_STATE, autoencoder=autoencoder, phase=phase
+        ),
     )

@@ -11,6 +11,7 @@ import typer
 
 from dcae.benchmark import Benchmark, Config, ConfigError, GenerationCell, ResolvedGeneration
 from dcae.training.distributed import join_slurm_step
+from workflow import layout
 from workflow.commands import options
 from workflow.staleness.cache_identity import captions_identity, latents_identity, released_weights
 from workflow.staleness.configuration import CaptionsCell
@@ -78,6 +79,7 @@ def train_denoiser(
         caption_rows=rows,
         time_limit_minutes=time_limit,
         log_with=log_with,
+        elsewhere=layout.elsewhere(state, benchmark.name, layout.DENOISER_STATE, **vars(cell.names)),
     )
 
 

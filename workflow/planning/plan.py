@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from workflow.planning.needs import Needs, NotCounted, images
 from workflow.planning.site import Site
 from workflow.planning.sizing import Need, Size, size
 from workflow.staleness import configuration
+from workflow.trained import finished_in
 
 STEPS = (
     "train_autoencoder", "encode_latents", "encode_captions", "train_denoiser", "reference_features",
@@ -41,6 +42,7 @@ class Job:
         table: the first table of the benchmark that needs it.
         disk: bytes that it leaves behind, by kind.
         output: file by which it is known to be done.
+        taken_over: a training that another benchmark has finished, of the same configuration.
     """
 
     rule: str
@@ -51,6 +53,7 @@ class Job:
     disk: dict[str, float]
     output: Path
     uncounted: str = ""
+    taken_over: bool = False
 
     @property
     def gpu_hours(self) -> float:
@@ -94,13 +97,17 @@ class Plan:
         return list(dict.fromkeys(job.uncounted for job in self.jobs if job.uncounted))
 
     def totals(self, jobs: Iterable[Job]) -> dict[str, Any]:
-        """Return number, GPU hours and the largest GPU memory of jobs; done ones count for the number alone."""
+        """Return number, GPU hours and the largest GPU memory of jobs.
+
+        Those that are done or taken over count for the number alone.
+        """
         jobs = list(jobs)
-        left = [job for job in jobs if not job.done]
+        left = [job for job in jobs if not (job.done or job.taken_over)]
         memory = max((job.size.gpu_memory_gib for job in left if job.size), default=0.0)
         return {
             "jobs": len(jobs),
-            "done": len(jobs) - len(left),
+            "done": sum(job.done for job in jobs),
+            "taken_over": sum(job.taken_over and not job.done for job in jobs),
             "gpu_hours": round(sum(job.gpu_hours for job in left), 1),
             "most_gpus": max((job.size.gpus for job in left if job.size), default=0),
             "peak_gpu_memory_gib": round(memory, 1),
@@ -171,8 +178,9 @@ class _Jobs:
         return self._known.values()
 
     def _add(
-        self, rule: str, name: str, subject: Any, table: str, disk: dict[str, float], pattern: str, **names
-    ) -> None:
+        self, rule: str, name: str, subject: Any, table: str, disk: dict[str, float], pattern: str,
+        taken_over: bool = False, **names,
+    ) -> None:  # fmt: skip
         if (rule, name) in self._known:
             return
         need, found, uncounted = None, None, ""
@@ -182,7 +190,7 @@ class _Jobs:
         except NotCounted as error:
             uncounted = str(error)
         output = layout.file(self.benchmark.name, pattern, **names)
-        self._known[rule, name] = Job(rule, name, need, found, table, disk, output, uncounted)
+        self._known[rule, name] = Job(rule, name, need, found, table, disk, output, uncounted, taken_over)
 
     def _trainings(self, autoencoder: str, table: str) -> None:
         final = self.benchmark.final_training(autoencoder)
@@ -192,7 +200,15 @@ class _Jobs:
             disk = {"trained weights": weights, "checkpoints, until a training ends": CHECKPOINTS * ADAM * weights}
             pattern = f"{layout.AUTOENCODER}/{layout.AUTOENCODER_WEIGHTS}"
             name = f"{training.autoencoder}, {training.phase}"
-            self._add("train_autoencoder", name, training, table, disk, pattern, **names)
+            known = self._finished_elsewhere(layout.AUTOENCODER_STATE, configuration.training, training, names)
+            self._add("train_autoencoder", name, training, table, disk, pattern, known, **names)
+
+    def _finished_elsewhere(
+        self, pattern: str, digest: Callable[[Any], str], training: Any, names: dict[str, Any]
+    ) -> bool:
+        own = layout.file(self.benchmark.name, pattern, **names)
+        states = layout.elsewhere(own, self.benchmark.name, pattern, **names)
+        return bool(states) and finished_in(states, digest(training))
 
     def _reference(self, purpose: str, dataset: str, resolution: int, table: str) -> None:
         cell = configuration.reference_cell(self.benchmark, purpose, dataset, resolution)
@@ -222,7 +238,8 @@ class _Jobs:
             copies = ADAM + (1 if cell.recipe.ema else 0)
             disk = {"trained weights": weights, "checkpoints, until a training ends": CHECKPOINTS * copies * weights}
             pattern = f"{layout.DENOISER}/{layout.DENOISER_WEIGHTS}"
-            self._add("train_denoiser", model, cell, table, disk, pattern, **vars(names))
+            known = self._finished_elsewhere(layout.DENOISER_STATE, configuration.denoiser, cell, vars(names))
+            self._add("train_denoiser", model, cell, table, disk, pattern, known, **vars(names))
         split = cell.protocols[0].generation_reference
         self._captions(cell, cell.evaluated_on.name, split, table)
         self._reference("generation", cell.evaluated_on.name, names.resolution, table)

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,21 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from dcae.autoencoders.contract import Autoencoder
 from dcae.autoencoders.loading import load
-from dcae.benchmark import Config
+from dcae.benchmark import Config, Record
 from dcae.data.photographs import folder as photographs
 from dcae.data.storage.files import DatasetError
 from dcae.weights.catalogue import CATALOGUE, WeightsError
 from evaluation.comparison import compare as comparing
+from evaluation.comparison import gallery, measurable
 from evaluation.comparison.compare import CompareError, Contender, compare, write_comparison
 from evaluation.comparison.pictures import find_pictures
 from evaluation.comparison.tables import difference
 from evaluation.metrics.psnr_ssim import psnr
-from evaluation.metrics.registry import FID
+from evaluation.metrics.registry import FID, IMAGE_METRICS
+from evaluation.page.pictures import Gallery
 from tests.autoencoders.released_families import saved
 from tests.evaluation import tiny_detectors
+from tests.evaluation.page.parsed import Page
 
 SIDE = 64
 STRANGE = 'a <img src=x onerror=alert(1)> & "b".png'
@@ -63,7 +67,7 @@ def protocol(name: str = "random-features"):
 @pytest.fixture(scope="module")
 def comparison(pictures, contenders):
     said = []
-    found = compare(pictures, contenders, protocol(), SIDE, Config(), batch_size=2, worst=2, tell=said.append)
+    found = compare(pictures, contenders, protocol(), SIDE, Config(), batch_size=2, tell=said.append)
     return found, said
 
 
@@ -100,30 +104,44 @@ def test_values_are_those_of_the_pictures(comparison, pictures):
     assert found.measured["blur"].per_image["psnr"][1].item() == pytest.approx(expected, abs=0.05)
 
 
-def test_worst_images_are_what_was_measured(comparison):
+def pixels_of(url: str) -> torch.Tensor:
+    image = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/webp;base64,"))))
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def test_every_picture_is_shown_once_without_loss_as_it_was_measured_the_worst_first(comparison):
     found, _ = comparison
-    assert found.worst["identity"] == []
-    for name in ("blur", "taesd"):
-        lpips = found.measured[name].per_image["lpips"]
-        assert [image.index for image in found.worst[name]] == lpips.argsort(descending=True)[:2].tolist()
-        for image in found.worst[name]:
-            assert torch.equal(image.original, found.pictures.batch([image.index])[0])
-            for other, pixels in image.reconstructions.items():
-                again = psnr(pixels[None], image.original[None]).item()
-                assert again == found.measured[other].per_image["psnr"][image.index].item()
+    worst = found.measured["taesd"].per_image["psnr"]  # the only one that is no control
+    names = [found.pictures.names[index] for index in worst.argsort().tolist()]
+    assert [strip.name for strip in found.gallery.strips] == names
+    assert found.gallery.columns == ["original", "identity", "blur", "taesd"]
+    for strip in found.gallery.strips:
+        index = found.pictures.names.index(strip.name)
+        original, *others = map(pixels_of, strip.images)
+        assert torch.equal(original, found.pictures.batch([index])[0])
+        for measured, pixels in zip(found.measured.values(), others, strict=True):
+            assert psnr(pixels[None], original[None]).item() == measured.per_image["psnr"][index].item()
+        assert f"PSNR {worst[index]:.3g} dB" in strip.values[3] and "LPIPS" in strip.values[3]
 
 
-class Page(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.tags, self.sources, self.text = [], [], ""
+def test_a_page_stays_small_the_worst_pictures_without_loss(pictures, contenders, monkeypatch):
+    def shown(**limits: int) -> Gallery:
+        for name, value in limits.items():
+            monkeypatch.setattr(gallery, name, value)
+        return compare(
+            pictures, contenders[1:2], protocol(), SIDE, Config(), tell=str, metrics=IMAGE_METRICS[:1]
+        ).gallery
 
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.sources += [value for name, value in attributes if name in ("src", "href")]
-
-    def handle_data(self, data):
-        self.text += data
+    lossless = 2 * len(shown().strips[0].images[0])
+    some = shown(LOSSLESS=lossless, LARGEST=lossless + 20_000)
+    assert {pixels_of(strip.images[0]).shape[-1] for strip in some.strips} == {SIDE} and len(some.strips) == 5
+    assert "compressed" not in some.strips[0].remark and "compressed" in some.strips[-1].remark
+    assert f"compressed, at {SIDE} px" in some.note
+    monkeypatch.setattr(gallery, "SMALLEST_SIDE", 8)
+    few = shown(LOSSLESS=0, LARGEST=4000)
+    assert sum(len(each) for strip in few.strips for each in strip.images) < 1.5 * 4000
+    assert f"{len(few.strips)} of 5 pictures" in few.note and len(few.strips) < 5
+    assert pixels_of(few.strips[0].images[0]).shape[-1] == SIDE // 2
 
 
 def test_files_of_a_comparison(comparison, tmp_path):
@@ -135,22 +153,34 @@ def test_files_of_a_comparison(comparison, tmp_path):
     assert float(rows[5]["psnr"]) == found.measured["blur"].per_image["psnr"][0].item()
     [summary] = [r for r in csv.DictReader((tmp_path / "reconstruction.csv").open()) if r["Autoencoder"] == "blur"]
     assert float(summary["PSNR (dB)"]) == found.measured["blur"].values["psnr"].value and summary["PSNR (dB), n"] == "5"
-    crops = Image.open(tmp_path / "worst" / "blur" / "1.png")
-    # The original and three reconstructions of 32 px, enlarged four times, gaps between, and names above.
-    assert crops.size == (4 * 128 + 3 * 4, 128 + 16)
+    records = {path.stem: Record.read(path) for path in (tmp_path / "records").iterdir()}
+    assert {name: record.number_class for name, record in records.items()} == {
+        "identity": "control", "blur": "control", "taesd": "re-evaluated",
+    }  # fmt: skip
+    assert records["taesd"].values["psnr"] == found.measured["taesd"].values["psnr"]
+    assert records["taesd"].excluded == {"rfid": "5 pictures are too few, it needs 256"}
 
 
-def test_the_page_opens_offline_without_scripts_and_names_are_only_text(comparison, tmp_path):
+def test_the_page_is_that_of_a_benchmark_with_names_as_text_alone(comparison, tmp_path):
     found, _ = comparison
-    text = write_comparison(found, tmp_path, {"device": "a <machine>"})[0].read_text()
-    page = Page()
-    page.feed(text)
-    assert "script" not in page.tags and "link" not in page.tags
-    assert page.tags.count("img") == 2 * 2 * (2 + 3) == len(page.sources)
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert STRANGE in page.text and "a <machine>" in page.text
-    assert "Left out: picture broken.jpg" in page.text and "random features" in page.text
-    assert "prefers-color-scheme: dark" in text and "@media print" in text
+    page = Page(write_comparison(found, tmp_path, {"device": "a <machine>"})[0].read_text())
+    sections = ("run", "tables", "scatter", "reconstructions", "records")
+    assert [each["href"] for each, _ in page.find("a") if each["href"].removeprefix("#") in sections] == [
+        f"#{name}" for name in sections
+    ]
+    sources = [each["src"] for each, _ in page.find("img")]
+    assert sources == [image for strip in found.gallery.strips for image in strip.images]
+    assert not page.find("script", src="") and len(page.find("script")) == 2
+    [(_, run)] = page.find("section", id="run")
+    assert "a <machine>" in run and "picture broken.jpg: " in run
+    assert f"more/{STRANGE}" in [each["data-name"] for each, _ in page.find("figure", **{"class": "strip"})]
+    ids = {attributes["id"] for _, attributes, _ in page.elements if "id" in attributes}
+    numbers = [each["href"].removeprefix("#") for each, _ in page.find("a", **{"class": "number"})]
+    assert len(numbers) > 9 and set(numbers) <= ids
+    [point] = json.loads(page.find("script", type="application/json")[0][1])["points"]
+    assert point["name"] == "taesd" and set(point["costs"]) == {
+        "latent_size", "spatial_compression", "autoencoder_parameters",
+    }  # fmt: skip
 
 
 def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, contenders, tmp_path, monkeypatch):
@@ -161,7 +191,7 @@ def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, cont
     config = Config()
     entries = ("rae-dinov2-b", "dc-ae-f128c512-in-1.0", "sd-vae-f8-demo", "dc-ae-f8c4-space-to-channel-f64-demo")
     others = [Contender(config.entry("autoencoders", name)) for name in entries]
-    found = compare(pictures, [contenders[1], *others], protocol("dc-ae"), SIDE, config, worst=1, tell=lambda _: None)
+    found = compare(pictures, [contenders[1], *others], protocol("dc-ae"), SIDE, config, shown=1, tell=lambda _: None)
     assert list(found.measured) == ["blur"] and set(found.measured["blur"].values) == {"psnr", "ssim"}
     assert list(found.left_out) == list(entries)
     told = "\n".join(found.warnings)
@@ -176,9 +206,9 @@ def test_what_cannot_be_measured_is_left_out_and_the_rest_goes_on(pictures, cont
 
 
 def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch, few_features):
-    monkeypatch.setattr(comparing, "FEWEST_FOR_RFID", 5)
+    monkeypatch.setattr(measurable, "FEWEST_FOR_RFID", 5)
     controls = [Contender(Config().entry("autoencoders", name)) for name in ("identity", "mean-colour")]
-    measured = compare(pictures, controls, protocol(), SIDE, Config(), worst=0, tell=lambda _: None).measured
+    measured = compare(pictures, controls, protocol(), SIDE, Config(), shown=0, tell=lambda _: None).measured
     perfect, worst = (each.values["rfid"] for each in measured.values())
     assert perfect.value == pytest.approx(0, abs=1e-3 * worst.value)
     assert worst.n == 5 and worst.standard_error > 0 and worst.random_features
@@ -188,7 +218,7 @@ def test_rfid_is_measured_where_there_are_enough_pictures(pictures, monkeypatch,
     )
 
 
-def test_memory_that_does_not_suffice_and_no_worst_images(pictures, contenders, monkeypatch, tmp_path):
+def test_memory_that_does_not_suffice_and_no_pictures_shown(pictures, contenders, monkeypatch, tmp_path):
     class Huge(Autoencoder):
         def encode(self, images):
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -197,9 +227,9 @@ def test_memory_that_does_not_suffice_and_no_worst_images(pictures, contenders, 
         return Huge(8, 4) if entry.name == "taesd" else load(entry, **arguments)
 
     monkeypatch.setattr("evaluation.comparison.compare.load", loaded)
-    found = compare(pictures, contenders, protocol(), SIDE, Config(), worst=0, tell=lambda _: None)
+    found = compare(pictures, contenders, protocol(), SIDE, Config(), shown=0, tell=lambda _: None)
     assert found.left_out == {"taesd": "needs more memory than cpu has for 4 pictures at a time"}
-    assert "Worst images" not in write_comparison(found, tmp_path, {})[0].read_text()
+    assert "<figure" not in write_comparison(found, tmp_path, {})[0].read_text()
 
 
 def test_pictures_may_lie_in_a_zip_file(pictures, tmp_path):
@@ -233,7 +263,7 @@ def test_pictures_with_faces_are_measured_by_themselves_and_missing_detectors_ar
     subsets = Config().entry("protocols", "faces-and-text").subsets
     chosen = protocol().model_copy(update={"subsets": subsets})
     contenders = [Contender(Config().entry("autoencoders", name)) for name in ("blur", "mean-colour")]
-    found = compare(tmp_path / "pictures", contenders, chosen, SIDE, Config(), worst=1, tell=lambda line: None)
+    found = compare(tmp_path / "pictures", contenders, chosen, SIDE, Config(), shown=1, tell=lambda line: None)
     blur = found.measured["blur"]
     assert blur.values["psnr_face"].n == 2
     assert blur.values["psnr_face"].value == pytest.approx(float(blur.per_image["psnr"][[0, 2]].mean()))
@@ -243,8 +273,6 @@ def test_pictures_with_faces_are_measured_by_themselves_and_missing_detectors_ar
     assert float(table["PSNR (dB), face"]) == pytest.approx(blur.values["psnr_face"].value)
     assert "PSNR (dB), text" not in table
     assert "PSNR (dB) ↑ face" in written[0].read_text()
-    # Original and two autoencoders, 32 px enlarged to 128, 4 px between them, and names above.
-    assert Image.open(tmp_path / "out" / "worst" / "blur" / "1.png").size == (3 * 128 + 2 * 4, 128 + 16)
 
 
 def test_too_few_pictures_with_faces_are_named(tmp_path, monkeypatch):
@@ -255,6 +283,6 @@ def test_too_few_pictures_with_faces_are_named(tmp_path, monkeypatch):
     subsets = {"face": Config().entry("protocols", "faces-and-text").subsets["face"]}
     chosen = protocol().model_copy(update={"subsets": subsets})
     contenders = [Contender(Config().entry("autoencoders", "blur"))]
-    found = compare(tmp_path / "pictures", contenders, chosen, SIDE, Config(), worst=0, tell=lambda line: None)
+    found = compare(tmp_path / "pictures", contenders, chosen, SIDE, Config(), shown=0, tell=lambda line: None)
     assert "Left out: pictures with face: needs at least 2 images with face, there are 1 of 1" in found.warnings
     assert "psnr_face" not in found.measured["blur"].values

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
+from evaluation.comparison.gallery import rank, ranking_metric
 from evaluation.comparison.tables import difference, main_table, paired_table
-from evaluation.comparison.worst import region_of_error, worst_indices
 from evaluation.metrics.registry import IMAGE_METRICS, mean_value
 from evaluation.quality.reconstruction import Reconstruction
 from evaluation.tables.formats import Number, to_markdown
@@ -86,16 +86,20 @@ def test_each_pair_is_compared_once():
     assert paired_table({"a": rows["a"]}).sections == []
 
 
-def test_the_worst_come_first_and_perfect_ones_never():
-    found = measured(psnr=[20.0, math.inf, 10.0, 30.0], lpips=[0.2, 0.0, 0.5, 0.3])
-    assert worst_indices(found, "psnr", 2) == [2, 0]
-    assert worst_indices(found, "lpips", 4) == [2, 3, 0]
+def test_each_picture_is_ranked_once_by_the_mean_over_autoencoders_and_perfect_ones_are_last():
+    rows = {
+        "a": measured(psnr=[20.0, math.inf, 10.0, 30.0]),
+        "b": measured(psnr=[26.0, math.inf, 30.0, math.inf]),
+        "blur": measured(psnr=[1.0, 2.0, 3.0, 4.0]),
+    }
+    assert rank(rows) == [(2, 20.0), (0, 23.0), (3, 30.0), (1, math.inf)]
+    assert [index for index, _ in rank({"blur": rows["blur"]})] == [0, 1, 2, 3]
 
 
-def test_the_region_holds_the_place_of_the_error():
-    original = torch.zeros(3, 128, 128, dtype=torch.uint8)
-    spoiled = original.clone()
-    spoiled[:, 100, 20] = 255
-    region = region_of_error(original, spoiled)
-    assert region.side == 32 and region.of(spoiled).max() == 255 and region.of(spoiled).shape == (3, 32, 32)
-    assert region_of_error(original[..., :20, :20], original[..., :20, :20]).side == 20
+def test_lpips_ranks_with_trained_weights_alone():
+    values = {"psnr": [20.0, 10.0], "lpips": [0.5, 0.1]}
+    trained, random = measured(**values), measured(**values)
+    random.values["lpips"] = random.values["lpips"].model_copy(update={"random_features": True})
+    assert ranking_metric({"a": trained}) is LPIPS and rank({"a": trained}) == [(0, 0.5), (1, 0.1)]
+    for rows in ({"a": random}, {"a": trained, "b": random}, {"a": measured(psnr=[20.0, 10.0])}):
+        assert ranking_metric(rows) is PSNR and [index for index, _ in rank(rows)] == [1, 0]

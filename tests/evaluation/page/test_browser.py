@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from dcae.benchmark import Config
+from evaluation.comparison.compare import Contender, compare, write_comparison
+from evaluation.metrics.registry import IMAGE_METRICS
 from tests.evaluation.page.browser import END, ENTER, ESCAPE, MISSING, Browser, chromium
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
@@ -53,7 +59,28 @@ def opened(request, browser, address) -> Browser:
     return browser
 
 
-def test_the_page_is_silent_asks_for_nothing_and_fits(browser, address):
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> str:
+    """The page of ``dcae compare`` on three pictures, whose noise grows."""
+    folder = tmp_path_factory.mktemp("compared")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
+    for index, share in enumerate((0.1, 0.5, 1.0)):
+        Image.fromarray((share * noise).astype(np.uint8)).save(folder / f"{index}.png")
+    contenders = [Contender(Config().entry("autoencoders", name)) for name in ("identity", "blur")]
+    protocol = Config().entry("protocols", "random-features")
+    found = compare(folder, contenders, protocol, 64, Config(), tell=str, metrics=IMAGE_METRICS[:2])
+    return write_comparison(found, folder / "out", {})[0].as_uri()
+
+
+@pytest.fixture(params=WIDTHS)
+def opened_comparison(request, browser, compared) -> Browser:
+    browser.open(compared, request.param)
+    return browser
+
+
+@pytest.mark.parametrize("name", ["address", "compared"])
+def test_the_page_is_silent_asks_for_nothing_and_fits(browser, request, name):
+    address = request.getfixturevalue(name)
     browser.log("performance")
     for width in WIDTHS:
         browser.open(address, width)
@@ -174,3 +201,49 @@ def test_claims_are_filtered_by_verdict(opened):
         "return [...document.querySelectorAll('.claim')].filter((e) => !e.hidden).map((e) => e.dataset.verdict)"
     )
     assert shown and set(shown) == {"held"}
+
+
+def text_of(browser: Browser, selector: str, expected: str) -> str:
+    """Return the text of an element as soon as it begins as expected, within ten seconds."""
+    for _ in range(50):
+        if (text := browser.run("return document.querySelector(arguments[0]).textContent", selector)).startswith(
+            expected
+        ):
+            break
+        time.sleep(0.2)
+    return text
+
+
+def test_a_comparison_shows_each_picture_once_the_worst_first(opened_comparison):
+    names = "return [...document.querySelectorAll('.thumbnails button')].map((each) => each.textContent)"
+    titles = opened_comparison.run(names)
+    assert [title.partition("PSNR")[0] for title in titles] == ["1 2.png", "2 1.png", "3 0.png"]
+    opened_comparison.run(CHOOSE, ".viewer .which", "2")
+    blurred = text_of(opened_comparison, ".viewer output", "PSNR 1")
+    assert titles[0].partition("PSNR")[2].split()[0] in blurred and "SSIM" in blurred
+    opened_comparison.run("document.querySelectorAll('.thumbnails button')[2].focus()")
+    opened_comparison.press(ENTER)
+    assert text_of(opened_comparison, ".viewer output", "PSNR 3").startswith("PSNR 3")
+    current = "return document.querySelector('.thumbnails [aria-current=true]').textContent"
+    assert opened_comparison.run(current) == titles[2]
+    opened_comparison.run(CHOOSE, ".viewer .which", "1")
+    assert text_of(opened_comparison, ".viewer output", "PSNR ∞") == "PSNR ∞ dB, SSIM 1"
+    opened_comparison.run(CHOOSE, ".viewer .view", "4")
+    opened_comparison.do("/execute/async", script="setTimeout(arguments[0], 300)", args=[])
+    assert opened_comparison.run(PIXELS) == [0, 0, 0]
+
+
+def test_a_comparison_is_sorted_and_its_numbers_open_their_records(opened_comparison):
+    opened_comparison.run("""
+        const headings = [...document.querySelectorAll("#table-reconstruction thead button")];
+        headings.find((each) => each.textContent.startsWith("PSNR")).click();
+    """)
+    rows = (
+        "return [...document.querySelectorAll('#table-reconstruction .rows tr')].map((row) => row.cells[0].textContent)"
+    )
+    assert opened_comparison.run(rows) == ["blur", "identity"]
+    opened_comparison.run("document.querySelector('#table-reconstruction a.number').focus()")
+    opened_comparison.press(ENTER)
+    text = opened_comparison.run("return document.getElementById('record').textContent")
+    assert "psnr = " in text and "N = 3" in text and "blur, " in text
+    opened_comparison.press(ESCAPE)

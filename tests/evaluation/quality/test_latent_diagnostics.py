@@ -13,6 +13,7 @@ from dcae.benchmark import Config
 from dcae.benchmark.entries import Protocol, ScenesEntry
 from dcae.data.loading import open_dataset
 from evaluation.features.reference import write_reference
+from evaluation.metrics.registry import METRICS
 from evaluation.quality import latent_diagnostics, reconstruction
 from evaluation.quality.latent_diagnostics import NOISES, diagnose, latent_rows, step_of
 from evaluation.quality.reconstruction import evaluate_reconstruction
@@ -89,8 +90,7 @@ def diagnosed(latents: Tensor) -> dict[str, float]:
     for noise in NOISES:
         chosen |= {f"noise {noise:g}/psnr": torch.ones(n), f"noise {noise:g}/features": torch.zeros(n, 2)}
     clean = {"psnr": torch.ones(n), "features": torch.zeros(n, 2)}
-    protocol = Config().entry("protocols", "scene-features")
-    found = diagnose(latent_rows(latents, 0), chosen, clean, None, protocol)
+    found = diagnose(latent_rows(latents, 0), chosen, clean, None)
     return {name: value.value for name, value in found.quality.values.items()}
 
 
@@ -194,6 +194,13 @@ def test_the_chosen_images_do_not_follow_a_period():
     """Classes often come by turns."""
     for images in (150, 400, 1000, 50_000):
         assert {k % 10 for k in range(0, images, step_of(images))} == set(range(10))
+
+
+def test_without_features_rfid_alone_is_left_out(measured):
+    few = [metric for metric in METRICS if metric.name in ("psnr", "ssim")]
+    values = measured(metrics=few).values
+    assert "psnr_noise_0.2" in values and "latent_flip_error" in values
+    assert not any("rfid" in name for name in values)
 
 
 # --- what cannot be measured ----------------------------------------------------------------------------------------
