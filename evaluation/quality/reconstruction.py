@@ -220,8 +220,15 @@ def _probe(
     return Probe(autoencoder, one_pass.extractor, features, protocol.quantisation, step, scale, shift, seed, padding)
 
 
-def _diagnosed(table: Table, real: dict[str, Reference], protocol: Protocol, chosen: list[int]) -> LatentDiagnostics:
-    """Return the diagnostics of a whole table; ``chosen``: numbers of the images that the probe has seen."""
+def _diagnosed(
+    table: Table, real: dict[str, Reference], protocol: Protocol, chosen: list[int], features: FeatureSet | None
+) -> LatentDiagnostics:
+    """Return the diagnostics of a whole table.
+
+    Args:
+        chosen: numbers of the images that the probe has seen.
+        features: that it extracted, if any.
+    """
     names, role = columns(protocol), FID.features
     clean = {"psnr": table[names["psnr"]][chosen]}
     if features is None:
