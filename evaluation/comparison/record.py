@@ -22,7 +22,7 @@ from evaluation.comparison.pictures import Pictures, find_pictures
 from evaluation.efficiency.cost import count_parameters
 from evaluation.features.fingerprints import fingerprint, weights_identity
 from evaluation.features.reference import write_reference
-from evaluation.metrics.registry import METRICS, QualityMetric, SetMetric
+from evaluation.metrics.registry import FID, METRICS, QualityMetric, SetMetric
 from evaluation.provenance import described, device_description, input_hashes, provenance
 from evaluation.quality.reconstruction import RESULTS_VERSION, Reconstruction, evaluate_reconstruction
 from evaluation.tables.controls import CONTROLS
@@ -48,7 +48,7 @@ def evaluate(
             ``dcae.autoencoders.load`` takes.
         images: folder of pictures, in sub-folders or not, or a zip file.
         protocol: name of a protocol, or a protocol. Metrics whose weights are missing are left out; the record's
-            ``excluded`` has the reasons.
+            ``excluded`` has the reasons. Diagnostics of latents need rFID, so they are left out with it.
         resolution: side of the ADM crop in pixels.
         weights: folder of a trained autoencoder, for an entry.
         device: default: cuda where there is a GPU.
@@ -77,7 +77,8 @@ def evaluate(
         write_reference(pictures, len(pictures), chosen, reference, device=device, metrics=metrics)
         found = evaluate_reconstruction(
             model, pictures, chosen, reference, batch_size, device=device, shown=0, seed=seed,
-            padding=padding or (entry.padding if entry else None), metrics=metrics, latents=True,
+            padding=padding or (entry.padding if entry else None), metrics=metrics,
+            latents=FID in metrics,
         )  # fmt: skip
     return record_of(
         found, model, name, entry, weights, pictures, wanted, METRICS, device,
