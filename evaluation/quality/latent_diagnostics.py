@@ -44,7 +44,7 @@ from evaluation.metrics.registry import FID, IMAGE_METRICS, mean_value
 from evaluation.quality.distances import Quality
 
 NOISES = (0.1, 0.2, 0.5)  # standard deviations of the latents
-FEWEST_CHOSEN = 50
+FEWEST_CHOSEN = 10
 STEPS = (1, 3, 7, 13, 19)  # primes, since the order of images often has a period, such as ten classes by turns
 VECTORS = 4  # of an image, at most
 SMALLEST_SPECTRUM = 4  # latent side: of two, every frequency but the mean is high
