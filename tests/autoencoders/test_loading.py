@@ -249,7 +249,9 @@ def test_a_module_with_encode_and_decode_is_enough_and_the_entry_says_the_rest()
     given = load({**entry, "latent_scale": 0.5, "latent_shift": 1.0})
     torch.testing.assert_close(normalise(given, torch.full((1, 12, 1, 1), 3.0)), torch.ones(1, 12, 1, 1))
     stacked = {"kind": "space-to-channel", "autoencoder": "patch-pca-f8c4", "factor": 2}
-    assert load({**stacked, "spatial_compression": 16, "latent_channels": 16}).latent_scale == 1.0
+    below = load("patch-pca-f8c4")
+    above = load({**stacked, "spatial_compression": 16, "latent_channels": 16})
+    assert above.latent_scale == below.latent_scale != 1.0
 
 
 def test_a_scale_to_be_measured_takes_the_place_of_one_in_the_code(tmp_path):

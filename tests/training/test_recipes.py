@@ -86,7 +86,7 @@ def test_small_recipes_have_the_phases_and_losses_of_the_full_recipes_but_lpips_
     assert f"phases.{name}.losses" in Config().entry("recipes", small).choices
 
 
-@pytest.mark.parametrize("prefix", ["dc-ae", "mini", "demo"])
+@pytest.mark.parametrize("prefix", ["dc-ae", "mini"])
 def test_recipes_of_studies_differ_in_nothing_but_what_is_studied(prefix):
     base, alone = phases(f"{prefix}-three-phase"), phases(f"{prefix}-refinement")
     assert alone == {REFINEMENT: base[REFINEMENT]}
