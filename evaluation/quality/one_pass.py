@@ -106,9 +106,10 @@ def encode_and_decode(autoencoder: nn.Module, images: Tensor, padding: str | Non
         OutputError: reconstructions of another shape or type, or with NaN or infinity.
     """
     height, width = images.shape[-2:]
-    latents = autoencoder.encode(padded(autoencoder, to_network(images), padding))
+    pixels = padded(autoencoder, to_network(images), padding)
+    latents = autoencoder.encode(pixels)
     try:
-        outputs = checked(autoencoder.decode(latents)[..., :height, :width], tuple(images.shape))
+        outputs = checked(autoencoder.decode(latents), tuple(pixels.shape))[..., :height, :width]
     except OutputError as error:
         raise OutputError(f"images were reconstructed as {error}") from error
     if not outputs.isfinite().all():

@@ -56,7 +56,7 @@ def test_a_registered_metric_is_in_values_and_rows(pictures, tmp_path):
 def test_a_registered_metric_is_in_the_comparison(pictures, tmp_path):
     contenders = [Contender(Config().entry("autoencoders", name)) for name in ("blur", "mean-colour")]
     protocol = Config().entry("protocols", "random-features")
-    found = compare(pictures.folder, contenders, protocol, 64, Config(), worst=1, tell=lambda _: None, metrics=WITH_TOY)
+    found = compare(pictures.folder, contenders, protocol, 64, Config(), shown=1, tell=lambda _: None, metrics=WITH_TOY)
     page = write_comparison(found, tmp_path / "out", {})[0].read_text()
     value = found.measured["blur"].values["largest"]
     assert "Largest error (levels) ↓" in page and f"Largest error {value.value:.3g}"[:15] in page
