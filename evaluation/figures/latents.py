@@ -24,11 +24,11 @@ from evaluation.figures.style import (
 )
 from evaluation.published import Published
 from evaluation.tables.comparability import marks_of_records
-from evaluation.tables.rows import Result
+from evaluation.tables.rows import Result, display_name
 
 FEWEST_RANKED = 4  # pairs below which a rank correlation says nothing
 FID = "fid_without_guidance"
-MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼"}  # of diffusion models
+MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}  # of diffusion models
 PANELS = {
     "latent_effective_rank": "effective rank / c",
     "latent_high_frequencies": "high frequencies",
@@ -49,10 +49,6 @@ class Pair:
     name: str
     marker: str
     mark: str
-
-
-def _model(result: Result) -> str:
-    return result.cell.diffusion_paper_name or result.cell.diffusion
 
 
 def _diagnostic(result: Result, name: str) -> float | None:
@@ -79,7 +75,7 @@ def figure_latents(results: Sequence[Result], published: Published) -> Figure:
     figure, grid = new_figure(2, 3, 4.2)
     axes = [axis for row in grid for axis in row]
     colours = family_colours(map(family, generated))
-    models = list(dict.fromkeys(_model(each) for each in generated))
+    models = list(dict.fromkeys(display_name(each.cell, "diffusion") for each in generated))
     shapes = dict(zip(models, MARKERS, strict=False))
     for axis, (name, title) in zip(axes, PANELS.items(), strict=True):
         pairs = []
@@ -88,7 +84,7 @@ def figure_latents(results: Sequence[Result], published: Published) -> Figure:
             x = _diagnostic(of, name) if of else None
             if x is not None:
                 label = f"f{each.cell.spatial_compression} p{each.cell.patch_size}"
-                marker = shapes.get(_model(each), "o")
+                marker = shapes.get(display_name(each.cell, "diffusion"), "o")
                 pairs.append(Pair(x, each.values[FID], family(each), label, marker, marks.of_record(each.record)))
         _panel(axis, pairs, colours)
         axis.set_xlabel(title)
