@@ -36,10 +36,10 @@ def taken_from(*folders: Path | None) -> list[str]:
     """Return a remark on each model that was taken over from another benchmark's training of the same identity."""
     remarks = []
     for folder in filter(None, folders):
-        found = {Path(path).name: content for path, content in content_hashes([folder]).items()}
-        for path in folder.with_name(f"{folder.name}.state").glob("*/completed.json"):
-            completed = _read(path)
-            if "taken_from" in completed and not _differing(completed["files"], found):
+        recorded = map(_read, folder.with_name(f"{folder.name}.state").glob("*/completed.json"))
+        for completed in (each for each in recorded if "taken_from" in each):  # others need no sha256 of weights
+            found = {Path(path).name: content for path, content in content_hashes([folder]).items()}
+            if not _differing(completed["files"], found):
                 remarks.append(f"{folder.name}: trained in {completed['taken_from']}, equal configuration and data")
     return remarks
 

@@ -10,7 +10,7 @@ from dcae.benchmark.record import Record
 from evaluation.tables.comparability import marks_of_records
 from evaluation.tables.formats import Column, Number, Section, Source, Table
 from evaluation.tables.metrics import LATENTS, Metric
-from evaluation.tables.numbers import NOTHING, number
+from evaluation.tables.numbers import NOTHING, measured_column, number
 from evaluation.tables.rows import Result, display_name
 
 
@@ -18,11 +18,7 @@ def build_latents(results: Iterable[Result], benchmark: str = "") -> Table:
     """Build a row for each reconstruction whose record has diagnostics of latents, and a column for each of them."""
     rows = [each for each in results if each.kind == "reconstruction" and "latent_std" in each.record.values]
     columns = [Column("Autoencoder", "Autoencoder", label=True), Column("Latents", "Latents (h×w×c)", label=True)]
-    columns += [
-        Column(f"{metric.title}{random}", f"{metric.title}{metric.arrow}{random}", measured=True)
-        for metric in LATENTS
-        for random in [_random(metric, rows)]
-    ]
+    columns += [measured_column(metric, _is_random(metric, rows)) for metric in LATENTS]
     marks = marks_of_records(each.record for each in rows)
     sections: dict[str, list[list[str | Number]]] = {}
     for each in rows:
@@ -55,9 +51,9 @@ def build_latents(results: Iterable[Result], benchmark: str = "") -> Table:
     )
 
 
-def _random(metric: Metric, rows: list[Result]) -> str:
+def _is_random(metric: Metric, rows: list[Result]) -> bool:
     values = (each.record.values.get(metric.name) for each in rows)
-    return " [random features]" if any(value and value.random_features for value in values) else ""
+    return any(value and value.random_features for value in values)
 
 
 def _number(record: Record, metric: Metric, mark: str) -> Number:
