@@ -204,8 +204,7 @@ class LatentDiagnostics:
 
 
 def diagnose(
-    of_all: Mapping[str, Tensor],
-    of_chosen: Mapping[str, Tensor],
+    rows: Mapping[str, Tensor],
     clean: Mapping[str, Tensor],
     reference: Tensor | None,
     random_features: bool = False,
@@ -213,14 +212,13 @@ def diagnose(
     """Return the diagnostics of an autoencoder's latents.
 
     Args:
-        of_all: rows of ``latent_rows``, of all images.
-        of_chosen: rows of a ``Probe``, [n].
+        rows: of ``latent_rows``, [N], and of a ``Probe``, [n].
         clean: ``psnr`` [n] and, for rFID, ``features`` [n, d] of the chosen images' reconstructions.
         reference: features of the chosen originals [n, d]; ``None`` if they were not kept.
         random_features: whether the features come from random weights.
     """
-    vectors = of_all["latent/vectors"].double().flatten(0, 1)  # [N x vectors, c]
-    images, channels = len(of_all["latent/vectors"]), vectors.shape[1]
+    vectors = rows["latent/vectors"].double().flatten(0, 1)  # [N x vectors, c]
+    images, channels = len(rows["latent/vectors"]), vectors.shape[1]
     mean, deviations = vectors.mean(0), vectors.std(0, correction=0)
     variance = deviations.square().sum()
     values = {"latent_std": Value(value=float(deviations.square().mean().sqrt()), n=images)}
@@ -233,17 +231,17 @@ def diagnose(
         )
     else:
         _add(values, excluded, "latent_effective_rank", _effective_rank(vectors - mean), images, "latents are constant")
-    of_mean = _share(of_all["latent/high_power"], of_all["latent/power"])
+    of_mean = _share(rows["latent/high_power"], rows["latent/power"])
     too_small = f"needs latents of at least {SMALLEST_SPECTRUM} x {SMALLEST_SPECTRUM}, other than constant ones"
     _add(values, excluded, "latent_high_frequencies", of_mean, images, too_small)
     for name, column, reason in (
         ("latent_flip_error", FLIP, "latents are constant"),
         ("latent_scale_error", SCALE, "half an image's sides must be multiples of the spatial compression"),
     ):
-        rows = of_chosen[column] / variance
-        of_mean = None if rows.isnan().any() or not variance else mean_value(rows)
-        _add(values, excluded, name, of_mean, len(rows), reason)
-    noisy = _of_noise(of_chosen, clean, reference, random_features)
+        errors = rows[column] / variance
+        of_mean = None if errors.isnan().any() or not variance else mean_value(errors)
+        _add(values, excluded, name, of_mean, len(errors), reason)
+    noisy = _of_noise(rows, clean, reference, random_features)
     quality = Quality(values | noisy.values, excluded | noisy.excluded)
     return LatentDiagnostics(quality, {"mean": mean.tolist(), "std": deviations.tolist()})
 
@@ -286,20 +284,20 @@ def _share(parts: Tensor, wholes: Tensor) -> Value | None:
 
 
 def _of_noise(
-    of_chosen: Mapping[str, Tensor],
+    rows: Mapping[str, Tensor],
     clean: Mapping[str, Tensor],
     reference: Tensor | None,
     random_features: bool,
 ) -> Quality:
     """Return PSNR and rFID of decoded latents under each noise, and without any, of the same images."""
     unit = next(metric.unit for metric in IMAGE_METRICS if metric.name == "psnr")
-    psnr_of = {0.0: clean["psnr"]} | {noise: of_chosen[_psnr_at(noise)] for noise in NOISES}
+    psnr_of = {0.0: clean["psnr"]} | {noise: rows[_psnr_at(noise)] for noise in NOISES}
     found = Quality()
-    for noise, rows in psnr_of.items():
-        found.values[f"psnr_noise_{noise:g}"] = mean_value(rows, unit)
+    for noise, decibels in psnr_of.items():
+        found.values[f"psnr_noise_{noise:g}"] = mean_value(decibels, unit)
     if "features" not in clean:
         return found
-    features_of = {0.0: clean["features"]} | {noise: of_chosen[_features_at(noise)] for noise in NOISES}
+    features_of = {0.0: clean["features"]} | {noise: rows[_features_at(noise)] for noise in NOISES}
     for noise, features in features_of.items():
         name = f"rfid_noise_{noise:g}"
         if reference is None:

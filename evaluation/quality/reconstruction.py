@@ -232,10 +232,10 @@ def _diagnosed(
     names, role = columns(protocol), FID.features
     clean = {"psnr": table[names["psnr"]][chosen]}
     if features is None:
-        return diagnose(table, table, clean, None)
+        return diagnose(table, clean, None)
     clean["features"] = table[names[role]][chosen]
     kept = real[role].features[chosen] if real[role].moments is None else None
-    return diagnose(table, table, clean, kept, features.weights.random)
+    return diagnose(table, clean, kept, features.weights.random)
 
 
 def _whole_table(

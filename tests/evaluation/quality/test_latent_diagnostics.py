@@ -90,7 +90,7 @@ def diagnosed(latents: Tensor) -> dict[str, float]:
     for noise in NOISES:
         chosen |= {f"noise {noise:g}/psnr": torch.ones(n), f"noise {noise:g}/features": torch.zeros(n, 2)}
     clean = {"psnr": torch.ones(n), "features": torch.zeros(n, 2)}
-    found = diagnose(latent_rows(latents, 0), chosen, clean, None)
+    found = diagnose(latent_rows(latents, 0) | chosen, clean, None)
     return {name: value.value for name, value in found.quality.values.items()}
 
 
