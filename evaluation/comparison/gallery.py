@@ -51,7 +51,7 @@ def rank(measured: Mapping[str, Reconstruction]) -> list[tuple[int, float]]:
 
 @dataclass
 class _Tiles:
-    """The original and the reconstructions of one picture, encoded; ``divisor``: of its side, 1 without loss."""
+    """The original and the reconstructions of one picture, encoded; ``divisor``: of its side, 0 without loss."""
 
     divisor: int
     encoded: list[bytes] = field(default_factory=list)
