@@ -163,6 +163,9 @@ class PhaseTraining:
         weights = self.phase.losses
         terms = {"l1": (images - reconstructions).abs().mean()}
         loss = weights.l1 * terms["l1"]
+        if weights.mse:
+            terms["mse"] = (images - reconstructions).square().mean()
+            loss = loss + weights.mse * terms["mse"]
         if self.perceptual:
             terms["lpips"] = self.perceptual(images, reconstructions).mean()
             loss = loss + weights.perceptual.weight * terms["lpips"]

@@ -47,14 +47,23 @@ def as_kernel(matrix: Tensor, shape: torch.Size) -> Tensor:
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Return about U V^T of a matrix U S V^T, by Newton-Schulz iterations."""
+    """Return about U V^T of a matrix U S V^T, by Newton-Schulz iterations.
+
+    An iteration multiplies the matrix by a polynomial of its product with itself, which is small: these are multiplied
+    with each other first.
+    """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (torch.linalg.matrix_norm(x) + 1e-7)
-    for _ in range(ITERATIONS):
-        squared = x @ x.T
-        x = torch.addmm(x, torch.addmm(squared, squared, squared, beta=b, alpha=c), x, beta=a)
+    squared, total = x @ x.T, None
+    for iteration in range(ITERATIONS):
+        factor = torch.addmm(squared, squared, squared, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        total = factor if total is None else factor @ total
+        if iteration < ITERATIONS - 1:
+            squared = factor @ squared @ factor
+    x = total @ x
     return x.T if tall else x
 
 
@@ -65,10 +74,11 @@ class Muon(torch.optim.Optimizer):
         parameters: of which ``is_matrix`` is true.
         lr: learning rate.
         weight_decay: decoupled, as AdamW's.
+        momentum: share of the average of gradients that a step keeps.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float):
-        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = MOMENTUM):
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -79,8 +89,8 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[parameter]
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-                direction = orthogonalised(as_matrix(parameter.grad.lerp(momentum, MOMENTUM)))
+                momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                direction = orthogonalised(as_matrix(parameter.grad.lerp(momentum, group["momentum"])))
                 scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(as_kernel(direction, parameter.shape), alpha=-group["lr"] * scale)

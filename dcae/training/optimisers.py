@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from dcae.benchmark.entries import EMA, AdamW
-from dcae.training.muon import Muon, is_matrix
+from dcae.training.muon import MOMENTUM, Muon, is_matrix
 
 Part = TypeVar("Part")
 
@@ -56,7 +56,8 @@ class Updater:
             )
             self.optimisers["adamw"] = accelerator.prepare_optimizer(adamw)
         if matrices:
-            muon = Muon(matrices, settings.muon_learning_rate, settings.weight_decay)
+            momentum = MOMENTUM if settings.muon_momentum is None else settings.muon_momentum
+            muon = Muon(matrices, settings.muon_learning_rate, settings.weight_decay, momentum)
             self.optimisers["muon"] = accelerator.prepare_optimizer(muon)
 
     def learning_rate(self, step: int) -> float:

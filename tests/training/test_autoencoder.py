@@ -191,13 +191,20 @@ def phase_training(tiny, entry, accelerator=None, **fields) -> PhaseTraining:
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(tiny):
-    losses = {"l1": 2.0, "kl": 0.5, "perceptual": tiny.LPIPS}
+    losses = {"l1": 2.0, "mse": 3.0, "kl": 0.5, "perceptual": tiny.LPIPS}
     training = phase_training(tiny, tiny.sd_vae(), losses=losses)
     batch = next(training.batches(0))
     terms = training.step(0, batch)
-    assert terms["loss"].item() == pytest.approx(
-        (2 * terms["l1"] + 0.1 * terms["lpips"] + 0.5 * terms["kl"]).item(), rel=1e-5
-    )
+    expected = 2 * terms["l1"] + 3 * terms["mse"] + 0.1 * terms["lpips"] + 0.5 * terms["kl"]
+    assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_mean_squared_error_replaces_l1(tiny):
+    training = phase_training(tiny, tiny.dc_ae(), losses={"l1": 0.0, "mse": 2.0})
+    images = training._images(next(training.batches(0)).content[0])
+    loss, terms = training._reconstruction_loss(images, torch.zeros_like(images), None)
+    assert loss.item() == pytest.approx(2 * images.square().mean().item(), rel=1e-5)
+    assert set(terms) == {"l1", "mse"}
 
 
 def test_the_adaptive_weight_balances_gradients_at_the_layer_that_makes_the_image(tiny):

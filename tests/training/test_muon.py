@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from dcae.benchmark.entries import AdamW
-from dcae.training.muon import Muon, as_kernel, as_matrix, is_matrix, orthogonalised
+from dcae.training.muon import COEFFICIENTS, ITERATIONS, Muon, as_kernel, as_matrix, is_matrix, orthogonalised
 from dcae.training.optimisers import Updater
 
 
@@ -27,6 +27,19 @@ def test_singular_values_become_about_one_and_singular_vectors_stay(shape):
     torch.testing.assert_close(aligned, torch.diag(values), atol=1e-4, rtol=0)  # fp32, ten products
 
 
+@pytest.mark.parametrize("shape", [(8, 200), (200, 8), (12, 12)])
+def test_the_iterations_are_those_of_muon(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape) @ torch.diag(torch.logspace(0, -3, shape[1]))  # as uneven as gradients
+    a, b, c = COEFFICIENTS
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(ITERATIONS):
+        squared = x @ x.T
+        x = a * x + (b * squared + c * squared @ squared) @ x
+    # Rounding in fp32 grows a^5 = 500 times at most on the way.
+    torch.testing.assert_close(orthogonalised(matrix).double(), x, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("shape", [(4, 6, 3, 3), (6, 4, 3, 3), (5, 7)])
 def test_a_kernel_is_a_matrix_and_back(shape):
     kernel = torch.randn(shape)
@@ -38,16 +51,22 @@ def test_a_kernel_is_a_matrix_and_back(shape):
 def test_images_depth_wise_kernels_norms_and_biases_stay_with_adamw():
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.Conv2d(8, 16, 3))
     assert [is_matrix(parameter) for parameter in network.parameters()] == [*[False] * 6, True, False]
-    updater = Updater(network, AdamW(learning_rate=0.1, muon_learning_rate=0.02), None, Accelerator(cpu=True))
+    settings = AdamW(learning_rate=0.1, muon_learning_rate=0.02, muon_momentum=0.8)
+    updater = Updater(network, settings, None, Accelerator(cpu=True))
     (group,) = updater.optimisers["muon"].param_groups
+    assert group["momentum"] == 0.8
     assert [id(each) for each in group["params"]] == [id(network[3].weight)]
 
 
-def test_the_update_is_that_of_torch_to_its_bfloat16():
+@pytest.mark.parametrize("momentum", [0.95, 0.5])
+def test_the_update_is_that_of_torch_to_its_bfloat16(momentum):
     torch.manual_seed(0)
     ours, theirs = nn.Linear(24, 8, bias=False), nn.Linear(24, 8, bias=False)
     theirs.load_state_dict(ours.state_dict())
-    optimisers = Muon(ours.parameters(), 0.02, 0.1), torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1)
+    optimisers = (
+        Muon(ours.parameters(), 0.02, 0.1, momentum),
+        torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1, momentum=momentum),
+    )
     for _ in range(5):
         inputs = torch.randn(16, 24)
         for module, optimiser in zip((ours, theirs), optimisers, strict=True):

@@ -18,6 +18,7 @@ class AdamW(Settings):
     muon_learning_rate: PositiveFloat | None = Field(
         None, description="kernels and matrices are trained by Muon, at this rate; default: all is trained by AdamW"
     )
+    muon_momentum: float | None = Field(None, ge=0, lt=1, description="default: 0.95")
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     eps: PositiveFloat = Field(1e-8, description="term in the denominator, for numerical stability")
@@ -50,6 +51,7 @@ class Losses(Settings):
     """Loss of an autoencoder: the weighted sum of the terms that are given."""
 
     l1: float = Field(1.0, ge=0, description="weight of the mean absolute error")
+    mse: PositiveFloat | None = Field(None, description="weight of the mean squared error")
     perceptual: Perceptual | None = None
     gan: PatchGAN | None = None
     kl: float | None = Field(None, ge=0, description="weight of the KL divergence, for variational autoencoders")
