@@ -80,6 +80,11 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = MOMENTUM):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("momentum", MOMENTUM)  # checkpoints from before it could be chosen
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:

@@ -95,3 +95,15 @@ def test_a_restored_updater_goes_on_exactly():
         step(number, first, updaters[0])
         step(number, second, updaters[1])
     torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+
+
+def test_a_checkpoint_without_momentum_goes_on_with_the_default():
+    matrix = nn.Parameter(torch.randn(4, 6))
+    matrix.grad = torch.randn(4, 6)
+    optimiser = Muon([matrix], 0.02, 0.1, momentum=0.5)
+    optimiser.step()
+    state = optimiser.state_dict()
+    del state["param_groups"][0]["momentum"]
+    optimiser.load_state_dict(state)
+    optimiser.step()
+    assert optimiser.param_groups[0]["momentum"] == 0.95
