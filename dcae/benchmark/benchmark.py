@@ -52,8 +52,7 @@ class Benchmark:
             ConfigError: naming the file, the field and the allowed values.
         """
         path = Path(path)
-        allowed = "  allowed fields: " + ", ".join(BenchmarkFile.model_fields)
-        content = validate(TypeAdapter(BenchmarkFile), read_benchmark(path), path, lambda: allowed)
+        content = validate(TypeAdapter(BenchmarkFile), read_benchmark(path), path)
         return cls(path, content, config or Config(path.parent))
 
     # --- entries by name ---

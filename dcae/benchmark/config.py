@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,34 +121,47 @@ def check_name(name: str, path: Path | str) -> str:
     return name
 
 
-def _explain(error: dict[str, Any]) -> str:
+def validate(adapter: TypeAdapter, content: dict[str, Any], path: Path | str) -> Any:
+    """Return content as its typed model; the ``ConfigError`` lists every wrong field and the allowed ones."""
+    try:
+        return adapter.validate_python(content)
+    except ValidationError as error:
+        lines = [_explain(details, adapter) for details in error.errors(include_url=False)]
+        raise ConfigError("\n".join([f"{path}:", *lines])) from None
+
+
+def _explain(error: dict[str, Any], adapter: TypeAdapter) -> str:
     field = ".".join(str(part) for part in error["loc"]) or "(top level)"
+    if error["type"] == "extra_forbidden":
+        return f"  {field}: no such field\n    allowed fields: {', '.join(_allowed_fields(error['loc'], adapter))}"
     message = error["msg"].removeprefix("Value error, ")
     given = "" if isinstance(error["input"], dict) or error["type"] == "missing" else f", got {error['input']!r}"
     return f"  {field}: {message}{given}"
 
 
-def validate(
-    adapter: TypeAdapter, content: dict[str, Any], path: Path | str, allowed: Callable[[], str] = lambda: ""
-) -> Any:
-    """Return content as its typed model; the ``ConfigError`` lists every wrong field and the allowed ones."""
-    try:
-        return adapter.validate_python(content)
-    except ValidationError as error:
-        lines = [_explain(details) for details in error.errors(include_url=False)]
-        raise ConfigError("\n".join(filter(None, [f"{path}:", *lines, allowed()]))) from None
+def _allowed_fields(place: tuple[str | int, ...], adapter: TypeAdapter) -> list[str]:
+    """Return the fields of the group that the last part of a place was looked for in."""
+    schema = adapter.json_schema()
+    groups = list(_alternatives(schema, schema))
+    for part in place[:-1]:
+        within = [
+            inner
+            for group in groups
+            if (inner := group.get("properties", {}).get(part, group.get("items", group.get("additionalProperties"))))
+        ]
+        # A part that leads nowhere is the kind that pydantic chose from alternatives.
+        groups = [each for inner in within for each in _alternatives(inner, schema)] or [
+            group for group in groups if group.get("properties", {}).get("kind", {}).get("const") == part
+        ]
+    return sorted({field for group in groups for field in group.get("properties", {})} - {"name"})
 
 
-def _allowed_fields(kind: str, content: dict[str, Any]) -> str:
-    """Return the field names of an entry of this kind, for the error about a wrong one."""
-    schema = ADAPTERS[kind].json_schema()
-    variants = [schema["$defs"][option["$ref"].split("/")[-1]] for option in schema.get("oneOf", [])] or [schema]
-    for variant in variants:
-        properties = variant["properties"]
-        if properties.get("kind", {}).get("const") == content.get("kind") or len(variants) == 1:
-            return "  allowed fields: " + ", ".join(sorted(set(properties) - {"name"}))
-    kinds = [variant["properties"]["kind"]["const"] for variant in variants]
-    return "  allowed kinds: " + ", ".join(kinds)
+def _alternatives(node: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a JSON schema that a value at a node may follow, references resolved."""
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    inner = [*node.get("anyOf", []), *node.get("oneOf", [])]
+    yield from (each for option in inner for each in _alternatives(option, schema)) if inner else [node]
 
 
 class Config:
@@ -272,7 +285,7 @@ def make_entry(kind: str, content: dict[str, Any], place: Path | str, config: Co
     whole: dict[str, Any] = {}
     for each in (*reversed(below), content):
         whole = _merged({name: whole[name] for name in whole if name not in NOT_INHERITED}, each, place)
-    entry = validate(ADAPTERS[kind], whole, place, lambda: _allowed_fields(kind, whole))
+    entry = validate(ADAPTERS[kind], whole, place)
     if base is None:
         return entry
     inherited = {choice: reason for choice, reason in base.choices.items() if _same_values(entry, base, choice)}

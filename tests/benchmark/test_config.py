@@ -45,6 +45,18 @@ def test_wrong_key_names_file_field_and_allowed_fields(tmp_path):
     assert "allowed fields" in message and "factor" in message
 
 
+def test_wrong_key_deep_in_an_entry_names_the_fields_beside_it(tmp_path):
+    path = write(
+        tmp_path,
+        "recipes",
+        "mine.yaml",
+        "extends: mini-three-phase\ndescription: mine\nphases:\n- name: low-resolution-full\n  losses: {mxe: 1}\n",
+    )
+    assert "phases.0.losses.mxe: no such field\n    allowed fields: gan, kl, l1, mse, perceptual" in message_of(
+        path, "recipes"
+    )
+
+
 def test_wrong_type_names_field_and_value(tmp_path):
     message = message_of(write(tmp_path, "autoencoders", "mine.yaml", AUTOENCODER.replace("factor: 2", "factor: two")))
     assert "factor" in message and "'two'" in message
