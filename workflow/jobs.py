@@ -265,6 +265,11 @@ class Jobs:
         return [*self._reconstruction(layout.RECONSTRUCTION_SAMPLES), *self._generation(layout.GENERATION_SAMPLES)]
 
     @property
+    def measurements(self) -> list[str]:
+        """Return what tables, figures and the page are made from."""
+        return [*self.records, *self._reconstruction(layout.PER_IMAGE), *self.sample_images]
+
+    @property
     def table_files(self) -> list[str]:
         return [
             self._file(layout.TABLE, name=name, form=form)
@@ -332,5 +337,4 @@ class Jobs:
         Snakemake makes a deleted file again only where a target asks for it, or something newer does.
         """
         presented = [*self.table_files, *self.table_pages, *self.figure_files, *self.figure_pictures, self.page]
-        rows = self._reconstruction(layout.PER_IMAGE)
-        return [*presented, *self.records, *rows, *self.sample_images, *self.steps_on_the_way]
+        return [*presented, *self.measurements, *self.steps_on_the_way]

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from dcae.benchmark import Benchmark
@@ -51,6 +53,24 @@ def test_an_added_entry_is_all_that_is_computed_and_a_failure_is_summed_up(finis
     assert "mine" in (finished.folder / "results/tiny/tables/table2.csv").read_text()
     assert TINY in (finished.folder / "results/tiny/records/reconstruction/scenes-tiny-64/mine.json").read_text()
     assert finished.stale_rules("table2") == {"table2": 1}, "without --with, all is as before"
+
+
+def test_an_added_entry_joins_results_without_weights(finished):
+    (finished.folder / "mine.py").write_text(CODE)
+    (finished.folder / "mine.yaml").write_text(MINE)
+    results = finished.folder / "results/tiny"
+    before = pd.read_csv(results / "tables/table2.csv", dtype=str)
+    for folder in ("autoencoders", "diffusion", "latents", "reference", "generated"):
+        shutil.rmtree(results / folder)
+    arguments = ("dcae", "run", TINY, "--with", "mine.yaml", "--cores", "2")
+    planned = finished.run(*arguments, "--dry-run").stdout
+    assert "dcae generate" in planned and "--autoencoder mine " in planned
+    assert "train autoencoder" not in planned and "--autoencoder dc-ae-tiny " not in planned
+    finished.run(*arguments, "--only", "table2")
+    after = pd.read_csv(results / "tables/table2.csv", dtype=str)
+    added = after["Autoencoder"].str.startswith("mine")
+    assert added.any()
+    pd.testing.assert_frame_equal(after[~added].reset_index(drop=True), before)
 
 
 def test_a_benchmark_says_which_diffusion_models_a_new_entry_gets(clone, monkeypatch):
