@@ -49,8 +49,7 @@ class Site(BaseModel):
     @classmethod
     def read(cls, path: Path | str) -> Site:
         """Read the file of a cluster; raises ``ConfigError`` for a wrong field."""
-        allowed = "  allowed fields: " + ", ".join(cls.model_fields)
-        return validate(TypeAdapter(cls), read_yaml(Path(path)), Path(path), lambda: allowed)
+        return validate(TypeAdapter(cls), read_yaml(Path(path)), Path(path))
 
     @classmethod
     def here(cls) -> Site:
