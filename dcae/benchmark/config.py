@@ -134,13 +134,20 @@ def _explain(error: dict[str, Any], adapter: TypeAdapter) -> str:
     field = ".".join(str(part) for part in error["loc"]) or "(top level)"
     if error["type"] == "extra_forbidden":
         return f"  {field}: no such field\n    allowed fields: {', '.join(_allowed_fields(error['loc'], adapter))}"
+    if error["type"] == "union_tag_not_found":
+        kinds = [group["properties"]["kind"]["const"] for group in _groups((*error["loc"], "kind"), adapter)]
+        return f"  {field}: no kind\n    allowed kinds: {', '.join(kinds)}"
     message = error["msg"].removeprefix("Value error, ")
     given = "" if isinstance(error["input"], dict) or error["type"] == "missing" else f", got {error['input']!r}"
     return f"  {field}: {message}{given}"
 
 
 def _allowed_fields(place: tuple[str | int, ...], adapter: TypeAdapter) -> list[str]:
-    """Return the fields of the group that the last part of a place was looked for in."""
+    return sorted({field for group in _groups(place, adapter) for field in group.get("properties", {})} - {"name"})
+
+
+def _groups(place: tuple[str | int, ...], adapter: TypeAdapter) -> list[dict[str, Any]]:
+    """Return the JSON schemas of the groups of fields that the last part of a place was looked for in."""
     schema = adapter.json_schema()
     groups = list(_alternatives(schema, schema))
     for part in place[:-1]:
@@ -153,7 +160,7 @@ def _allowed_fields(place: tuple[str | int, ...], adapter: TypeAdapter) -> list[
         groups = [each for inner in within for each in _alternatives(inner, schema)] or [
             group for group in groups if group.get("properties", {}).get("kind", {}).get("const") == part
         ]
-    return sorted({field for group in groups for field in group.get("properties", {})} - {"name"})
+    return groups
 
 
 def _alternatives(node: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -57,6 +57,11 @@ def test_wrong_key_deep_in_an_entry_names_the_fields_beside_it(tmp_path):
     )
 
 
+def test_entry_without_kind_names_the_kinds(tmp_path):
+    message = message_of(write(tmp_path, "recipes", "mine.yaml", "description: mine\n"), "recipes")
+    assert message.endswith("(top level): no kind\n    allowed kinds: autoencoder, diffusion")
+
+
 def test_wrong_type_names_field_and_value(tmp_path):
     message = message_of(write(tmp_path, "autoencoders", "mine.yaml", AUTOENCODER.replace("factor: 2", "factor: two")))
     assert "factor" in message and "'two'" in message

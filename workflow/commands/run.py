@@ -77,12 +77,13 @@ def _added_alone(base_file: Path, benchmark: Benchmark, only: list[str] | None) 
     from workflow.commands.tables import read_results, stale
     from workflow.jobs import Jobs
 
-    with_added, base = Jobs(str(benchmark.path)), Jobs(str(base_file))
+    base = Jobs(str(base_file))
     is_whole = all(Path(file).is_file() for file in base.steps_on_the_way)
     if is_whole or not all(Path(file).is_file() for file in base.measurements):
         return None
     if stale(base.benchmark, read_results(base.benchmark, Path(layout.RESULTS))):
         return None
+    with_added = Jobs(str(benchmark.path))
     asked = [file for part in only for file in with_added.parts.get(part, [part])] if only else with_added.measurements
     there = set(base.measurements)
     return [file for file in asked if file not in there]
