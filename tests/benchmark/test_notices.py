@@ -75,7 +75,7 @@ def test_one_that_takes_none_of_the_resolutions_is_an_error(tmp_path):
         ({"latent_std": [1.0] * 3}, "latent_std has 3 numbers, latent_channels is 4"),
         ({"latent_scale": 1.0, "conventions": {"latent_statistics": "batch-norm"}}, "the weights give scale and shift"),
         ({"conventions": {"image_range": [1, 0]}}, r"expected the lowest and the highest value, got \[1.0, 0.0\]"),
-        ({"conventions": {"frames": 1}}, "conventions.frames: Extra inputs"),
+        ({"conventions": {"frames": 1}}, "conventions.frames: no such field"),
     ],
 )
 def test_mistakes_in_an_entry_of_released_weights_are_named(fields, message, tmp_path):
