@@ -112,7 +112,8 @@ class Record(BaseModel):
     of additional protocols, measured in the same pass, are under their names in ``further``.
     ``dataset_fingerprint``: fingerprint of the images that were reconstructed, or that samples were compared with.
     ``conditions``: of a measurement of speed, such as batch sizes, clocks and temperature. ``latent_channels``: mean
-    and standard deviation of each channel of the latents. ``remarks``: notes for the reader about a value.
+    and standard deviation of each channel of the latents. ``prompts``: class or text of each saved sample of a
+    conditional diffusion model. ``remarks``: notes for the reader about a value.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -131,6 +132,7 @@ class Record(BaseModel):
     provenance: Provenance
     conditions: dict[str, Any] = {}
     latent_channels: dict[Literal["mean", "std"], list[Number]] = {}
+    prompts: list[str] = []
     remarks: list[str] = []
 
     def write(self, path: Path) -> None:

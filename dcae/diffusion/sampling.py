@@ -106,9 +106,12 @@ def sample_generators(seed: int, indices: Sequence[int]) -> list[torch.Generator
     return list(numbered_generators(indices, seed, "generated sample"))
 
 
-def draw_labels(generators: list[torch.Generator], classes: int) -> Tensor:
-    """Draw uniform labels [B]; all 0 without classes."""
-    return torch.cat([torch.randint(max(classes, 1), (1,), generator=generator) for generator in generators])
+def draw_conditions(
+    generators: list[torch.Generator], indices: Sequence[int], classes: int, captions: EmbeddedCaptions | None = None
+) -> Tensor:
+    """Draw uniform labels [B], all 0 without classes; with captions, return their indices, which take turns."""
+    labels = torch.cat([torch.randint(max(classes, 1), (1,), generator=generator) for generator in generators])
+    return labels if captions is None else torch.tensor([index % len(captions) for index in indices])
 
 
 def predict(
@@ -244,12 +247,11 @@ def sample(
     dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
     generators = sample_generators(seed, indices)
-    labels = draw_labels(generators, classes)
+    labels = draw_conditions(generators, indices, classes, captions)
     noise = torch.stack([torch.randn(latent_shape, generator=generator) for generator in generators])
     latents = noise.to(parameter.device, dtype)
     condition, empty = labels.to(parameter.device), None
     if captions is not None:
-        labels = torch.tensor([index % len(captions) for index in indices])
         condition, empty = (
             on_device(each, parameter.device, dtype) for each in (captions.batch(labels.tolist()), captions.empty)
         )

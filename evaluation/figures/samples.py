@@ -23,15 +23,27 @@ GridOf = Callable[[Result], Path]
 
 LABEL_WIDTH = 1.15
 TILES = 6
+SAMPLES = 4  # of each setting
+PROMPT = {
+    "fontsize": 4.5,
+    "ha": "center",
+    "va": "bottom",
+    "linespacing": 1.0,
+    "bbox": {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+}
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of a sample figure: a name, a remark below it, and blocks of images [K, R, R, 3] side by side."""
+    """One row of a sample figure: a name, a remark below it, and blocks of images [K, R, R, 3] side by side.
+
+    ``prompts``: written on the images of each block.
+    """
 
     name: str
     remark: str
     blocks: list[np.ndarray]
+    prompts: Sequence[str] = ()
 
 
 def _tile(strips: Sequence[Strip], titles: Sequence[str]) -> Figure:
@@ -52,6 +64,8 @@ def _tile(strips: Sequence[Strip], titles: Sequence[str]) -> Figure:
             axis = figure.add_axes(place)
             axis.imshow(np.concatenate(list(block), axis=1), aspect="auto")
             axis.set_axis_off()
+            for column, prompt in enumerate(strip.prompts):
+                axis.text((column + 0.5) / len(block), 0.02, prompt, transform=axis.transAxes, **PROMPT)
             left += side * len(block) + gap
     left = LABEL_WIDTH
     for count, title in zip(counts, titles, strict=False):
@@ -113,6 +127,16 @@ def figure_generation_samples(results: Sequence[Result], grid_of: GridOf) -> Fig
         cell = result.cell
         path = grid_of(result)
         if path.is_file():
-            blocks = [row[: TILES // 2] for row in read_grid(path, cell.resolution)[:2]]
-            strips.append(Strip(f"{cell.autoencoder} p{cell.patch_size}", cell.diffusion, blocks))
+            grid, prompts = read_grid(path, cell.resolution), result.record.prompts
+            chosen_samples = _of_different_prompts(prompts, grid.shape[1])
+            blocks = [row[chosen_samples] for row in grid[:2]]
+            shortened = [textwrap.fill(textwrap.shorten(prompts[k], 60), 20) for k in chosen_samples if prompts]
+            strips.append(Strip(f"{cell.autoencoder} p{cell.patch_size}", cell.diffusion, blocks, shortened))
     return _tile(strips, ["without guidance", "with guidance"]) if strips else _nothing()
+
+
+def _of_different_prompts(prompts: Sequence[str], count: int) -> list[int]:
+    """Return the first sample of each prompt, then others, in their order: as many as a figure shows."""
+    prompts = prompts or [""] * count
+    first = [k for k in range(count) if prompts.index(prompts[k]) == k][:SAMPLES]
+    return sorted([*first, *(k for k in range(count) if k not in first)][:SAMPLES])

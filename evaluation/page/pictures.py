@@ -31,7 +31,7 @@ class Strip:
         name, remark: for readers.
         images: data URLs.
         result: that the name links to.
-        values: measured of each image, for readers.
+        values: of each image, for readers: measured, or the prompt of a sample.
     """
 
     name: str
@@ -128,7 +128,7 @@ def samples(results: Iterable[Result], grid_of: GridOf, problems: list[str]) -> 
         cell, strips = result.cell, []
         for how, row in zip(("without", "with"), islice(rows, len(grid)), strict=False):
             value = _value("FID", result.values.get(f"fid_{how}_guidance"))
-            strips += [Strip(f"{how} guidance", value, row)] if row else []
+            strips += [Strip(f"{how} guidance", value, row, values=result.record.prompts[: len(row)])] if row else []
         galleries.append(Gallery(f"{cell.models}, {cell.place}", cell.resolution, strips, note))
     return galleries
 

@@ -28,7 +28,7 @@ from evaluation.metrics.frechet import Reference
 from evaluation.metrics.registry import CLIP_SCORE, mean_value
 from evaluation.quality.distances import Quality, distances
 from evaluation.quality.image_grid import write_grid
-from evaluation.quality.sample_set import ImageSource, SampleSet, write_sample_set
+from evaluation.quality.sample_set import SHOWN, ImageSource, SampleSet, write_sample_set
 
 # Raise it when results change, and say below what each raise changed.
 # 2: samples are seeded by dcae.randomness; the resize of protocol clean-fid is clean-fid's own function.
@@ -49,12 +49,14 @@ class Generation:
         samples: by setting (without_guidance, with_guidance), uint8 [K, 3, R, R].
         excluded: values that were left out, with the reason.
         further: values of the additional protocols, by their names.
+        prompts: class or caption of each of these samples; empty without conditioning.
     """
 
     values: dict[str, Value]
     samples: dict[str, Tensor]
     excluded: dict[str, str] = field(default_factory=dict)
     further: dict[str, Quality] = field(default_factory=dict)
+    prompts: list[str] = field(default_factory=list)
 
 
 def guidance_scales(entry: DiffusionEntry, classes: int) -> dict[str, float]:
@@ -65,16 +67,19 @@ def guidance_scales(entry: DiffusionEntry, classes: int) -> dict[str, float]:
 
 
 def class_captions(classes: Sequence[str]) -> list[str]:
-    """Return a caption for each class, for the CLIP score of class-conditional samples.
+    """Return a caption for each class, for the CLIP score of class-conditional samples; raises as ``class_words``."""
+    return [f"a picture of {words}" for words in class_words(classes)]
 
-    Classes named by WordNet ids, as ImageNet's, get the first word of their synset, as timm lists them.
+
+def class_words(classes: Sequence[str]) -> list[str]:
+    """Return classes in words; those named by WordNet ids, as ImageNet's, by their synset's first, as timm lists them.
 
     Raises:
         ValueError: a WordNet id of no class of ImageNet-1k.
     """
     if any(map(WORDNET_ID.fullmatch, classes)):
         classes = _names_of_imagenet_classes(classes)
-    return [f"a picture of {name.replace('_', ' ').replace('-', ' ')}" for name in classes]
+    return [name.replace("_", " ").replace("-", " ") for name in classes]
 
 
 def _names_of_imagenet_classes(ids: Sequence[str]) -> list[str]:
@@ -160,7 +165,8 @@ def evaluate_generation(
     qualities = {each.name: _quality(sets, real[each.name], each, text, device) for each in protocols}
     main = qualities.pop(protocol.name)
     samples = {setting: each.first for setting, each in sets.items()}
-    return Generation(main.values, samples, main.excluded, qualities)
+    prompts = _prompts(source, class_names, dataset, min(SHOWN, protocol.generation_images))
+    return Generation(main.values, samples, main.excluded, qualities, prompts)
 
 
 def real_image_controls(
@@ -254,6 +260,16 @@ def _text_of(source: ImageSource, class_names: Sequence[str], dataset: ImageData
     if source.captions is not None:
         return dataset.caption
     return class_captions(class_names).__getitem__ if source.entry.classes(source.classes) else None
+
+
+def _prompts(source: ImageSource, class_names: Sequence[str], dataset: ImageDataset, count: int) -> list[str]:
+    """Return the caption, or the class in words, of the first samples; none without conditioning."""
+    if source.captions is not None:
+        return [dataset.caption(each) for each in source.conditions(range(count))]
+    if not source.entry.classes(source.classes):
+        return []
+    words = class_words(class_names)
+    return [words[each] for each in source.conditions(range(count))]
 
 
 def _quality(

@@ -24,7 +24,7 @@ from dcae.autoencoders.contract import denormalise
 from dcae.autoencoders.tiling import images_at_once
 from dcae.benchmark.entries import DiffusionEntry, NoiseSchedule
 from dcae.diffusion.captions.dataset import CaptionDataset
-from dcae.diffusion.sampling import sample
+from dcae.diffusion.sampling import draw_conditions, sample, sample_generators
 from dcae.files import replacing
 from dcae.shards import INDEX, Shard, open_shards, read_index, write_shards
 from evaluation.features.quantisation import to_uint8
@@ -97,6 +97,11 @@ class ImageSource:
         if not images.isfinite().all():
             raise ValueError(f"{self.entry.name}: decoded samples hold NaN or infinity: did its training diverge?")
         return images, labels
+
+    def conditions(self, indices: Sequence[int]) -> list[int]:
+        """Return the labels or the indices of captions that ``images`` generates samples for."""
+        generators = sample_generators(self.seed, indices)
+        return draw_conditions(generators, indices, self.entry.classes(self.classes), self.captions).tolist()
 
 
 @dataclass(frozen=True)

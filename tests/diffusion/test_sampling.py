@@ -11,7 +11,7 @@ from dcae.benchmark.config import Config
 from dcae.diffusion.captions.dataset import Captions
 from dcae.diffusion.models.build import build_denoiser
 from dcae.diffusion.objectives import alphas_cumprod
-from dcae.diffusion.sampling import draw_labels, predict, sample, sample_generators, scheduler_of
+from dcae.diffusion.sampling import draw_conditions, predict, sample, sample_generators, scheduler_of
 
 CONFIG = Config()
 DIT, UVIT, USIT, PIXART = (CONFIG.entry("diffusion", name) for name in ("dit-xl", "uvit-s", "usit-h", "pixart-xl"))
@@ -436,7 +436,7 @@ def test_labels_do_not_depend_on_the_latent_shape():
 
 
 def test_labels_are_uniform():
-    counts = torch.bincount(draw_labels(sample_generators(0, range(5000)), 10), minlength=10)
+    counts = torch.bincount(draw_conditions(sample_generators(0, range(5000)), range(5000), 10), minlength=10)
     # Multinomial: five standard errors of 500 +- 21.
     assert len(counts) == 10 and (counts - 500).abs().max() < 5 * math.sqrt(5000 * 0.1 * 0.9)
 

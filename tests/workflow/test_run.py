@@ -65,6 +65,7 @@ def test_an_added_entry_joins_results_without_weights(finished):
     arguments = ("dcae", "run", TINY, "--with", "mine.yaml", "--cores", "2")
     planned = finished.run(*arguments, "--dry-run").stdout
     assert "dcae generate" in planned and "--autoencoder mine " in planned
+    assert f"workflow tables {TINY}" in planned, "tables, figures and page follow"
     assert "train autoencoder" not in planned and "--autoencoder dc-ae-tiny " not in planned
     finished.run(*arguments, "--only", "table2")
     after = pd.read_csv(results / "tables/table2.csv", dtype=str)

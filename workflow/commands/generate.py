@@ -120,6 +120,7 @@ def generate(
             seed=cell.seed,
             started=started,
         ),
+        prompts=result.prompts,
         remarks=[*taken_from(denoiser, weights), *measured_remarks(cell, source.autoencoder.latent_scale)],
     ).write(record)
 

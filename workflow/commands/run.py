@@ -48,18 +48,20 @@ def run(
         raise ConfigError("\n  ".join(["these jobs cannot run here:", *problems]))
     if not (dry_run or only):
         check_inputs(benchmark)
-    added = _added_alone(benchmark_file, benchmark, only) if with_ else None
-    command = [sys.executable, "-m", "snakemake", *(only or [] if added is None else added), "--cores", cores]
+    added_alone = bool(with_) and _has_records_alone(benchmark_file)
+    targets = _files_of_the_added(benchmark_file, benchmark, only) if added_alone else only or []
+    command = [sys.executable, "-m", "snakemake", *targets, "--cores", cores]
     command += [*(["--profile", profile] if profile else []), *(["--dry-run"] if dry_run else [])]
     command += ["--configfile", str(benchmark_file)]
     environment = {**os.environ, **({extended.EXTENDED: str(file)} if with_ else {})}
-    commands = [] if added == [] else [command]
-    if added is not None and not dry_run:
+    commands = [] if added_alone and not targets else [command]
+    if added_alone:
         commands += [[sys.executable, "-m", "workflow", each, str(benchmark_file)] for each in PRESENTED]
     status = 0
     for each in commands:
         print(shlex.join(each[2:]), flush=True)
-        status = subprocess.run(each, env=environment, check=False).returncode or status
+        if each is command or not dry_run:
+            status = subprocess.run(each, env=environment, check=False).returncode or status
     if not dry_run:
         for line in failures(benchmark) if status else []:
             print(line, file=sys.stderr)
@@ -68,22 +70,26 @@ def run(
         raise typer.Exit(status)
 
 
-def _added_alone(base_file: Path, benchmark: Benchmark, only: list[str] | None) -> list[str] | None:
-    """Return the files that additional autoencoders are measured in, if a benchmark has all others and no way to them.
+def _has_records_alone(benchmark_file: Path) -> bool:
+    """Return whether a benchmark has all that was measured, current, and not the weights and latents on the way to it.
 
-    Snakemake would make the way again: weights and latents that committed and shared results leave out. ``None`` where
-    the way is there as well, or something measured is missing or stale.
+    Committed and shared results leave those out, and Snakemake would make them again.
     """
     from workflow.commands.tables import read_results, stale
     from workflow.jobs import Jobs
 
-    base = Jobs(str(base_file))
-    is_whole = all(Path(file).is_file() for file in base.steps_on_the_way)
-    if is_whole or not all(Path(file).is_file() for file in base.measurements):
-        return None
-    if stale(base.benchmark, read_results(base.benchmark, Path(layout.RESULTS))):
-        return None
-    with_added = Jobs(str(benchmark.path))
-    asked = [file for part in only for file in with_added.parts.get(part, [part])] if only else with_added.measurements
-    there = set(base.measurements)
+    jobs = Jobs(str(benchmark_file))
+    has_the_way = all(Path(file).is_file() for file in jobs.steps_on_the_way)
+    if has_the_way or not all(Path(file).is_file() for file in jobs.measurements):
+        return False
+    return not stale(jobs.benchmark, read_results(jobs.benchmark, Path(layout.RESULTS)))
+
+
+def _files_of_the_added(base_file: Path, benchmark: Benchmark, only: list[str] | None) -> list[str]:
+    """Return the files that a benchmark is measured in, or those of the parts asked for, which its base has not."""
+    from workflow.jobs import Jobs
+
+    jobs = Jobs(str(benchmark.path))
+    asked = [file for part in only for file in jobs.parts.get(part, [part])] if only else jobs.measurements
+    there = set(Jobs(str(base_file)).measurements)
     return [file for file in asked if file not in there]

@@ -356,6 +356,19 @@ def test_paper_and_ablations_have_the_rows_for_every_claim_of_a_benchmark():
     assert claims_with_rows("config/paper.yaml") | claims_with_rows("config/ablations.yaml") == set(CLAIMS) - of_suites
 
 
+@pytest.mark.parametrize(
+    ("file", "pairs"),
+    [
+        ("miniature", {"sd-vae-f32c64-three-phase-mini": "sd-vae-f32c64-mini"}),
+        ("ablations", {"sd-vae-f32c32-three-phase": "sd-vae-f32c32", "dc-ae-f32c32": "dc-ae-f32c32-single-phase"}),
+    ],
+)
+def test_three_phases_are_compared_with_a_single_one_of_the_same_widths(file, pairs):
+    cells = [cell for _, cell in planned_cells(Benchmark.load(f"config/{file}.yaml"))]
+    found = judged("three-phases", [], planned=cells)
+    assert {test.a.autoencoder: test.b.autoencoder for test in found.tests} == pairs
+
+
 def test_one_sided_claims():
     cell = replace(
         synthetic.ablation_records()[0].cell, dataset=None, resolution=1024, measures="phases", diffusion=None

@@ -383,6 +383,17 @@ def test_generated_samples_stand_without_and_with_guidance(records, grid_of):
     assert [int(block[0, 0, 0]) for block in blocks[:2]] == [10, 50]
 
 
+def test_samples_of_different_prompts_are_shown_with_them(records, grid_of):
+    (first, *_) = (each for each in records if each.kind == "generation")
+    write_tiles(grid_of(first), [list(range(6))] * 2, first.cell.resolution)
+    asked = {"prompts": ["face", "face", "flowers", "face", "landscape", "shapes"]}
+    figure = figure_generation_samples([synthetic.changed(first, **asked)], grid_of)
+    for axis in figure.axes:
+        side = first.cell.resolution
+        assert axis.get_images()[0].get_array()[0, ::side, 0].tolist() == [0, 2, 4, 5]
+        assert [text.get_text() for text in axis.texts] == ["face", "flowers", "landscape", "shapes"]
+
+
 def test_sample_figures_without_images_say_not_run(records, tmp_path):
     for name in SAMPLE_FIGURES:
         assert texts(draw_figure(name, records, None, lambda result: tmp_path / "none.png"))[-1] == "not run"

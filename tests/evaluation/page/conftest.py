@@ -19,6 +19,7 @@ from tests.evaluation import synthetic
 
 DEMO = Path(__file__).parents[3] / "config" / "demo.yaml"
 IMAGES = 3
+PROMPTS = ["face", "flowers", "a <b> & c"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ def supplied() -> Result:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("page")
-    found = Run(Benchmark.load(DEMO), [*synthetic.demo_records(random_features=False), supplied()], folder)
+    records = [
+        synthetic.changed(each, prompts=PROMPTS) if each.kind == "generation" else each
+        for each in synthetic.demo_records(random_features=False)
+    ]
+    found = Run(Benchmark.load(DEMO), [*records, supplied()], folder)
     noise = np.random.default_rng(0)
     for result in found.results:
         if result.kind != "efficiency" and result.cell.dataset == "scenes":

@@ -19,7 +19,7 @@ from evaluation.tables.formats import Number, format_number
 from evaluation.tables.registry import build_tables
 from evaluation.tables.rows import SUPPLIED
 from tests.evaluation import synthetic
-from tests.evaluation.page.conftest import IMAGES
+from tests.evaluation.page.conftest import IMAGES, PROMPTS
 from tests.evaluation.page.parsed import Page
 
 
@@ -134,6 +134,8 @@ def test_sample_images_are_on_the_page_to_the_pixel(run, parsed):
     assert np.array_equal(tiles, read_grid(run.grid_of(result), 64)[1])
     generated = [each for each, _ in parsed.find("img") if "with guidance" in each["alt"]]
     assert len(generated) == IMAGES * sum(each.kind == "generation" for each in run.results)
+    below = [text for _, text in parsed.find("div", **{"class": "tile"})]
+    assert below == PROMPTS * (len(generated) // IMAGES)
 
 
 def test_the_page_stays_small(run, monkeypatch):

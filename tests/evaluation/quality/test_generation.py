@@ -193,8 +193,9 @@ def test_each_sample_is_scored_against_the_caption_of_its_label(parts, monkeypat
             return torch.zeros(len(images), dtype=torch.float64)
 
     monkeypatch.setattr(evaluation.quality.generation, "_load_clip_score", lambda weights, device: Listener())
-    evaluate_generation(**parts)
+    result = evaluate_generation(**parts)
     labels = parts["source"].images(range(IMAGES), 1.0)[1].tolist()
+    assert result.prompts == [parts["class_names"][label] for label in labels[:8]]
     captions = class_captions(parts["class_names"])
     assert len(set(labels)) > 2
     assert seen == [captions[label] for label in labels] * 2  # both settings have the same labels
