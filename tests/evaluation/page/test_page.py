@@ -135,7 +135,7 @@ def test_sample_images_are_on_the_page_to_the_pixel(run, parsed):
     generated = [each for each, _ in parsed.find("img") if "with guidance" in each["alt"]]
     assert len(generated) == IMAGES * sum(each.kind == "generation" for each in run.results)
     below = [text for _, text in parsed.find("div", **{"class": "tile"})]
-    assert below == PROMPTS * (len(generated) // IMAGES)
+    assert below == PROMPTS * (2 * len(generated) // IMAGES)  # without and with guidance
 
 
 def test_the_page_stays_small(run, monkeypatch):
