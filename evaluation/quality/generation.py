@@ -28,7 +28,7 @@ from evaluation.metrics.frechet import Reference
 from evaluation.metrics.registry import CLIP_SCORE, mean_value
 from evaluation.quality.distances import Quality, distances
 from evaluation.quality.image_grid import write_grid
-from evaluation.quality.sample_set import SHOWN, ImageSource, SampleSet, write_sample_set
+from evaluation.quality.sample_set import ImageSource, SampleSet, write_sample_set
 
 # Raise it when results change, and say below what each raise changed.
 # 2: samples are seeded by dcae.randomness; the resize of protocol clean-fid is clean-fid's own function.
@@ -138,7 +138,7 @@ def evaluate_generation(
     protocols = [protocol, *further]
     count = protocol.generation_reference_images
     real = {each.name: read_reference(reference, dataset, count, each) for each in protocols}
-    measures = SampleMeasures(protocols, _text_of(source, class_names, dataset), device)
+    measures = SampleMeasures(protocols, _text_of(source, class_captions(class_names), dataset), device)
     scales = guidance_scales(source.entry, source.classes)
 
     def write(setting: str) -> SampleSet | None:
@@ -165,7 +165,9 @@ def evaluate_generation(
     qualities = {each.name: _quality(sets, real[each.name], each, text, device) for each in protocols}
     main = qualities.pop(protocol.name)
     samples = {setting: each.first for setting, each in sets.items()}
-    prompts = _prompts(source, class_names, dataset, min(SHOWN, protocol.generation_images))
+    prompt_of = _text_of(source, class_words(class_names), dataset)
+    shown = range(len(next(iter(samples.values()))))
+    prompts = [prompt_of(each) for each in source.conditions(shown)] if prompt_of else []
     return Generation(main.values, samples, main.excluded, qualities, prompts)
 
 
@@ -255,21 +257,11 @@ class SampleMeasures:
         return kept
 
 
-def _text_of(source: ImageSource, class_names: Sequence[str], dataset: ImageDataset) -> Callable[[int], str] | None:
-    """Return the function from a label, or the index of a caption, to the text that conditioned a sample."""
+def _text_of(source: ImageSource, of_classes: Sequence[str], dataset: ImageDataset) -> Callable[[int], str] | None:
+    """Return the function from a label to its class's text, or from the index of a caption to the caption."""
     if source.captions is not None:
         return dataset.caption
-    return class_captions(class_names).__getitem__ if source.entry.classes(source.classes) else None
-
-
-def _prompts(source: ImageSource, class_names: Sequence[str], dataset: ImageDataset, count: int) -> list[str]:
-    """Return the caption, or the class in words, of the first samples; none without conditioning."""
-    if source.captions is not None:
-        return [dataset.caption(each) for each in source.conditions(range(count))]
-    if not source.entry.classes(source.classes):
-        return []
-    words = class_words(class_names)
-    return [words[each] for each in source.conditions(range(count))]
+    return of_classes.__getitem__ if source.entry.classes(source.classes) else None
 
 
 def _quality(
