@@ -159,7 +159,12 @@ class Benchmark:
         return list({(kind, entry.name): (kind, entry) for kind, entry in used}.values())
 
     def notices(self) -> list[str]:
-        """Return a line for each autoencoder with gated or restricted weights, or that some resolution leaves out."""
+        """Return a line for each autoencoder with gated or restricted weights, or that some resolution leaves out.
+
+        And one for each diffusion model on tokens of more values than it is wide: what it predicts has no more
+        dimensions than its last layer's input, so that a part of the noise stays unknown to it (RAE, arXiv 2510.11690,
+        section 4).
+        """
         found = []
         asked = {side for sides in self.content.reconstruction.datasets.values() for side in sides}
         for name in self.all_autoencoders:
@@ -173,6 +178,14 @@ class Benchmark:
             if entry.resolutions and (others := sorted(asked - set(entry.resolutions))):
                 taken, left_out = (", ".join(map(str, sides)) for sides in (entry.resolutions, others))
                 found.append(f"{name}: takes {taken} px alone, not measured at {left_out} px")
+        for cell in self.cells.generation:
+            values = cell.patch_size**2 * self.autoencoder(cell.autoencoder).latent_channels
+            width = self.diffusion(cell.diffusion).width
+            if values > width and not self.is_released(cell.diffusion):
+                found.append(
+                    f"{cell.diffusion} p{cell.patch_size} on {cell.autoencoder}: a token has {values} values and the "
+                    f"model a width of {width}, too few to predict their noise; choose a wider model or fewer channels"
+                )
         return found
 
     # --- trainings ---

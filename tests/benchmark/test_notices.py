@@ -53,6 +53,31 @@ def test_gated_and_restricted_weights_are_told_before_a_run(pretrained):
     assert "sd-vae-ft-ema" not in told and "identity" not in told
 
 
+def test_a_diffusion_model_narrower_than_its_tokens_is_told(tmp_path):
+    folder = PRETRAINED.parent
+    told = [Benchmark.load(folder / f"{name}.yaml").notices() for name in ("demo", "miniature", "paper")]
+    assert not [line for lines in told for line in lines if "a token has" in line]
+    mine = {
+        "extends": "demo",
+        "description": "U-ViT of miniature on f64c256",
+        "autoencoders": ["dc-ae-f64c256-mini"],
+        "studies": dict.fromkeys(("shortcuts", "high-resolution", "gan")),
+        "generation": [
+            {
+                "diffusion": "uvit-mini",
+                "dataset": "demo-scenes",
+                "resolution": 128,
+                "patch_sizes": {64: [1]},
+                "tables": [3],
+            }
+        ],
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(mine))
+    (line,) = Benchmark.load(path).notices()
+    assert line.startswith("uvit-mini p1 on dc-ae-f64c256-mini: a token has 256 values and the model a width of 160")
+
+
 def test_an_autoencoder_of_one_resolution_is_measured_there_alone(pretrained):
     cells = {(cell.autoencoder, cell.resolution) for cell in pretrained.cells.reconstruction}
     assert {side for name, side in cells if name == "rae-dinov2-b"} == {256}

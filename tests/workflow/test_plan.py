@@ -122,6 +122,13 @@ def test_a_record_of_such_a_gpu_overrides_the_papers_speed(tmp_path, monkeypatch
     assert Needs(benchmark, Site.read(SITE)).training_speed(benchmark.resolve(cell)) == speed
 
 
+def test_features_take_the_disk_of_the_images_that_are_measured():
+    of = {job.name: job.disk["features"] for job in planned("miniature").jobs if "features" in job.disk}
+    vector = 2048 * 4 * 2  # bytes, by two protocols
+    assert of["dc-ae-f32c64-mini on large-scenes at 64 px"] == 1000 * vector
+    assert of["large-scenes at 128 px, generation"] == 4000 * vector
+
+
 def test_latents_take_the_disk_of_their_shape_and_posterior():
     """ImageNet's of 64 x 64 x 16 in float32; flux-vae keeps mean and standard deviation."""
     latents = {job.name.split()[0]: job.disk["latents"] for job in planned("paper").jobs if "latents" in job.disk}

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from dcae.benchmark import Benchmark, Record, ResolvedCell, ResolvedGeneration, Training
-from dcae.benchmark.entries import AutoencoderFields, DatasetEntry, DiffusionEntry
+from dcae.benchmark.entries import AutoencoderFields, DatasetEntry, DiffusionEntry, Protocol
 from evaluation.published import read_published
 from workflow import layout
 from workflow.planning import costs
@@ -130,11 +130,7 @@ class Needs:
         )
 
     def reference_features(self, cell: ReferenceCell) -> Need:
-        first = cell.protocols[0]
-        if cell.purpose == "generation":
-            count = min(first.generation_reference_images, images(cell.dataset, first.generation_reference))
-        else:
-            count = min(first.reconstruction_images, images(cell.dataset, "validation"))
+        count = reference_images(cell.protocols[0], cell.dataset, cell.purpose)
         features = self._hours(FEATURES_GMACS * len(cell.protocols), CONVOLUTIONS, self.site.speeds.tf32)
         return Need(count * (features + hours_to_read(cell.resolution)), FEATURES_GIB, 0.1, batch=32, most_gpus=1)
 
@@ -144,7 +140,7 @@ class Needs:
         entry, side = cell.autoencoder.entry, cell.resolution
         encode, decode = (self._coder(entry, side, kind) for kind in ("encode", "decode"))
         gmacs = encode.gmacs + decode.gmacs + FEATURES_GMACS * len(cell.protocols)
-        count = min(cell.protocols[0].reconstruction_images, images(cell.dataset, "validation"))
+        count = reference_images(cell.protocols[0], cell.dataset, "reconstruction")
         hours = self._hours(gmacs, CONVOLUTIONS, self.site.speeds.tf32) + hours_to_read(side)
         image = max(encode.image_gib, decode.image_gib)
         return Need(count * hours, decode.fixed_gib + FEATURES_GIB, image, batch=at_once(side, EVALUATE_BATCH))
@@ -175,6 +171,15 @@ def images(dataset: DatasetEntry, split: Literal["train", "validation"]) -> int:
     made = getattr(dataset, f"{split}_images", None)
     expected = getattr(getattr(dataset, "expected_images", None), split, None)
     return made or expected or UNKNOWN_IMAGES
+
+
+def reference_images(
+    protocol: Protocol, dataset: DatasetEntry, purpose: Literal["reconstruction", "generation"]
+) -> int:
+    """Return the number of real images of a measurement."""
+    if purpose == "generation":
+        return min(protocol.generation_reference_images, images(dataset, protocol.generation_reference))
+    return min(protocol.reconstruction_images, images(dataset, "validation"))
 
 
 def hours_to_read(resolution: int) -> float:

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dcae.benchmark import Benchmark, ResolvedGeneration
 from dcae.benchmark.config import split_seed
-from dcae.benchmark.entries import Pretrained
+from dcae.benchmark.entries import Pretrained, Protocol
 from dcae.weights.catalogue import WeightsError, weight_file, weights_dir
 from dcae.weights.pinning import HUB_ID
 from workflow import layout
 from workflow.planning import costs
-from workflow.planning.needs import Needs, NotCounted, images
+from workflow.planning.needs import Needs, NotCounted, images, reference_images
 from workflow.planning.site import Site
 from workflow.planning.sizing import Need, Size, size
 from workflow.staleness import configuration
@@ -30,6 +30,7 @@ STEPS = (
 STUDIES = "studies"  # in the place of a table: reconstruction of variants alone
 CHECKPOINTS = 2  # kept of each training
 ADAM = 3  # times the weights: weights and both moments
+FEATURES = 2048  # of an image, in float32, those of Inception
 
 
 @dataclass(frozen=True)
@@ -214,14 +215,16 @@ class _Jobs:
         cell = configuration.reference_cell(self.benchmark, purpose, dataset, resolution)
         names = {"purpose": purpose, "dataset": dataset, "resolution": resolution}
         name = f"{dataset} at {resolution} px, {purpose}"
-        self._add("reference_features", name, cell, table, {"features": 5e8}, layout.REFERENCE, **names)
+        disk = {"features": feature_bytes(reference_images(cell.protocols[0], cell.dataset, purpose), cell.protocols)}
+        self._add("reference_features", name, cell, table, disk, layout.REFERENCE, **names)
 
     def _reconstruction(self, cell, table: str) -> None:
         self._trainings(cell.names.autoencoder, table)
         self._reference("reconstruction", cell.names.dataset, cell.resolution, table)
         name = f"{cell.names.autoencoder} on {cell.names.dataset} at {cell.resolution} px"
-        pattern = layout.RECONSTRUCTION_RECORD
-        self._add("evaluate_reconstruction", name, cell, table, {"features": 5e8}, pattern, **vars(cell.names))
+        count = reference_images(cell.protocols[0], cell.dataset, "reconstruction")
+        disk, pattern = {"features": feature_bytes(count, cell.protocols)}, layout.RECONSTRUCTION_RECORD
+        self._add("evaluate_reconstruction", name, cell, table, disk, pattern, **vars(cell.names))
 
     def _generation(self, cell: ResolvedGeneration, table: str) -> None:
         names = cell.names
@@ -243,7 +246,7 @@ class _Jobs:
         split = cell.protocols[0].generation_reference
         self._captions(cell, cell.evaluated_on.name, split, table)
         self._reference("generation", cell.evaluated_on.name, names.resolution, table)
-        samples = {"features of samples": 2 * cell.protocols[0].generation_images * 2048 * 4 * len(cell.protocols)}
+        samples = {"features of samples": 2 * feature_bytes(cell.protocols[0].generation_images, cell.protocols)}
         self._add("evaluate_generation", model, cell, table, samples, layout.GENERATION_RECORD, **vars(names))
         self._add("profile_efficiency", model, cell, table, {}, layout.EFFICIENCY_RECORD, **vars(names))
 
@@ -268,6 +271,11 @@ def subjects(benchmark: Benchmark, rule: str) -> list[Any]:
         return benchmark.trainings
     cells = [benchmark.resolve(cell) for cell in benchmark.cells.generation]
     return [cell for cell in cells if rule != "train_denoiser" or not cell.is_released]
+
+
+def feature_bytes(images: int, protocols: Sequence[Protocol]) -> float:
+    """Return the bytes of the features of images, by several protocols."""
+    return images * FEATURES * 4 * len(protocols)
 
 
 def latent_bytes(cell: ResolvedGeneration) -> int:
