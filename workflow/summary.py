@@ -13,14 +13,22 @@ Step = tuple[str, str, str, dict]  # what it makes, its result, its log, and the
 
 
 def failures(benchmark: Benchmark, results: Path | str = layout.RESULTS) -> list[str]:
-    """Return lines that name the cells without a record by the step that is missing, with the end of its log."""
+    """Return lines that name the cells without a record by the step that is missing, with the end of its log.
+
+    Where there is the record, nothing before it is missed: results may have come without weights.
+    """
+
+    def is_missing(step: Step) -> bool:
+        _, result, _, names = step
+        return not layout.file(benchmark.name, result, results, **names).is_file()
+
     cells: dict[tuple[str, Path], list[str]] = {}
     for cell in (*benchmark.cells.reconstruction, *benchmark.cells.generation):
-        for what, result, log, names in _steps(benchmark, cell):
-            if not layout.file(benchmark.name, result, results, **names).is_file():
-                place = layout.file(benchmark.name, log, results, **names)
-                cells.setdefault((what, place), []).append(" ".join(map(str, vars(cell).values())))
-                break
+        steps = next((steps for steps in _ways_to_records(benchmark, cell) if is_missing(steps[-1])), None)
+        if steps:
+            what, _, log, names = next(filter(is_missing, steps))
+            place = layout.file(benchmark.name, log, results, **names)
+            cells.setdefault((what, place), []).append(" ".join(map(str, vars(cell).values())))
     if not cells:
         return []
     lines = [f"{sum(map(len, cells.values()))} cells have no record:"]
@@ -39,20 +47,22 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
 
-def _steps(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell) -> Iterator[Step]:
+def _ways_to_records(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell) -> Iterator[list[Step]]:
+    """Yield the steps to each record of a cell, the record last."""
     resolved, names = benchmark.resolve(cell), vars(cell)
-    yield from _trainings(benchmark, cell.autoencoder)
+    steps = list(_trainings(benchmark, cell.autoencoder))
     if isinstance(cell, ReconstructionCell):
-        yield _reference("reconstruction", cell.dataset, cell.resolution)
-        yield "reconstruction", layout.RECONSTRUCTION_RECORD, layout.RECONSTRUCTION_LOG, names
+        record = ("reconstruction", layout.RECONSTRUCTION_RECORD, layout.RECONSTRUCTION_LOG, names)
+        yield [*steps, _reference("reconstruction", cell.dataset, cell.resolution), record]
         return
     if not resolved.is_released:
         if resolved.recipe.latents == "cached":
-            yield "latents", f"{layout.LATENTS}/{layout.INDEX}", layout.LATENTS_LOG, names
-        yield "diffusion model", f"{layout.DENOISER}/{layout.DENOISER_WEIGHTS}", layout.DENOISER_ATTEMPTS, names
-    yield _reference("generation", resolved.evaluated_on.name, cell.resolution)
-    yield "generation", layout.GENERATION_RECORD, layout.GENERATION_LOG, names
-    yield "efficiency", layout.EFFICIENCY_RECORD, layout.EFFICIENCY_LOG, names
+            steps.append(("latents", f"{layout.LATENTS}/{layout.INDEX}", layout.LATENTS_LOG, names))
+        weights = f"{layout.DENOISER}/{layout.DENOISER_WEIGHTS}"
+        steps.append(("diffusion model", weights, layout.DENOISER_ATTEMPTS, names))
+    record = ("generation", layout.GENERATION_RECORD, layout.GENERATION_LOG, names)
+    yield [*steps, _reference("generation", resolved.evaluated_on.name, cell.resolution), record]
+    yield [("efficiency", layout.EFFICIENCY_RECORD, layout.EFFICIENCY_LOG, names)]
 
 
 def _trainings(benchmark: Benchmark, autoencoder: str) -> Iterable[Step]:

@@ -103,3 +103,24 @@ def test_the_summary_names_the_first_step_that_is_missing(tmp_path, monkeypatch)
     assert "  training of dc-ae-tiny, low-resolution-full: error: loss is not finite" in lines
     assert f"    log: {log}" in lines
     assert "  reference features of scenes-tiny: not started" in lines
+
+
+def test_the_summary_misses_nothing_that_led_to_records_without_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    benchmark = Benchmark.load(Path(__file__).parent / "config" / "tiny.yaml")
+
+    def put(pattern: str, cell) -> None:
+        record = layout.file("tiny", pattern, **vars(cell))
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text("{}")
+
+    for cell in benchmark.cells.reconstruction:
+        put(layout.RECONSTRUCTION_RECORD, cell)
+    for cell in benchmark.cells.generation:
+        put(layout.GENERATION_RECORD, cell)
+    assert [line for line in failures(benchmark) if line.startswith("  ") and ":" in line] == [
+        "  efficiency: not started"
+    ]
+    for cell in benchmark.cells.generation:
+        put(layout.EFFICIENCY_RECORD, cell)
+    assert failures(benchmark) == []
