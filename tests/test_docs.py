@@ -247,7 +247,7 @@ def test_each_page_is_in_the_navigation_and_the_readme_is_short():
     pages = {page.name for page in PAGES if page.parent == ROOT / "docs"}
     assert set(re.findall(r"([\w-]+\.md)", navigation)) == pages
     readme = PAGES[0].read_text()
-    assert len(readme.splitlines()) <= 120
+    assert len([line for line in readme.splitlines() if not line.startswith("|")]) <= 110
     assert [name for name in sorted(pages - {"index.md", "api.md"}) if f"(docs/{name})" not in readme] == []
 
 

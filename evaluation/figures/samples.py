@@ -130,9 +130,14 @@ def figure_generation_samples(results: Sequence[Result], grid_of: GridOf) -> Fig
             grid, prompts = read_grid(path, cell.resolution), result.record.prompts
             chosen_samples = _of_different_prompts(prompts, grid.shape[1])
             blocks = [row[chosen_samples] for row in grid[:2]]
-            shortened = [textwrap.fill(textwrap.shorten(prompts[k], 60), 20) for k in chosen_samples if prompts]
+            shortened = [_on_a_tile(prompts[k]) for k in chosen_samples if prompts]
             strips.append(Strip(f"{cell.autoencoder} p{cell.patch_size}", cell.diffusion, blocks, shortened))
     return _tile(strips, ["without guidance", "with guidance"]) if strips else _nothing()
+
+
+def _on_a_tile(prompt: str) -> str:
+    """Return a prompt's beginning as two lines that a sample's width holds."""
+    return textwrap.fill(textwrap.shorten(prompt, 30, placeholder=" …"), 16)
 
 
 def _of_different_prompts(prompts: Sequence[str], count: int) -> list[int]:
