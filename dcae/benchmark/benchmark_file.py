@@ -118,6 +118,7 @@ class GenerationPlan(Settings):
         False, description="those of `dcae run --with` as well, though autoencoders are named"
     )
     without: list[str] = Field([], description="autoencoders to leave out")
+    control: bool = Field(False, description="rows stand under controls, such as those of an untrained denoiser")
     tables: list[Literal[1, 3, 4, 5]] = Field(description="tables of the paper that its cells belong to")
     published: PublishedRows | None = None
     generation_images: PositiveInt | None = Field(None, description="number of samples; default: the protocol's")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +14,7 @@ from dcae.benchmark.record import Value
 from evaluation.figures.series import (
     FAMILY_COLOURS,
     axis_title,
+    compared_models,
     compression,
     family,
     family_colours,
@@ -41,6 +42,7 @@ from evaluation.tables.comparability import Marks, marks_of_records
 from evaluation.tables.rows import SPACE_TO_CHANNEL, Result, stem
 
 LETTERS_ACROSS = 80  # of a title's size, over the width of a figure
+PANELS_ACROSS = 3  # of Figures 2b and 2c; more leave no room for the names of points
 
 # --- Figure 2a ---
 
@@ -59,13 +61,33 @@ def _published_families(published: Published) -> list[Line]:
     ]
 
 
-def _rfid_panel(axis: Axes, lines: Sequence[Line], title: str, y_title: str) -> None:
-    draw(axis, lines)
+def _by_channels(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+    """Of one family: autoencoders with the most latent channels at their f, and those with fewer."""
+    most: dict[int, int] = {}
+    for result in results:
+        most[compression(result)] = max(most.get(compression(result), 0), result.cell.latent_channels)
+    return (
+        [result for result in results if result.cell.latent_channels == most[compression(result)]],
+        [result for result in results if result.cell.latent_channels < most[compression(result)]],
+    )
+
+
+def _channels(result: Result) -> str:
+    return f"c{result.cell.latent_channels}"
+
+
+def _rfid_panel(axis: Axes, lines: Sequence[Line], title: str, y_title: str, beside: Sequence[Line] = ()) -> None:
+    """Draw a line for each family; ``beside``: points that no line joins, with their names."""
+    draw(axis, [*lines, *beside])
     axis.set(title=title, xlabel="spatial compression", ylabel=y_title)
-    log_if_positive(axis, lines)
+    log_if_positive(axis, [*lines, *beside])
     factors = sorted({int(x) for line in lines for x, _, _ in line.points})
     doubling_axis(axis, factors, [f"f{factor}" for factor in factors])
     label_ends(axis, lines, width=12)
+    for line in beside:
+        for x, y, _ in line.points:
+            look = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 6.5}
+            axis.annotate(line.name, (x, y), (-5, 0), color=line.colour, **look)
 
 
 @styled
@@ -86,15 +108,22 @@ def figure_2a(results: Sequence[Result], published: Published) -> Figure:
         for place in places.items()
     }
     marks = marks_of_records(result.record for here in shown.values() for result in here)
+    hollow = False
     for axis, ((dataset, resolution), here) in zip(axes[1:], shown.items(), strict=False):
-        lines = [
-            line_over("spatial_compression", [r for r in here if family(r) == name], "rfid", marks, name, colour)
-            for name, colour in family_colours(map(family, here)).items()
-        ]
-        _rfid_panel(axis, lines, f"here: {dataset} {resolution} px", axis_title("rFID ↓", here, "rfid"))
+        lines, beside = [], []
+        for name, colour in family_colours(map(family, here)).items():
+            most, fewer = _by_channels([result for result in here if family(result) == name])
+            lines.append(line_over("spatial_compression", most, "rfid", marks, name, colour))
+            beside += [
+                replace(line_over("spatial_compression", [each], "rfid", marks, _channels(each), colour), hollow=True)
+                for each in fewer
+            ]
+        _rfid_panel(axis, lines, f"here: {dataset} {resolution} px", axis_title("rFID ↓", here, "rfid"), beside)
+        hollow = hollow or bool(beside)
     for axis in axes[1 + len(places) :]:
         say_not_run(axis, "" if places else "not run")
-    footnote(figure, *marks.notes)
+    fewer = ["Hollow: fewer latent channels than the autoencoder that the line goes through."] if hollow else []
+    footnote(figure, *fewer, *marks.notes)
     return figure
 
 
@@ -181,24 +210,36 @@ def _published(published: Published, table: int, chosen: Callable[[PublishedValu
 
 
 def _panels(
-    paper: Sequence[Generated], here: Sequence[Generated], title: Callable[[Generated], str], height: float
+    paper: Sequence[Generated], here: Sequence[Generated], title: Callable[[Generated], str], y_titles: tuple[str, str]
 ) -> tuple[Figure, list[tuple[Axes, list[Generated]]]]:
-    """Two rows, the paper's above; a column for each title that ``title`` gives; coloured names of the families."""
-    rows = [{title(each): [] for each in points} for points in (paper, here)]
-    for row, points in zip(rows, (paper, here), strict=True):
+    """A panel for each title that ``title`` gives, the paper's above; coloured names of the families."""
+    groups: list[dict[str, list[Generated]]] = [{}, {}]
+    for panels, points in zip(groups, (paper, here), strict=True):
         for each in points:
-            row[title(each)].append(each)
-    columns = max(1, *map(len, rows))
-    figure, axes = new_figure(2, columns, height)
+            panels.setdefault(title(each), []).append(each)
+    columns = min(PANELS_ACROSS, max(1, *map(len, groups)))
+    heights = [max(1, -(-len(panels) // columns)) for panels in groups]
+    figure, grid = new_figure(sum(heights), columns, 2.0 * sum(heights))
     filled = []
-    for axis_row, row, origin in zip(axes, rows, ("paper", "here"), strict=True):
-        for axis in axis_row[len(row) :]:
-            say_not_run(axis, "not run" if not row and axis is axis_row[0] else "")
-        for axis, (name, points) in zip(axis_row, row.items(), strict=False):
+    for rows, panels, origin, y_title in zip(
+        (grid[: heights[0]], grid[heights[0] :]), groups, ("paper", "here"), y_titles, strict=True
+    ):
+        axes = [axis for row in rows for axis in row]
+        for axis in axes[len(panels) :]:
+            say_not_run(axis, "not run" if not panels and axis is axes[0] else "")
+        for axis, (name, points) in zip(axes, panels.items(), strict=False):
             axis.set_title(textwrap.fill(f"{origin}: {name}", LETTERS_ACROSS // columns))
+            if axis in [row[0] for row in rows]:
+                axis.set_ylabel(y_title)
             filled.append((axis, points))
     name_colours(figure, family_colours(each.family for each in (*paper, *here)))
     return figure, filled
+
+
+def _y_titles(results: Sequence[Result]) -> tuple[str, str]:
+    """The titles of the y axes of the paper's panels and of those here."""
+    generated = [result for result in results if result.kind == "generation"]
+    return "FID ↓", axis_title("FID ↓", generated, "fid_without_guidance")
 
 
 def _with_several_patch_sizes(points: Sequence[Generated]) -> list[Generated]:
@@ -227,7 +268,7 @@ def _equal_tokens_panel(axis: Axes, points: Sequence[Generated]) -> None:
     draw(axis, lines)
     axis.set_xticks(range(len(pairings)), pairings)
     axis.set_xlim(-0.5, len(pairings) - 0.5)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.08 * max(fid for line in lines for _, fid, _ in line.points))
 
 
 @styled
@@ -238,21 +279,11 @@ def figure_2b(results: Sequence[Result], published: Published) -> Figure:
     paper += _published(published, 3, lambda row: (row.diffusion, row.autoencoder) == ("DiT-XL", "DC-AE-f32"))
     marks = _marks(results)
     here = _with_several_patch_sizes(_measured(results, marks))
-    figure, panels = _panels(paper, here, lambda each: f"{each.diffusion}, {each.tokens} tokens", 4.0)
+    figure, panels = _panels(paper, here, lambda each: f"{each.diffusion}, {each.tokens} tokens", _y_titles(results))
     for axis, points in panels:
         _equal_tokens_panel(axis, points)
-    _name_y(figure, results, bool(here), "FID ↓")
     footnote(figure, "Filled, solid: without guidance. Hollow, dashed: with guidance.", *_notes(marks, here))
     return figure
-
-
-def _name_y(figure: Figure, results: Sequence[Result], measured: bool, title: str) -> None:
-    """The y axis of the first panel of each row."""
-    columns = len(figure.axes) // 2
-    figure.axes[0].set_ylabel(title)
-    if measured:
-        generated = [result for result in results if result.kind == "generation"]
-        figure.axes[columns].set_ylabel(axis_title(title, generated, "fid_without_guidance"))
 
 
 def _shown_fid(each: Generated) -> tuple[float, float | None]:
@@ -288,13 +319,13 @@ def figure_2c(results: Sequence[Result], published: Published) -> Figure:
     """Draw FID with guidance over the denoiser's throughput, a panel per diffusion model; the paper's numbers above."""
     paper = _published(published, 3, lambda row: row.autoencoder in ("SD-VAE-f8", "DC-AE-f32", "DC-AE-f64"))
     marks = _marks(results)
-    here = [each for each in _measured(results, marks) if each.speed is not None]
-    figure, panels = _panels(paper, here, _model, 4.0)
+    compared = compared_models(results)
+    here = [each for each in _measured(results, marks) if each.speed is not None and each.diffusion in compared]
+    figure, panels = _panels(paper, here, _model, _y_titles(results))
     for axis, points in panels:
         _speed_panel(axis, points)
         axis.set_xlabel("images/s →")
-    _name_y(figure, results, bool(here), "FID ↓")
     told = "FID with guidance, unless the title says without. images/s: inference of the denoiser alone, one step "
-    told += "(paper: H100). Grey line: f8 p2 to DC-AE."
+    told += "(paper: H100). Grey line: f8 p2 to DC-AE. Models with samples on one autoencoder alone are left out."
     footnote(figure, told, *_notes(marks, here))
     return figure

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from dcae.benchmark.record import Value
-from evaluation.figures.series import axis_title, family, family_colours
+from evaluation.figures.series import axis_title, compared_models, family, family_colours
 from evaluation.figures.style import (
     Line,
     draw,
@@ -66,6 +66,8 @@ def _diagnostic(result: Result, name: str) -> float | None:
 def figure_latents(results: Sequence[Result], published: Published) -> Figure:
     """Draw FID without guidance over each diagnostic of the latents, of the same data and resolution."""
     generated = [each for each in results if each.kind == "generation" and FID in each.values]
+    compared = compared_models(generated)
+    generated = [each for each in generated if each.cell.diffusion in compared]
     marks = marks_of_records(each.record for each in generated)
     latents = {
         (each.cell.dataset, each.cell.resolution, each.cell.autoencoder): each
@@ -83,7 +85,7 @@ def figure_latents(results: Sequence[Result], published: Published) -> Figure:
             of = latents.get((each.cell.dataset, each.cell.resolution, each.cell.autoencoder))
             x = _diagnostic(of, name) if of else None
             if x is not None:
-                label = f"f{each.cell.spatial_compression} p{each.cell.patch_size}"
+                label = f"f{each.cell.spatial_compression}c{each.cell.latent_channels}"
                 marker = shapes.get(display_name(each.cell, "diffusion"), "o")
                 pairs.append(Pair(x, each.values[FID], family(each), label, marker, marks.of_record(each.record)))
         _panel(axis, pairs, colours)
@@ -106,8 +108,11 @@ def _panel(axis: Axes, pairs: Sequence[Pair], colours: dict[str, str]) -> None:
         point = (each.x, each.fid.value, each.fid.standard_error)
         draw(axis, [Line(each.name, colours[each.family], [point], each.marker, "none", marks=[each.mark])])
     axis.margins(x=0.25, y=0.15)
-    places = [(each.x, each.fid.value) for each in pairs]
-    label_points(axis, places, [each.name for each in pairs], [colours[each.family] for each in pairs])
+    # One name for each autoencoder, at the highest of its points, which are above each other.
+    highest = {(each.x, each.name): each for each in sorted(pairs, key=lambda pair: pair.fid.value)}
+    named = highest.values()
+    places = [(each.x, each.fid.value) for each in named]
+    label_points(axis, places, [each.name for each in named], [colours[each.family] for each in named])
     if len({each.x for each in pairs}) >= FEWEST_RANKED:
         rho = spearmanr([each.x for each in pairs], [each.fid.value for each in pairs]).statistic
         axis.set_title(f"ρ = {rho:+.2f}, n = {len(pairs)}")

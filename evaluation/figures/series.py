@@ -87,6 +87,15 @@ def reconstructions(results: Iterable[Result], dataset: str, resolution: int) ->
     ]
 
 
+def compared_models(results: Iterable[Result]) -> set[str]:
+    """Return the diffusion models with several autoencoders or patch sizes, all if none has; without controls."""
+    found: dict[str, set[tuple[str, int]]] = {}
+    for result in results:
+        if result.kind == "generation" and result.cell.group != "controls":
+            found.setdefault(result.cell.diffusion, set()).add((result.cell.autoencoder, result.cell.patch_size))
+    return {name for name, pairings in found.items() if len(pairings) > 1} or set(found)
+
+
 def line_over(
     field: str,
     results: Iterable[Result],

@@ -31,7 +31,9 @@ def _is_supplied(autoencoder: ResolvedAutoencoder) -> bool:
     return not known and (autoencoder.pretrained is None or bool(autoencoder.files))
 
 
-def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, published, **others) -> TableCell:
+def _table_cell(
+    benchmark: Benchmark, cell: ReconstructionCell | GenerationCell, published, group: str | None = None, **others
+) -> TableCell:
     autoencoder = benchmark.resolve_autoencoder(cell.autoencoder)
     entry = autoencoder.entry
     phases = [each.settings for each in autoencoder.training.chain] if entry.recipe else None
@@ -43,7 +45,7 @@ def _table_cell(benchmark: Benchmark, cell: ReconstructionCell | GenerationCell,
         published_resolution=published.resolution if published else None,
         spatial_compression=entry.spatial_compression,
         latent_channels=entry.latent_channels,
-        group=autoencoder.group,
+        group=group or autoencoder.group,
         **membership(benchmark.content.studies, entry_of(cell.autoencoder)),
         beside=shown_beside(benchmark.content.studies, entry_of(cell.autoencoder)),
         autoencoder_kind=entry.kind,
@@ -73,6 +75,7 @@ def _generation(benchmark: Benchmark, cell: GenerationCell) -> TableCell:
         benchmark,
         cell,
         plans[0].published,
+        group="controls" if any(plan.control for plan in plans) else None,
         evaluated_on=benchmark.evaluation_dataset(cell),
         diffusion_paper_name=benchmark.diffusion(cell.diffusion).paper_name,
         tokens=(side // cell.patch_size) ** 2,

@@ -27,7 +27,7 @@ from evaluation.tables.numbers import (
     seeds_column,
 )
 from evaluation.tables.paired import PerImageOfCells
-from evaluation.tables.rows import NOT_RUN, SUPPLIED, Result, Row, TableCell, collect_rows, display_name
+from evaluation.tables.rows import CONTROLS, NOT_RUN, SUPPLIED, Result, Row, TableCell, collect_rows, display_name
 
 RATIO = "ratio to f8 p2"
 NO_ROWS: PerImageOfCells = MappingProxyType({})
@@ -62,7 +62,7 @@ def _label_columns(table: int, rows: list[Row]) -> list[tuple[Column, list[str]]
 def _number_class(row: Row) -> str:
     if row.record is None:
         return NOT_RUN.lower()
-    return "supplied" if row.heading == SUPPLIED else row.record.number_class
+    return {SUPPLIED: "supplied", CONTROLS: "control"}.get(row.heading, row.record.number_class)
 
 
 def _origin_columns(rows: list[Row]) -> list[tuple[Column, list[str]]]:

@@ -191,7 +191,7 @@ class Row:
     def heading(self) -> str:
         if self.record is None:
             return NOT_RUN
-        if self.record.number_class == "control":
+        if self.record.number_class == "control" or self.cell.group == "controls":
             return CONTROLS
         if self.cell.group == "ablations":
             return ABLATIONS

@@ -87,6 +87,19 @@ def test_figure_2a_shows_each_family_at_the_lowest_resolution(records, published
     assert y[1] == value_of(records, "reconstruction", "dc-ae-f64-demo", "scenes", 64, "rfid")
 
 
+def test_a_further_shape_of_one_f_is_a_point_beside_the_line_of_figure_2a(records, published):
+    at_f64 = next(r for r in records if r.kind == "reconstruction" and r.cell.autoencoder == "dc-ae-f64-demo")
+    thinner = synthetic.elsewhere(at_f64, autoencoder="thinner", latent_channels=at_f64.cell.latent_channels // 2)
+    figure = figure_2a([*records, thinner], published)
+    axis = panels(figure)[f"here: {at_f64.cell.dataset} {at_f64.cell.resolution} px"]
+    lines = [line for line in axis.get_lines() if line.get_color() == COLOURS["blue"] and line.get_marker() == "o"]
+    assert [(list(line.get_xdata()), line.get_markerfacecolor()) for line in lines] == [
+        ([32, 64], COLOURS["blue"]),
+        ([64], "white"),
+    ]
+    assert f"c{thinner.cell.latent_channels}" in texts(figure)
+
+
 def test_figure_2a_shows_the_paper_in_a_panel_of_its_own(published):
     axis = panels(figure_2a([], published))["paper: ImageNet 256 px"]
     assert curve(axis, "vermillion") == ([8, 32, 64], [0.90, 2.64, 28.3])  # Figure 2a's own; Table 2 has 26.65
@@ -162,6 +175,29 @@ def test_an_unguided_fid_is_never_drawn_as_a_guided_one(records, published):
 
 
 # --- Figure 3 ---
+
+
+def test_models_on_one_autoencoder_alone_have_no_panel_in_figure_2c(records, published):
+    alone = [
+        synthetic.elsewhere(record, diffusion="alone")
+        for record in records
+        if record.kind in ("generation", "efficiency")
+        and (record.cell.diffusion, record.cell.autoencoder) == ("dit-demo", "dc-ae-f32-demo")
+    ]
+    assert "here: alone" not in panels(figure_2c([*records, *alone], published))
+    assert "here: alone" in panels(figure_2c(alone, published))  # there is nothing else to show
+
+
+def test_panels_of_figure_2c_wrap_so_that_their_names_have_room(records, published):
+    others = [
+        synthetic.elsewhere(record, diffusion=f"other-{number}")
+        for number in range(4)
+        for record in records
+        if record.kind in ("generation", "efficiency")
+    ]
+    figure = figure_2c([*records, *others], published)
+    starts = {round(axis.get_subplotspec().colspan.start) for axis in figure.axes}
+    assert starts == {0, 1, 2}
 
 
 def test_titles_of_many_panels_do_not_overlap(records, published):

@@ -10,8 +10,10 @@ from dataclasses import replace
 import pandas
 import pytest
 
+from dcae.benchmark import Benchmark
 from dcae.benchmark.record import Record, Value
 from evaluation.published import read_published
+from evaluation.tables.cells import planned_cells
 from evaluation.tables.formats import FORMATS, Number, to_csv, to_markdown, write_table
 from evaluation.tables.metrics import METRICS
 from evaluation.tables.paper import build_table
@@ -327,6 +329,18 @@ def test_weights_of_the_user_are_a_class_of_their_own(records):
     mine = changed(mine, lambda record: True, number_class="re-evaluated")
     assert [section.heading for section in build_table(2, mine).sections] == [SUPPLIED]
     assert set(frame(build_table(2, mine))["Number class"]) == {"supplied"}
+
+
+def test_an_untrained_denoiser_stands_under_controls():
+    benchmark = Benchmark.load("config/miniature.yaml")
+    planned = [cell for kind, cell in planned_cells(benchmark) if kind == "generation" and 3 in cell.tables]
+    values = {name: Value(value=50.0, standard_error=1.0, n=2000) for name in ("fid_without_guidance", "fid_with_guidance")}
+    records = [synthetic.result("generation", vars(cell), values, number_class="reproduced") for cell in planned]
+    table = build_table(3, records)
+    under = {section.heading: " ".join(map(str, section.rows)) for section in table.sections}
+    assert "uvit-untrained-mini" in under[CONTROLS] and "uvit-untrained-mini" not in under[REPRODUCED]
+    classes = frame(table).groupby("Diffusion model")["Number class"].unique()
+    assert list(classes["uvit-untrained-mini"]) == ["control"]
 
 
 def test_a_row_of_several_seeds_is_their_mean_and_says_so(records):
