@@ -334,7 +334,8 @@ def test_weights_of_the_user_are_a_class_of_their_own(records):
 def test_an_untrained_denoiser_stands_under_controls():
     benchmark = Benchmark.load("config/miniature.yaml")
     planned = [cell for kind, cell in planned_cells(benchmark) if kind == "generation" and 3 in cell.tables]
-    values = {name: Value(value=50.0, standard_error=1.0, n=2000) for name in ("fid_without_guidance", "fid_with_guidance")}
+    fid = Value(value=50.0, standard_error=1.0, n=2000)
+    values = {"fid_without_guidance": fid, "fid_with_guidance": fid}
     records = [synthetic.result("generation", vars(cell), values, number_class="reproduced") for cell in planned]
     table = build_table(3, records)
     under = {section.heading: " ".join(map(str, section.rows)) for section in table.sections}
