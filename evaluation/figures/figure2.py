@@ -227,9 +227,9 @@ def _panels(
         axes = [axis for row in rows for axis in row]
         for axis in axes[len(panels) :]:
             say_not_run(axis, "not run" if not panels and axis is axes[0] else "")
-        for axis, (name, points) in zip(axes, panels.items(), strict=False):
+        for number, (axis, (name, points)) in enumerate(zip(axes, panels.items(), strict=False)):
             axis.set_title(textwrap.fill(f"{origin}: {name}", LETTERS_ACROSS // columns))
-            if axis in [row[0] for row in rows]:
+            if number % columns == 0:
                 axis.set_ylabel(y_title)
             filled.append((axis, points))
     name_colours(figure, family_colours(each.family for each in (*paper, *here)))

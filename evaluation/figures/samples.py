@@ -88,9 +88,7 @@ def _measured(name: str, value: Value | None, decimals: int) -> str:
 def figure_reconstruction_samples(results: Sequence[Result], grid_of: GridOf) -> Figure:
     """Draw validation images and their reconstructions, at each dataset's highest resolution, f ascending."""
     chosen = [
-        result
-        for result in results
-        if result.kind == "reconstruction" and result.record.number_class != "control" and has_row(result)
+        result for result in results if result.kind == "reconstruction" and not result.is_control and has_row(result)
     ]
     places = {result.cell.dataset: 0 for result in chosen}
     for result in chosen:

@@ -82,7 +82,7 @@ def reconstructions(results: Iterable[Result], dataset: str, resolution: int) ->
         result
         for result in results
         if result.kind == "reconstruction"
-        and result.record.number_class != "control"
+        and not result.is_control
         and (result.cell.dataset, result.cell.resolution) == place
     ]
 
@@ -91,7 +91,7 @@ def compared_models(results: Iterable[Result]) -> set[str]:
     """Return the diffusion models with several autoencoders or patch sizes, all if none has; without controls."""
     found: dict[str, set[tuple[str, int]]] = {}
     for result in results:
-        if result.kind == "generation" and result.cell.group != "controls":
+        if result.kind == "generation" and not result.is_control:
             found.setdefault(result.cell.diffusion, set()).add((result.cell.autoencoder, result.cell.patch_size))
     return {name for name, pairings in found.items() if len(pairings) > 1} or set(found)
 

@@ -82,7 +82,7 @@ def _measured(results: Sequence[Result], sources: Sources) -> list[Point]:
     points = []
     for result in results:
         cell, record = result.cell, result.record
-        if result.kind == "efficiency" or record.number_class == "control" or cell.group == "controls":
+        if result.kind == "efficiency" or result.is_control:
             continue
         qualities = {
             metric.name: (value.value, value.standard_error, sources.of_value(record, metric.name))

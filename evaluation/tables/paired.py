@@ -76,7 +76,7 @@ def build_paired(results: Iterable[Result], per_image: PerImageOfCells, benchmar
     """
     places: dict[str, list[Result]] = {}
     for result in results:
-        if result.kind == "reconstruction" and result.record.number_class != "control":
+        if result.kind == "reconstruction" and not result.is_control:
             places.setdefault(result.cell.place, []).append(result)
     measured = [result.record for found in places.values() for result in found]
     marks = marks_of_records(measured)

@@ -173,6 +173,11 @@ class Result:
     def values(self) -> dict[str, Value]:
         return self.record.values
 
+    @property
+    def is_control(self) -> bool:
+        """True of an autoencoder whose record says so, and of a denoiser that the benchmark's file names a control."""
+        return self.record.number_class == "control" or self.cell.group == "controls"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -191,7 +196,7 @@ class Row:
     def heading(self) -> str:
         if self.record is None:
             return NOT_RUN
-        if self.record.number_class == "control" or self.cell.group == "controls":
+        if Result(self.cell, self.record).is_control:
             return CONTROLS
         if self.cell.group == "ablations":
             return ABLATIONS
